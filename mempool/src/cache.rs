@@ -1,0 +1,265 @@
+//! A worker's own stack of free slots. Passed as an argument; no thread-locals, no globals. Slots
+//! move between it and the shared list in bulk.
+#![allow(unsafe_code, reason = "the fast path moves slots between raw arrays")]
+
+use std::{
+    mem::MaybeUninit,
+    ptr::NonNull,
+    slice,
+    sync::{Arc, atomic::Ordering},
+};
+
+use crate::{
+    Access, Buf, Burst, Pool, Slot,
+    core::{Core, Gauge, bump},
+    slot::{PAD, copy_slots},
+};
+
+/// A stack of free slots that belongs to one worker. Dropping it gives them back.
+pub struct Cache<A: Access> {
+    core: NonNull<Core>,
+    /// Free slots here; the rest of `slots` is room for one burst more.
+    len: usize,
+    size: usize,
+    slots: Box<[MaybeUninit<u32>]>,
+    gauge: Arc<Gauge>,
+    pool: Pool<A>,
+}
+
+// SAFETY: the core is shared and `Send + Sync`; the slots are this cache's alone.
+unsafe impl<A: Access> Send for Cache<A> {}
+
+impl<A: Access> Cache<A> {
+    pub(crate) fn new(pool: &Pool<A>) -> Self {
+        const { assert!(!A::COUNTED, "shared buffers come from `Buf::share`, not from a cache") };
+        let size = pool.cache_size();
+        let gauge = Arc::new(Gauge::default());
+        let mut control = pool.core().control();
+        control.caches.retain(|known| known.strong_count() > 0);
+        control.caches.push(Arc::downgrade(&gauge));
+        drop(control);
+        Self {
+            core: pool.core_ptr(),
+            len: 0,
+            size,
+            slots: vec![MaybeUninit::uninit(); size + Burst::<A>::CAPACITY + 2 * PAD]
+                .into_boxed_slice(),
+            gauge,
+            pool: pool.clone(),
+        }
+    }
+
+    #[inline(always)]
+    fn core(&self) -> &Core {
+        // SAFETY: `pool` keeps the core alive.
+        unsafe { self.core.as_ref() }
+    }
+
+    /// The pool whose slots these are.
+    #[must_use]
+    pub fn pool(&self) -> &Pool<A> {
+        &self.pool
+    }
+
+    /// Free slots in this cache.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether the next take goes to the shared list.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    #[inline(always)]
+    fn publish(&mut self, len: usize) {
+        self.len = len;
+        // Relaxed: a figure for `audit`, ordered by nothing.
+        #[expect(clippy::cast_possible_truncation, reason = "a cache holds a few thousand slots")]
+        self.gauge.store(len as u32, Ordering::Relaxed);
+    }
+
+    /// The first `count` slots of the array.
+    #[inline(always)]
+    fn held(&mut self, from: usize, to: usize) -> &mut [u32] {
+        let held = &mut self.slots[from..to];
+        // SAFETY: callers name a range below `len`, which was written.
+        unsafe { slice::from_raw_parts_mut(held.as_mut_ptr().cast(), held.len()) }
+    }
+
+    /// Appends up to `count` fresh buffers to `burst` (empty, at the pool's headroom); returns how
+    /// many there were. Fewer than asked means that the pool is exhausted or the burst full.
+    ///
+    /// # Panics
+    /// If the burst is of another pool.
+    #[inline]
+    pub fn take(&mut self, burst: &mut Burst<A>, count: usize) -> usize {
+        let before = burst.len();
+        let got = self.take_bare(burst, count);
+        let core = self.core();
+        let fresh = core.fresh;
+        for &slot in &burst.slots()[before..before + got] {
+            // SAFETY: the burst owns the slot, hence its metadata.
+            unsafe { core.table.meta(slot).write(fresh) };
+        }
+        got
+    }
+
+    /// As [`Cache::take`], but leaves the metadata as the last owner left it: for whoever writes all
+    /// of it anyway ([`crate::FrameMut::received`]), or needs none.
+    ///
+    /// # Panics
+    /// If the burst is of another pool.
+    #[inline]
+    pub fn take_bare(&mut self, burst: &mut Burst<A>, count: usize) -> usize {
+        assert!(burst.core_ptr() == self.core, "cache and burst are of two pools");
+        let mut count = count.min(burst.room());
+        if self.len < count || self.core().is_draining() {
+            count = self.refill(count);
+        }
+        let from = self.len - count;
+        // SAFETY: `from + count` is at most the array's length less the padding, and the burst has
+        // room for `count` and padding behind.
+        unsafe { copy_slots(self.slots.as_ptr().add(from), burst.tail_ptr(), count) };
+        burst.grow(count);
+        let before = burst.len() - count;
+        self.core().note_taken(&burst.slots()[before..]);
+        self.publish(from);
+        count
+    }
+
+    /// Takes one fresh buffer.
+    #[inline]
+    pub fn take_one(&mut self) -> Option<Buf<A>> {
+        if (self.len == 0 || self.core().is_draining()) && self.refill(1) == 0 {
+            return None;
+        }
+        let last = self.len - 1;
+        // SAFETY: below `len`, so it was written.
+        let slot = unsafe { self.slots[last].assume_init() };
+        self.publish(last);
+        let core = self.core();
+        core.note_taken(&[slot]);
+        // SAFETY: the slot just left the stack: it is ours.
+        unsafe { core.table.meta(slot).write(core.fresh) };
+        // SAFETY: as above; the `Buf` is its one owner from here on.
+        Some(unsafe { Buf::from_raw(self.core, slot) })
+    }
+
+    /// Gives one buffer back.
+    ///
+    /// # Panics
+    /// If the buffer is of another pool.
+    #[inline]
+    pub fn give(&mut self, buf: Buf<A>) {
+        assert!(buf.core_ptr() == self.core, "cache and buffer are of two pools");
+        if A::COUNTED || buf.is_chain() {
+            return drop(buf);
+        }
+        let slot = buf.into_raw();
+        self.core().note_given(&[slot]);
+        let len = self.len;
+        self.slots[len].write(slot);
+        self.publish(len + 1);
+        if self.len > self.size || self.core().is_draining() {
+            self.spill();
+        }
+    }
+
+    /// Moves all slots of the burst into this cache. The burst's frames are single segments.
+    #[inline(always)]
+    pub(crate) fn give_burst(&mut self, burst: &mut Burst<A>) {
+        assert!(burst.core_ptr() == self.core, "cache and burst are of two pools");
+        let count = burst.len();
+        self.core().note_given(burst.slots());
+        // SAFETY: the burst is padded; this array has room for `size`, a full burst and padding, and
+        // `len <= size` between calls.
+        unsafe { copy_slots(burst.slots_ptr(), self.slots.as_mut_ptr().add(self.len), count) };
+        burst.forget();
+        self.publish(self.len + count);
+        if self.len > self.size || self.core().is_draining() {
+            self.spill();
+        }
+    }
+
+    /// Makes `want` slots available if it can; returns how many of them are.
+    #[cold]
+    #[inline(never)]
+    fn refill(&mut self, want: usize) -> usize {
+        if self.core().is_draining() {
+            self.evict();
+        }
+        if self.len < want {
+            let most = want - self.len + self.size / 2;
+            let at = self.len;
+            // SAFETY: `at + most <= want + size / 2`, inside the array.
+            let got = unsafe {
+                self.core.as_ref().take_shared(self.slots.as_mut_ptr().add(at), most)
+            };
+            self.publish(at + got);
+            let core = self.core();
+            bump(&core.events.refills, 1);
+            if self.len < want {
+                bump(&core.events.exhausted, 1);
+            }
+        }
+        want.min(self.len)
+    }
+
+    /// Gives the coldest slots back to the shared list, down to half the cache's size.
+    #[cold]
+    #[inline(never)]
+    fn spill(&mut self) {
+        if self.core().is_draining() {
+            self.evict();
+        }
+        if self.len <= self.size {
+            return;
+        }
+        let excess = self.len - self.size / 2;
+        let pool = self.pool.clone();
+        pool.core().put_shared(self.held(0, excess));
+        bump(&pool.core().events.spills, 1);
+        self.slots.copy_within(excess..self.len, 0);
+        self.publish(self.len - excess);
+    }
+
+    /// Parks what this cache holds of draining areas.
+    fn evict(&mut self) {
+        let pool = self.pool.clone();
+        let len = self.len;
+        let kept = pool.core().park(self.held(0, len));
+        self.publish(kept);
+    }
+
+    /// What an idle worker calls now and then: lets go of slots of areas that are being drained.
+    /// One load when there are none.
+    #[inline]
+    pub fn tidy(&mut self) {
+        if self.core().is_draining() {
+            self.evict();
+        }
+    }
+
+    /// Gives every slot back to the shared list.
+    pub fn flush(&mut self) {
+        let pool = self.pool.clone();
+        let len = self.len;
+        pool.core().put_shared(self.held(0, len));
+        self.publish(0);
+    }
+
+    /// Numbers of the slots in this cache, for debugging.
+    pub fn slots(&self) -> impl Iterator<Item = Slot> + '_ {
+        // SAFETY: below `len`, so it was written.
+        self.slots[..self.len].iter().map(|slot| Slot(unsafe { slot.assume_init() }))
+    }
+}
+
+impl<A: Access> Drop for Cache<A> {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}

@@ -1,0 +1,207 @@
+//! What a device holds. While a buffer is posted no handle to it exists; it comes home by its own
+//! completion or by proof that DMA has stopped. Without proof it leaks, and is counted.
+#![allow(unsafe_code, reason = "turns posted slot numbers back into owners")]
+
+use std::sync::{Arc, atomic::Ordering};
+
+use crate::{
+    Access, Buf, Burst, Pool, Slot,
+    core::{Gauge, bump},
+};
+
+/// Proof that a device has stopped reading and writing the buffers of one queue: a successful reset,
+/// an acknowledged queue disable, bus mastering off, the mapping gone.
+#[derive(Debug)]
+pub struct Quiesced(());
+
+impl Quiesced {
+    /// States that DMA has stopped.
+    ///
+    /// # Safety
+    /// The device has no way left to touch any buffer posted through the ledger this proof is used
+    /// with.
+    #[must_use]
+    pub unsafe fn new() -> Self {
+        Self(())
+    }
+}
+
+/// The ledger of one queue: which buffer is posted at which ring position. The trusted copy against
+/// which everything a device says is checked.
+pub struct InFlight<A: Access> {
+    ledger: Box<[u32]>,
+    posted: usize,
+    gauge: Arc<Gauge>,
+    pool: Pool<A>,
+}
+
+impl<A: Access> InFlight<A> {
+    /// A ledger of `positions` ring positions for buffers of `pool`.
+    #[must_use]
+    pub fn new(pool: &Pool<A>, positions: usize) -> Self {
+        let gauge = Arc::new(Gauge::default());
+        let mut control = pool.core().control();
+        control.in_flight.retain(|known| known.strong_count() > 0);
+        control.in_flight.push(Arc::downgrade(&gauge));
+        drop(control);
+        Self {
+            ledger: vec![Slot::NONE; positions].into_boxed_slice(),
+            posted: 0,
+            gauge,
+            pool: pool.clone(),
+        }
+    }
+
+    /// Buffers posted now.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.posted
+    }
+
+    /// Whether nothing is posted.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.posted == 0
+    }
+
+    /// Ring positions.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.ledger.len()
+    }
+
+    /// The pool whose buffers these are.
+    #[must_use]
+    pub fn pool(&self) -> &Pool<A> {
+        &self.pool
+    }
+
+    fn publish(&mut self, posted: usize) {
+        self.posted = posted;
+        // Relaxed: a figure for `audit`.
+        self.gauge.store(u32::try_from(posted).unwrap_or(u32::MAX), Ordering::Relaxed);
+    }
+
+    /// Posts a buffer at a ring position: from here on only the device may touch it.
+    ///
+    /// # Errors
+    /// The buffer comes back if the position is taken, does not exist, or the buffer is of another
+    /// pool.
+    pub fn post(&mut self, position: usize, buf: Buf<A>) -> Result<Slot, Buf<A>> {
+        let ours = buf.core_ptr() == self.pool.core_ptr();
+        match self.ledger.get_mut(position) {
+            Some(entry) if *entry == Slot::NONE && ours => {
+                *entry = buf.into_raw();
+                let slot = Slot(*entry);
+                self.publish(self.posted + 1);
+                Ok(slot)
+            }
+            _ => Err(buf),
+        }
+    }
+
+    /// The slot posted at a position.
+    #[must_use]
+    pub fn posted_at(&self, position: usize) -> Option<Slot> {
+        self.ledger.get(position).filter(|slot| **slot != Slot::NONE).map(|slot| Slot(*slot))
+    }
+
+    /// Takes the buffer at a position back: its own completion. `None` if nothing is posted there,
+    /// whatever the device said.
+    #[must_use]
+    pub fn complete(&mut self, position: usize) -> Option<Buf<A>> {
+        let slot = std::mem::replace(self.ledger.get_mut(position)?, Slot::NONE);
+        if slot == Slot::NONE {
+            return None;
+        }
+        self.publish(self.posted - 1);
+        // SAFETY: `post` took the one owner of this slot; the entry is cleared, so this is again the
+        // one.
+        Some(unsafe { Buf::from_raw(self.pool.core_ptr(), slot) })
+    }
+
+    /// Posts the first `count` frames of a burst at consecutive positions from `position` on,
+    /// wrapping; stops at a position that is taken. Returns how many.
+    ///
+    /// # Panics
+    /// If the burst is of another pool.
+    pub fn post_front(&mut self, position: usize, burst: &mut Burst<A>, count: usize) -> usize {
+        assert!(burst.core_ptr() == self.pool.core_ptr(), "ledger and burst are of two pools");
+        let count = count.min(burst.len());
+        let mut at = position % self.ledger.len();
+        let mut posted = 0;
+        for &slot in &burst.slots()[..count] {
+            if self.ledger[at] != Slot::NONE {
+                break;
+            }
+            self.ledger[at] = slot;
+            posted += 1;
+            at += 1;
+            if at == self.ledger.len() {
+                at = 0;
+            }
+        }
+        burst.remove_front(posted);
+        self.publish(self.posted + posted);
+        posted
+    }
+
+    /// Completes up to `count` consecutive positions from `position` on, wrapping, into `burst`;
+    /// stops at one where nothing is posted, or when the burst is full. Returns how many.
+    ///
+    /// # Panics
+    /// If the burst is of another pool.
+    pub fn complete_into(
+        &mut self,
+        position: usize,
+        count: usize,
+        chained: bool,
+        burst: &mut Burst<A>,
+    ) -> usize {
+        assert!(burst.core_ptr() == self.pool.core_ptr(), "ledger and burst are of two pools");
+        let mut at = position % self.ledger.len();
+        let ledger = &mut self.ledger;
+        let fill = |free: &mut [u32]| {
+            let mut done = 0;
+            for place in free.iter_mut().take(count) {
+                if ledger[at] == Slot::NONE {
+                    break;
+                }
+                *place = std::mem::replace(&mut ledger[at], Slot::NONE);
+                done += 1;
+                at += 1;
+                if at == ledger.len() {
+                    at = 0;
+                }
+            }
+            done
+        };
+        // SAFETY: the ledger held the one ownership of each slot, and has just given it up.
+        let done = unsafe { burst.adopt(chained, fill) };
+        self.publish(self.posted - done);
+        done
+    }
+
+    /// Takes everything back: the device has stopped.
+    pub fn reclaim(mut self, proof: Quiesced) {
+        let Quiesced(()) = proof;
+        for position in 0..self.ledger.len() {
+            drop(self.complete(position));
+        }
+    }
+}
+
+impl<A: Access> Drop for InFlight<A> {
+    /// Without proof the buffers stay with the device: they leak, are counted, and keep their memory
+    /// mapped for good.
+    fn drop(&mut self) {
+        if self.posted > 0 {
+            bump(&self.pool.core().events.leaked, self.posted);
+            tracing::warn!(
+                pool = self.pool.name(),
+                buffers = self.posted,
+                "queue dropped without proof that DMA has stopped: its buffers are lost"
+            );
+        }
+    }
+}

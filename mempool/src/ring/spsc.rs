@@ -1,0 +1,175 @@
+//! One producer, one consumer, on two cores. Each cell carries its value and the lap it was written
+//! in, so the consumer needs no index of the producer's: one cache line travels where `rte_ring`
+//! moves three. The consumer's index travels back only when the producer runs out of known room.
+//!
+//! Knows numbers, not buffers.
+
+use std::sync::Arc;
+
+use crossbeam_utils::CachePadded;
+
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
+
+struct Ring {
+    /// Low half: the value; high half: the lap (1, 2, …), so that a fresh cell (0) is never valid.
+    cells: Box<[AtomicU64]>,
+    /// How far the consumer got; its own line, read by the producer only when it seems full.
+    taken: CachePadded<AtomicU32>,
+    bits: u32,
+}
+
+impl Ring {
+    fn mask(&self) -> u32 {
+        (1 << self.bits) - 1
+    }
+
+    /// The lap in which index `at` is written, in the cell's high half. Laps run 1.. and wrap
+    /// through 2^(32 - bits) values; the cell's earlier content is one lap behind, never equal.
+    fn lap(&self, at: u32) -> u64 {
+        (u64::from(at >> self.bits) + 1) << 32
+    }
+}
+
+/// The sending end of [`channel`].
+pub struct Producer {
+    ring: Arc<Ring>,
+    at: u32,
+    /// The consumer's index as last read: room is computed from it until it runs out.
+    seen: u32,
+}
+
+/// The receiving end of [`channel`].
+pub struct Consumer {
+    ring: Arc<Ring>,
+    at: u32,
+}
+
+/// A ring of `capacity` values, a power of two from 2 to 2^30.
+///
+/// # Panics
+/// If `capacity` is not such a number.
+#[must_use]
+pub fn channel(capacity: usize) -> (Producer, Consumer) {
+    channel_starting_at(capacity, 0)
+}
+
+/// As [`channel`], with the indices started at `start`: tests begin shortly before the wrap.
+///
+/// # Panics
+/// If `capacity` is not a power of two from 2 to 2^30.
+#[must_use]
+pub fn channel_starting_at(capacity: usize, start: u32) -> (Producer, Consumer) {
+    assert!(
+        capacity.is_power_of_two() && (2..=1 << 30).contains(&capacity),
+        "ring size {capacity}: a power of two from 2 to 2^30"
+    );
+    let ring = Arc::new(Ring {
+        cells: (0..capacity).map(|_| AtomicU64::new(0)).collect(),
+        taken: CachePadded::new(AtomicU32::new(start)),
+        bits: capacity.trailing_zeros(),
+    });
+    let producer = Producer { ring: Arc::clone(&ring), at: start, seen: start };
+    (producer, Consumer { ring, at: start })
+}
+
+impl Producer {
+    /// Values that fit.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.ring.cells.len()
+    }
+
+    /// How many of the values sent so far the consumer has taken, as a free-running count.
+    pub fn taken(&mut self) -> u32 {
+        // Acquire: what the consumer did before it gave the cells back is visible after this.
+        self.seen = self.ring.taken.load(Ordering::Acquire);
+        self.seen
+    }
+
+    /// How many values were sent so far, as a free-running count.
+    #[must_use]
+    pub fn sent(&self) -> u32 {
+        self.at
+    }
+
+    /// Known room, after asking the consumer's index if `want` needs it.
+    #[inline]
+    fn room(&mut self, want: usize) -> usize {
+        let capacity = self.ring.cells.len();
+        let mut room = capacity - self.at.wrapping_sub(self.seen) as usize;
+        if room < want {
+            room = capacity - self.at.wrapping_sub(self.taken()) as usize;
+        }
+        room
+    }
+
+    /// Sends from the front of `values` as many as fit; returns how many.
+    #[inline]
+    pub fn send(&mut self, values: &[u32]) -> usize {
+        let count = values.len().min(self.room(values.len()));
+        let mask = self.ring.mask();
+        for &value in &values[..count] {
+            let cell = &self.ring.cells[(self.at & mask) as usize];
+            // Release: what the caller wrote for this value is visible to whoever reads it here.
+            cell.store(self.ring.lap(self.at) | u64::from(value), Ordering::Release);
+            self.at = self.at.wrapping_add(1);
+        }
+        count
+    }
+}
+
+impl Consumer {
+    /// Takes up to `values.len()` values, oldest first; returns how many. The cells go back to the
+    /// producer at once.
+    #[inline]
+    pub fn recv(&mut self, values: &mut [u32]) -> usize {
+        let count = self.peek(values);
+        self.give_back(count);
+        count
+    }
+
+    /// As [`Consumer::recv`], but the cells stay until [`Consumer::give_back`]: what a software
+    /// device does that still reads the buffers behind the values.
+    #[inline]
+    pub fn peek(&mut self, values: &mut [u32]) -> usize {
+        let mask = self.ring.mask();
+        let mut count = 0;
+        for value in values.iter_mut() {
+            #[expect(clippy::cast_possible_truncation, reason = "a burst is far below 2^32")]
+            let at = self.at.wrapping_add(count as u32);
+            // Acquire: pairs with the producer's release of this very cell.
+            let cell = self.ring.cells[(at & mask) as usize].load(Ordering::Acquire);
+            if cell >> 32 << 32 != self.ring.lap(at) {
+                break;
+            }
+            #[expect(clippy::cast_possible_truncation, reason = "the low half is the value")]
+            let low = cell as u32;
+            *value = low;
+            count += 1;
+        }
+        count
+    }
+
+    /// Gives the oldest `count` cells back to the producer.
+    ///
+    /// # Panics
+    /// In debug builds, if `count` is more than the ring holds.
+    #[inline]
+    pub fn give_back(&mut self, count: usize) {
+        if count == 0 {
+            return;
+        }
+        debug_assert!(count <= self.ring.cells.len(), "more cells than the ring has");
+        #[expect(clippy::cast_possible_truncation, reason = "at most the ring's size, 2^30")]
+        let count = count as u32;
+        self.at = self.at.wrapping_add(count);
+        // Release: the consumer's reads of the cells, and of the buffers behind them, are done.
+        self.ring.taken.store(self.at, Ordering::Release);
+    }
+
+    /// How many values were given back so far, as a free-running count.
+    #[must_use]
+    pub fn received(&self) -> u32 {
+        self.at
+    }
+}

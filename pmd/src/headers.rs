@@ -1,0 +1,139 @@
+//! Just enough of Ethernet, VLAN, IPv4, IPv6, UDP and TCP to find where a payload starts. Bounds are
+//! checked; lengths that frames state are believed for nothing else.
+
+/// EtherTypes (IEEE 802 numbers).
+pub mod ethertype {
+    /// IPv4.
+    pub const IPV4: u16 = 0x0800;
+    /// IPv6.
+    pub const IPV6: u16 = 0x86dd;
+    /// 802.1Q customer tag.
+    pub const VLAN: u16 = 0x8100;
+    /// 802.1ad service tag.
+    pub const QINQ: u16 = 0x88a8;
+}
+
+/// IP protocol numbers.
+pub mod protocol {
+    /// TCP.
+    pub const TCP: u8 = 6;
+    /// UDP.
+    pub const UDP: u8 = 17;
+}
+
+const ETHERNET: usize = 14;
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_be_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
+}
+
+/// What stands between the Ethernet addresses and the payload of a UDP or TCP frame.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Layers {
+    /// VLAN id of the outermost tag.
+    pub vlan: Option<u16>,
+    /// EtherType behind the tags.
+    pub ethertype: u16,
+    /// Where the network header starts.
+    pub network: usize,
+    /// IP protocol of the transport header, if the frame is IP and its first fragment.
+    pub protocol: Option<u8>,
+    /// Where the transport header starts.
+    pub transport: usize,
+    /// Where the transport payload starts, if the transport is UDP or TCP and its header is whole.
+    pub payload: Option<usize>,
+}
+
+/// Reads the layers of a frame; `None` if there is no whole Ethernet header.
+#[must_use]
+#[inline]
+pub fn layers(frame: &[u8]) -> Option<Layers> {
+    let mut layers =
+        Layers { ethertype: u16_at(frame, 12)?, network: ETHERNET, ..Layers::default() };
+    while matches!(layers.ethertype, ethertype::VLAN | ethertype::QINQ) {
+        let (Some(tag), Some(next)) =
+            (u16_at(frame, layers.network), u16_at(frame, layers.network + 2))
+        else {
+            return Some(layers);
+        };
+        layers.vlan = layers.vlan.or(Some(tag & 0xfff));
+        layers.ethertype = next;
+        layers.network += 4;
+    }
+    match layers.ethertype {
+        ethertype::IPV4 => ipv4(frame, &mut layers),
+        ethertype::IPV6 => ipv6(frame, &mut layers),
+        _ => None,
+    };
+    Some(layers)
+}
+
+/// RFC 791 §3.1.
+fn ipv4(frame: &[u8], layers: &mut Layers) -> Option<()> {
+    let header = frame.get(layers.network..layers.network + 20)?;
+    let len = usize::from(header[0] & 0xf) * 4;
+    let fragment_offset = u16_at(header, 6)? & 0x1fff;
+    if header[0] >> 4 != 4 || len < 20 || fragment_offset != 0 {
+        return None;
+    }
+    layers.transport = layers.network + len;
+    layers.protocol = Some(header[9]);
+    transport(frame, layers)
+}
+
+/// RFC 8200 §3 and §4: extension headers are walked as far as the frame goes.
+fn ipv6(frame: &[u8], layers: &mut Layers) -> Option<()> {
+    const HOP_BY_HOP: u8 = 0;
+    const ROUTING: u8 = 43;
+    const FRAGMENT: u8 = 44;
+    const DESTINATION: u8 = 60;
+    let header = frame.get(layers.network..layers.network + 40)?;
+    if header[0] >> 4 != 6 {
+        return None;
+    }
+    let mut next = header[6];
+    let mut at = layers.network + 40;
+    loop {
+        let extension = frame.get(at..at + 8);
+        match next {
+            HOP_BY_HOP | ROUTING | DESTINATION => {
+                let extension = extension?;
+                next = extension[0];
+                at += (usize::from(extension[1]) + 1) * 8;
+            }
+            FRAGMENT => {
+                let extension = extension?;
+                if u16_at(extension, 2)? >> 3 != 0 {
+                    return None;
+                }
+                next = extension[0];
+                at += 8;
+            }
+            _ => break,
+        }
+    }
+    layers.transport = at;
+    layers.protocol = Some(next);
+    transport(frame, layers)
+}
+
+fn transport(frame: &[u8], layers: &mut Layers) -> Option<()> {
+    let len = match layers.protocol? {
+        protocol::UDP => frame.get(layers.transport..layers.transport + 8).map(|_| 8)?,
+        protocol::TCP => {
+            let header = frame.get(layers.transport..layers.transport + 20)?;
+            let len = usize::from(header[12] >> 4) * 4;
+            (len >= 20).then_some(len)?
+        }
+        _ => return None,
+    };
+    layers.payload = Some(layers.transport + len).filter(|payload| *payload <= frame.len());
+    Some(())
+}
+
+/// Where the payload of a UDP or TCP frame starts; `None` for other frames.
+#[must_use]
+#[inline]
+pub fn transport_payload(frame: &[u8]) -> Option<usize> {
+    layers(frame)?.payload
+}

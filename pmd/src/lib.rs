@@ -1,0 +1,29 @@
+//! Poll-mode drivers under one set of traits.
+//!
+//! A [`Device`] is the control plane: info, start, stop, link, stats, health. Starting it yields
+//! queues, the data plane: `&mut self`, `Send`, one call per burst, counts instead of `Result`s.
+//! [`Registry::open`] turns a port spec (`driver:addr[,key=val]*`) into a device.
+//!
+//! Drivers know pools and addresses; where a pool's memory comes from is not their business.
+
+mod config;
+mod device;
+mod error;
+pub mod headers;
+mod mapper;
+pub mod null;
+mod queue;
+mod registry;
+mod spec;
+mod split;
+mod stats;
+
+pub use config::{Config, PostOrder, Queues, RxConfig, RxMemory, SplitConfig, TxConfig};
+pub use device::{Capabilities, Device, DeviceInfo, Health, Link, SplitSupport};
+pub use error::Error;
+pub use mapper::{DmaMapper, Iova, MapError, MappedPool, SoftwareMapper};
+pub use queue::{AnyRxQueue, RxQueue, SplitRxQueue, TxQueue};
+pub use registry::{Driver, Registry};
+pub use spec::{PortSpec, SpecError};
+pub use split::SplitAt;
+pub use stats::{DropReason, Drops, QueueCounters, QueueStats};

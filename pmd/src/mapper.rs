@@ -1,0 +1,158 @@
+//! Mapping memory into a device's address space. A mapping is a fact about a (pool, device) pair.
+
+use std::fmt;
+
+use mempool::{Access, AreaId, Pool, RegionHandle};
+
+/// An address as a device sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(transparent)]
+pub struct Iova(pub u64);
+
+impl fmt::LowerHex for Iova {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::LowerHex::fmt(&self.0, f)
+    }
+}
+
+/// Maps regions into one device's address space.
+pub trait DmaMapper: Send {
+    /// The name in errors and reports.
+    fn name(&self) -> &'static str;
+
+    /// Makes the region reachable for the device and returns where it starts there.
+    ///
+    /// # Errors
+    /// The pair cannot work, or the system refused; the text names the next best way.
+    fn map(&mut self, region: &RegionHandle) -> Result<Iova, MapError>;
+
+    /// Takes the region out of the device's address space. The device must be quiesced.
+    fn unmap(&mut self, region: &RegionHandle);
+}
+
+/// A region cannot be mapped for a device.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MapError {
+    /// This kind of memory and this kind of mapper do not go together.
+    #[error("{mapper} cannot reach {backing}: {why}")]
+    Unsupported {
+        /// What the memory is.
+        backing: &'static str,
+        /// Who should map it.
+        mapper: &'static str,
+        /// The reason, and what works instead.
+        why: String,
+    },
+    /// The provider took the memory back.
+    #[error("the memory was revoked by its provider")]
+    Revoked,
+}
+
+/// The mapper of software NICs: a region's window is their way in. Their addresses are the
+/// process's own.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SoftwareMapper;
+
+impl DmaMapper for SoftwareMapper {
+    fn name(&self) -> &'static str {
+        "a software NIC"
+    }
+
+    fn map(&mut self, region: &RegionHandle) -> Result<Iova, MapError> {
+        if region.is_revoked() {
+            return Err(MapError::Revoked);
+        }
+        let window = region.window().ok_or_else(|| MapError::Unsupported {
+            backing: region.backing().name(),
+            mapper: self.name(),
+            why: "the memory has no window for the host; use the bounce path, which copies by the \
+                  provider's own engine"
+                .into(),
+        })?;
+        Ok(Iova(window.base().addr().get() as u64))
+    }
+
+    fn unmap(&mut self, _region: &RegionHandle) {}
+}
+
+/// One pool as one device sees it: an address per area, filled in when an area is first met.
+pub struct MappedPool<A: Access, M: DmaMapper> {
+    pool: Pool<A>,
+    mapper: M,
+    areas: Vec<Option<(Iova, RegionHandle)>>,
+}
+
+impl<A: Access, M: DmaMapper> MappedPool<A, M> {
+    /// Maps every area the pool has now.
+    ///
+    /// # Errors
+    /// One cannot be mapped; none stays mapped then.
+    pub fn new(pool: &Pool<A>, mapper: M) -> Result<Self, MapError> {
+        let mut mapped = Self { pool: pool.clone(), mapper, areas: Vec::new() };
+        mapped.refresh()?;
+        Ok(mapped)
+    }
+
+    /// The pool.
+    #[must_use]
+    pub fn pool(&self) -> &Pool<A> {
+        &self.pool
+    }
+
+    /// Maps areas that came since, unmaps those that went.
+    ///
+    /// # Errors
+    /// One cannot be mapped.
+    pub fn refresh(&mut self) -> Result<(), MapError> {
+        let known = self.pool.areas();
+        for area in &known {
+            let at = area.id.index();
+            if self.areas.len() <= at {
+                self.areas.resize_with(at + 1, || None);
+            }
+            if self.areas[at].as_ref().is_some_and(|(_, old)| old.base() != area.region.base()) {
+                self.forget(at);
+            }
+            if self.areas[at].is_none() {
+                let iova = self.mapper.map(&area.region)?;
+                self.areas[at] = Some((iova, area.region.clone()));
+            }
+        }
+        for at in 0..self.areas.len() {
+            if !known.iter().any(|area| area.id.index() == at) {
+                self.forget(at);
+            }
+        }
+        Ok(())
+    }
+
+    fn forget(&mut self, at: usize) {
+        if let Some((_, region)) = self.areas[at].take() {
+            self.mapper.unmap(&region);
+        }
+    }
+
+    /// Device address of a place in the pool ([`mempool::Frame::place`]); maps the area if it is
+    /// new. `None` if that fails.
+    #[inline]
+    pub fn iova(&mut self, (area, offset): (AreaId, usize)) -> Option<Iova> {
+        match self.areas.get(area.index()) {
+            Some(Some((base, _))) => Some(Iova(base.0 + offset as u64)),
+            _ => self.iova_of_new(area, offset),
+        }
+    }
+
+    #[cold]
+    fn iova_of_new(&mut self, area: AreaId, offset: usize) -> Option<Iova> {
+        self.refresh().ok()?;
+        let (base, _) = self.areas.get(area.index())?.as_ref()?;
+        Some(Iova(base.0 + offset as u64))
+    }
+}
+
+impl<A: Access, M: DmaMapper> Drop for MappedPool<A, M> {
+    fn drop(&mut self) {
+        (0..self.areas.len()).for_each(|at| self.forget(at));
+    }
+}

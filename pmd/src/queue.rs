@@ -1,0 +1,89 @@
+//! The data plane: what a worker polls. One call per burst; a fault latches in the queue and
+//! [`crate::Device::health`] names it.
+
+use mempool::{Burst, Cache, Cpu, Device, Shared, SplitBurst, SplitCache};
+
+use crate::QueueCounters;
+
+/// Receives whole frames into host memory.
+pub trait RxQueue: Send {
+    /// Appends the frames that are there to `burst`, as far as it has room, in order; returns how
+    /// many. Buffers come from `cache`, which must be of the pool the queue was started with, as
+    /// must `burst`.
+    fn recv(&mut self, cache: &mut Cache<Cpu>, burst: &mut Burst<Cpu>) -> usize;
+
+    /// The queue's counters; clone the handle to watch from another thread.
+    fn counters(&self) -> &QueueCounters;
+}
+
+/// Receives frames split into a head in host memory and a payload in device memory.
+pub trait SplitRxQueue: Send {
+    /// Appends the frames that are there to `burst`, as far as it has room, in order; returns how
+    /// many. Heads come from `cache.heads`; payload buffers from `cache.data`, unless the queue was
+    /// started with [`crate::PostOrder::App`].
+    fn recv(&mut self, cache: &mut SplitCache, burst: &mut SplitBurst) -> usize;
+
+    /// Posts payload buffers from the front of `data`, to be filled in this order; returns how many
+    /// the ring took. Only for queues started with [`crate::PostOrder::App`]: others take none.
+    fn post(&mut self, data: &mut Burst<Device>) -> usize;
+
+    /// The queue's counters; clone the handle to watch from another thread.
+    fn counters(&self) -> &QueueCounters;
+}
+
+/// Sends frames.
+pub trait TxQueue: Send {
+    /// Takes frames from the front of `burst`; what the queue has no room for stays the caller's.
+    /// Returns how many it took. Buffers that are done with go to `cache`.
+    fn send(&mut self, cache: &mut Cache<Cpu>, burst: &mut Burst<Cpu>) -> usize;
+
+    /// As [`TxQueue::send`], for shared buffers (mirroring, multicast): the queue holds its
+    /// references until the frames are sent.
+    fn send_shared(&mut self, cache: &mut Cache<Cpu>, burst: &mut Burst<Shared>) -> usize;
+
+    /// Brings buffers home that the device is done with; returns how many. `send` does it too.
+    fn reap(&mut self, cache: &mut Cache<Cpu>) -> usize;
+
+    /// Frames sent and not yet reaped.
+    fn in_flight(&self) -> usize;
+
+    /// The queue's counters; clone the handle to watch from another thread.
+    fn counters(&self) -> &QueueCounters;
+}
+
+/// A receive queue as it was configured.
+pub enum AnyRxQueue {
+    /// Started with [`crate::RxMemory::Whole`].
+    Whole(Box<dyn RxQueue>),
+    /// Started with [`crate::RxMemory::Split`].
+    Split(Box<dyn SplitRxQueue>),
+}
+
+impl AnyRxQueue {
+    /// The queue, if it receives whole frames.
+    #[must_use]
+    pub fn whole(self) -> Option<Box<dyn RxQueue>> {
+        match self {
+            Self::Whole(queue) => Some(queue),
+            Self::Split(_) => None,
+        }
+    }
+
+    /// The queue, if it splits.
+    #[must_use]
+    pub fn split(self) -> Option<Box<dyn SplitRxQueue>> {
+        match self {
+            Self::Split(queue) => Some(queue),
+            Self::Whole(_) => None,
+        }
+    }
+
+    /// The queue's counters.
+    #[must_use]
+    pub fn counters(&self) -> &QueueCounters {
+        match self {
+            Self::Whole(queue) => queue.counters(),
+            Self::Split(queue) => queue.counters(),
+        }
+    }
+}
