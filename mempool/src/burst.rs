@@ -121,6 +121,11 @@ impl<A: Access> Burst<A> {
         self.limit - self.len
     }
 
+    /// Changes how many frames the burst takes (at most [`Burst::CAPACITY`], at least those it has).
+    pub fn set_limit(&mut self, limit: usize) {
+        self.limit = limit.clamp(self.len, CAPACITY);
+    }
+
     /// Whether a frame of several segments may be in the burst.
     #[must_use]
     pub fn has_chains(&self) -> bool {

@@ -91,6 +91,13 @@ impl Meta {
         self
     }
 
+    /// What the driver stated about the frame besides its bytes.
+    #[must_use]
+    pub const fn rx(&self) -> RxMeta {
+        let Self { port, vlan, offload, hash, timestamp, .. } = *self;
+        RxMeta { port, vlan, offload, hash, timestamp }
+    }
+
     /// Bytes of payload in this segment.
     #[must_use]
     pub const fn len(&self) -> usize {

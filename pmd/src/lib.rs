@@ -6,14 +6,19 @@
 //!
 //! Drivers know pools and addresses; where a pool's memory comes from is not their business.
 
+pub mod bounce;
 mod config;
+mod copy;
+pub mod conformance;
 mod device;
 mod error;
 pub mod headers;
 mod mapper;
 pub mod null;
+mod posted;
 mod queue;
 mod registry;
+pub mod ring;
 mod spec;
 mod split;
 mod stats;

@@ -70,7 +70,7 @@ impl DmaMapper for SoftwareMapper {
                   provider's own engine"
                 .into(),
         })?;
-        Ok(Iova(window.base().addr().get() as u64))
+        Ok(Iova(window.base().as_ptr().expose_provenance() as u64))
     }
 
     fn unmap(&mut self, _region: &RegionHandle) {}

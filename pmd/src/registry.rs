@@ -1,8 +1,8 @@
 //! The drivers there are, by name. The only list; `apps` and tools read it.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
-use crate::{Device, Error, PortSpec};
+use crate::{Device, Error, PortSpec, ring::Wire};
 
 /// One driver: its name, a line for `--help`, and how a port of it is opened.
 #[derive(Clone, Copy)]
@@ -18,13 +18,15 @@ pub struct Driver {
 }
 
 /// Every driver of this crate, in the order of reports.
-const DRIVERS: &[Driver] = &[crate::null::DRIVER];
+const DRIVERS: &[Driver] = &[crate::null::DRIVER, crate::ring::DRIVER];
 
 /// Opens ports, and keeps what they share: in-process wires have two ends.
 #[derive(Default)]
 pub struct Registry {
     /// Ports opened, so that none is opened twice.
     open: HashMap<String, usize>,
+    /// In-process wires, by name.
+    wires: HashMap<String, Arc<Wire>>,
 }
 
 impl Registry {
@@ -48,6 +50,11 @@ impl Registry {
         let spec: PortSpec = spec.parse()?;
         let driver = Self::find(&spec)?;
         (driver.open)(self, &spec)
+    }
+
+    /// The wire of that name, made by the first who asks.
+    pub(crate) fn wire(&mut self, name: &str, make: impl FnOnce() -> Wire) -> Arc<Wire> {
+        Arc::clone(self.wires.entry(name.to_owned()).or_insert_with(|| Arc::new(make())))
     }
 
     /// Counts one more opening of `key` and refuses the one after `most`.

@@ -94,7 +94,7 @@ impl Producer {
 
     /// Known room, after asking the consumer's index if `want` needs it.
     #[inline]
-    fn room(&mut self, want: usize) -> usize {
+    pub fn room_for(&mut self, want: usize) -> usize {
         let capacity = self.ring.cells.len();
         let mut room = capacity - self.at.wrapping_sub(self.seen) as usize;
         if room < want {
@@ -106,7 +106,7 @@ impl Producer {
     /// Sends from the front of `values` as many as fit; returns how many.
     #[inline]
     pub fn send(&mut self, values: &[u32]) -> usize {
-        let count = values.len().min(self.room(values.len()));
+        let count = values.len().min(self.room_for(values.len()));
         let mask = self.ring.mask();
         for &value in &values[..count] {
             let cell = &self.ring.cells[(self.at & mask) as usize];

@@ -1,0 +1,291 @@
+//! The receiving end: the software NIC. Takes slots off the lane and delivers them: by reference
+//! where both ends use one pool, else by writing into posted buffers, as hardware would.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, atomic::Ordering},
+};
+
+use mempool::{
+    Buf, Burst, Cache, Cpu, Device, Pool, Split, SplitBurst, SplitCache, ring::Consumer,
+};
+
+use super::{
+    faults::{Fate, Faults},
+    lane::{self, Lane},
+};
+use crate::{
+    DropReason, MapError, QueueCounters, RxQueue, SplitAt, SplitConfig, SplitRxQueue,
+    copy::copy_frame, posted::PostedData,
+};
+
+/// What both kinds of receiving queue share: the lane, and the frames that have left it and are not
+/// delivered yet.
+struct Arrivals {
+    lane: Arc<Lane>,
+    consumer: Option<Consumer>,
+    source: Option<Source>,
+    faults: Faults,
+    /// Frames with their fates applied, in order of delivery; used with faults only.
+    pending: VecDeque<Buf<Cpu>>,
+    /// A frame that is to come after the next one.
+    swapped: Option<Buf<Cpu>>,
+    counters: QueueCounters,
+}
+
+/// The pool whose slots are on the lane, with this worker's cache of it.
+struct Source {
+    generation: u32,
+    arrived: Burst<Cpu>,
+    cache: Cache<Cpu>,
+}
+
+impl Arrivals {
+    fn new(lane: Arc<Lane>, faults: Faults, counters: QueueCounters) -> Self {
+        let consumer = lane.attach_rx();
+        let (pending, swapped) = (VecDeque::new(), None);
+        Self { lane, consumer, source: None, faults, pending, swapped, counters }
+    }
+
+    /// The lane's source, if anybody ever sent.
+    #[inline]
+    fn source(&mut self) -> Option<&mut Source> {
+        let now = self.lane.generation.load(Ordering::Acquire);
+        if self.source.as_ref().is_none_or(|source| source.generation != now) {
+            self.renew();
+        }
+        self.source.as_mut()
+    }
+
+    #[cold]
+    fn renew(&mut self) {
+        let (generation, pool) = self.lane.source();
+        self.source = pool.map(|pool| Source {
+            generation,
+            arrived: Burst::with_limit(&pool, Burst::<Cpu>::CAPACITY),
+            cache: pool.cache(),
+        });
+    }
+
+    /// Takes up to `most` frames off the lane into `arrived`, with faults applied.
+    #[inline]
+    fn take(&mut self, most: usize) -> usize {
+        if self.source().is_none() {
+            return 0;
+        }
+        let (Some(source), Some(consumer)) = (&mut self.source, &mut self.consumer) else {
+            return 0;
+        };
+        let chained = self.lane.chained.load(Ordering::Acquire);
+        if self.faults.any() {
+            return self.take_with_faults(most, chained);
+        }
+        source.arrived.set_limit(most);
+        let got = lane::take(consumer, chained, &mut source.arrived);
+        self.lane.note_received(consumer);
+        got
+    }
+
+    fn take_with_faults(&mut self, most: usize, chained: bool) -> usize {
+        let (Some(source), Some(consumer)) = (&mut self.source, &mut self.consumer) else {
+            return 0;
+        };
+        if self.pending.len() < most {
+            source.arrived.set_limit(most);
+            let got = lane::take(consumer, chained, &mut source.arrived);
+            let idle = got == 0;
+            for frame in source.arrived.drain_front(got) {
+                let mut fate = self.faults.next();
+                if self.swapped.is_some() && fate == Fate::Swap {
+                    fate = Fate::Pass;
+                }
+                match fate {
+                    Fate::Lose => {
+                        self.counters.dropped(DropReason::Injected, 1);
+                        source.cache.give(frame);
+                        continue;
+                    }
+                    Fate::Swap => {
+                        self.swapped = Some(frame);
+                        continue;
+                    }
+                    Fate::Duplicate => {
+                        let view = frame.frame();
+                        let parts = view.segments().map(|segment| segment.bytes());
+                        let (len, rx) = (view.frame_len(), view.meta().rx());
+                        if let Ok(copy) = copy_frame(&mut source.cache, len, parts, &rx) {
+                            self.pending.push_back(copy);
+                        }
+                    }
+                    Fate::Pass => {}
+                }
+                self.pending.push_back(frame);
+                self.pending.extend(self.swapped.take());
+            }
+            if idle {
+                // Nothing follows for now: a frame held back for a swap is not held for ever.
+                self.pending.extend(self.swapped.take());
+            }
+        }
+        let count = self.pending.len().min(most);
+        source.arrived.set_limit(most);
+        self.pending.drain(..count).for_each(|frame| source.arrived.push(frame));
+        let held = self.pending.len() + usize::from(self.swapped.is_some());
+        self.lane.note_received_less(consumer, held);
+        count
+    }
+}
+
+impl Drop for Arrivals {
+    fn drop(&mut self) {
+        if let Some(consumer) = self.consumer.take() {
+            self.lane.detach_rx(consumer);
+        }
+    }
+}
+
+/// Receives whole frames.
+pub(super) struct WholeRx {
+    arrivals: Arrivals,
+    pool: Pool<Cpu>,
+}
+
+impl WholeRx {
+    pub(super) fn new(
+        lane: Arc<Lane>,
+        pool: Pool<Cpu>,
+        faults: Faults,
+        counters: QueueCounters,
+    ) -> Self {
+        Self { arrivals: Arrivals::new(lane, faults, counters), pool }
+    }
+}
+
+impl RxQueue for WholeRx {
+    fn recv(&mut self, cache: &mut Cache<Cpu>, burst: &mut Burst<Cpu>) -> usize {
+        let arrivals = &mut self.arrivals;
+        if arrivals.take(burst.room()) == 0 {
+            return 0;
+        }
+        let Some(Source { arrived, cache: source_cache, .. }) = &mut arrivals.source else {
+            return 0;
+        };
+        let (mut delivered, mut bytes) = (0, 0);
+        if arrived.pool().is_same(&self.pool) {
+            if arrived.has_chains() {
+                bytes = arrived.iter().map(|frame| frame.frame_len()).sum();
+            } else {
+                arrived.iter().for_each(|frame| bytes += frame.len());
+            }
+            delivered = arrived.len();
+            burst.append_front(arrived, delivered);
+        } else {
+            for frame in arrived.iter() {
+                let parts = frame.segments().map(|segment| segment.bytes());
+                let len = frame.frame_len();
+                match copy_frame(cache, len, parts, &frame.meta().rx()) {
+                    Ok(copy) => {
+                        burst.push(copy);
+                        delivered += 1;
+                        bytes += len;
+                    }
+                    Err(reason) => arrivals.counters.dropped(reason, 1),
+                }
+            }
+            arrived.recycle(source_cache);
+        }
+        arrivals.counters.delivered(delivered, bytes);
+        delivered
+    }
+
+    fn counters(&self) -> &QueueCounters {
+        &self.arrivals.counters
+    }
+}
+
+/// Receives frames cut into heads and payloads.
+pub(super) struct SplitRx {
+    arrivals: Arrivals,
+    data: PostedData,
+    at: SplitAt,
+    head_room: usize,
+}
+
+impl SplitRx {
+    pub(super) fn new(
+        lane: Arc<Lane>,
+        config: SplitConfig,
+        ring: usize,
+        faults: Faults,
+        counters: QueueCounters,
+    ) -> Result<Self, MapError> {
+        let data = PostedData::by_window(&config.data, ring, config.post)?;
+        let arrivals = Arrivals::new(lane, faults, counters);
+        Ok(Self { arrivals, data, at: config.at, head_room: config.heads.room() })
+    }
+}
+
+impl SplitRxQueue for SplitRx {
+    fn recv(&mut self, cache: &mut SplitCache, burst: &mut SplitBurst) -> usize {
+        self.data.refill(&mut cache.data);
+        let arrivals = &mut self.arrivals;
+        if arrivals.take(burst.room()) == 0 {
+            return 0;
+        }
+        let Some(Source { arrived, cache: source_cache, .. }) = &mut arrivals.source else {
+            return 0;
+        };
+        let (mut delivered, mut bytes) = (0, 0);
+        for frame in arrived.iter() {
+            let len = frame.frame_len();
+            let head_len = self.at.head_len(frame.bytes(), len, self.head_room);
+            let Some(mut head) = cache.heads.take_one() else {
+                arrivals.counters.dropped(DropReason::NoBuffer, 1);
+                continue;
+            };
+            let filled = copy_head(&mut head, frame, head_len);
+            head.frame_mut().received(filled, &frame.meta().rx());
+            let data = if head_len == len {
+                None
+            } else {
+                // What follows the first `head_len` bytes, segment by segment.
+                let mut skip = head_len;
+                let parts = frame.segments().map(|segment| {
+                    let bytes = segment.bytes();
+                    let cut = skip.min(bytes.len());
+                    skip -= cut;
+                    &bytes[cut..]
+                });
+                match self.data.fill(len - head_len, parts) {
+                    Ok(data) => Some(data),
+                    Err(reason) => {
+                        arrivals.counters.dropped(reason, 1);
+                        cache.heads.give(head);
+                        continue;
+                    }
+                }
+            };
+            burst.push(Split { head, data });
+            delivered += 1;
+            bytes += len;
+        }
+        arrived.recycle(source_cache);
+        arrivals.counters.delivered(delivered, bytes);
+        delivered
+    }
+
+    fn post(&mut self, data: &mut Burst<Device>) -> usize {
+        self.data.post(data)
+    }
+
+    fn counters(&self) -> &QueueCounters {
+        &self.arrivals.counters
+    }
+}
+
+/// Copies the first `len` bytes of a frame into a head's buffer.
+#[inline]
+fn copy_head(head: &mut Buf<Cpu>, frame: mempool::Frame<'_, Cpu>, len: usize) -> usize {
+    let mut view = head.frame_mut();
+    frame.copy_to(&mut view.room_mut()[..len])
+}
