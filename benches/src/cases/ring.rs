@@ -1,0 +1,157 @@
+//! Rings, on one core and across two.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+};
+
+use mempool::ring::channel;
+
+use super::{Outcome, one_core};
+use crate::{
+    placement,
+    window::{summarise, tsc},
+};
+
+const ENTRIES: usize = 1024;
+/// Objects per cross-core window.
+const BATCH: usize = 200_000;
+
+pub(super) fn same_core_32(windows: usize) -> anyhow::Result<Outcome> {
+    let (mut tx, mut rx) = channel(ENTRIES);
+    let (sent, mut got) = ([7u32; 32], [0u32; 32]);
+    Ok(one_core(windows, 32, move || {
+        tx.send(&sent);
+        rx.recv(&mut got);
+    }))
+}
+
+/// Runs `produce` on one core for as long as `consume` on the other reports progress; the
+/// consumer's rate is what counts.
+fn cross(
+    windows: usize,
+    mut produce: impl FnMut() + Send,
+    mut consume: impl FnMut() -> usize + Send,
+) -> anyhow::Result<Outcome> {
+    let cores = placement::cores();
+    let [a, b] = cores[..] else {
+        anyhow::ensure!(cores.len() >= 2, "needs two cores");
+        return cross_on(windows, [cores[0], cores[1]], &mut produce, &mut consume);
+    };
+    cross_on(windows, [a, b], &mut produce, &mut consume)
+}
+
+fn cross_on(
+    windows: usize,
+    cores: [core_affinity::CoreId; 2],
+    produce: &mut (impl FnMut() + Send),
+    consume: &mut (impl FnMut() -> usize + Send),
+) -> anyhow::Result<Outcome> {
+    let before = placement::probe(cores);
+    let stop = AtomicBool::new(false);
+    let ticks = thread::scope(|scope| {
+        scope.spawn(|| {
+            core_affinity::set_for_current(cores[0]);
+            while !stop.load(Ordering::Relaxed) {
+                produce();
+            }
+        });
+        let consumer = scope.spawn(|| {
+            core_affinity::set_for_current(cores[1]);
+            let mut window = || {
+                let (start, mut done) = (tsc(), 0);
+                while done < BATCH {
+                    done += consume();
+                }
+                #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+                let ticks = (tsc() - start) as f64 / done as f64;
+                ticks
+            };
+            window();
+            let samples = (0..windows).map(|_| window()).collect();
+            stop.store(true, Ordering::Relaxed);
+            samples
+        });
+        consumer.join()
+    });
+    let samples = ticks.map_err(|_| anyhow::anyhow!("the consumer panicked"))?;
+    let after = placement::probe(cores);
+    Ok(Outcome { ticks: summarise(samples), instructions: None, placement: Some((before, after)) })
+}
+
+fn cross_bulk<const N: usize>(windows: usize) -> anyhow::Result<Outcome> {
+    let (mut tx, mut rx) = channel(ENTRIES);
+    let mut got = [0u32; N];
+    let mut next = 0u32;
+    let produce = move || {
+        let values: [u32; N] = std::array::from_fn(|_| next);
+        next = next.wrapping_add(1);
+        let mut sent = 0;
+        // A bounded number of tries: the consumer may have stopped.
+        for _ in 0..1000 {
+            sent += tx.send(&values[sent..]);
+            if sent == N {
+                break;
+            }
+            std::hint::spin_loop();
+        }
+    };
+    cross(windows, produce, move || {
+        let count = rx.recv(&mut got);
+        std::hint::black_box(&got);
+        count
+    })
+}
+
+pub(super) fn cross_32(windows: usize) -> anyhow::Result<Outcome> {
+    cross_bulk::<32>(windows)
+}
+
+pub(super) fn cross_1(windows: usize) -> anyhow::Result<Outcome> {
+    cross_bulk::<1>(windows)
+}
+
+pub(super) fn round_trip(windows: usize) -> anyhow::Result<Outcome> {
+    let (mut there_tx, mut there_rx) = channel(ENTRIES);
+    let (mut back_tx, mut back_rx) = channel(ENTRIES);
+    let mut one = [0u32; 1];
+    let echo = move || {
+        let mut got = [0u32; 1];
+        if there_rx.recv(&mut got) == 1 {
+            back_tx.send(&got);
+        }
+    };
+    cross(windows.min(15), echo, move || {
+        there_tx.send(&one);
+        while back_rx.recv(&mut one) == 0 {
+            std::hint::spin_loop();
+        }
+        1
+    })
+}
+
+pub(super) fn rtrb_32(windows: usize) -> anyhow::Result<Outcome> {
+    let (mut tx, mut rx) = rtrb::RingBuffer::<u64>::new(ENTRIES);
+    let produce = move || {
+        if let Ok(chunk) = tx.write_chunk_uninit(32) {
+            chunk.fill_from_iter(0..32u64);
+        }
+    };
+    cross(windows, produce, move || {
+        let Ok(chunk) = rx.read_chunk(32.min(rx.slots())) else { return 0 };
+        let count = chunk.len();
+        std::hint::black_box(chunk.as_slices());
+        chunk.commit_all();
+        count
+    })
+}
+
+pub(super) fn array_queue(windows: usize) -> anyhow::Result<Outcome> {
+    let queue = Arc::new(crossbeam_queue::ArrayQueue::new(ENTRIES));
+    let there = Arc::clone(&queue);
+    let produce = move || drop(there.push(1u64));
+    cross(windows, produce, move || usize::from(std::hint::black_box(queue.pop()).is_some()))
+}

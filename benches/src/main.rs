@@ -1,0 +1,40 @@
+//! Runs one case and prints one row: `case <TAB> least <TAB> median <TAB> instructions <TAB>
+//! placement`, ticks of the time-stamp counter per object. The C peer prints the same.
+
+use benches::{cases::CASES, placement};
+use clap::Parser;
+
+/// Measures one case of memwire's bars.
+#[derive(Parser)]
+struct Args {
+    /// The case; without one, all are listed.
+    case: Option<String>,
+    /// Windows to take the least and the median of.
+    #[arg(long, default_value_t = 61)]
+    windows: usize,
+}
+
+fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    let Some(name) = args.case else {
+        CASES.iter().for_each(|case| println!("{:<14} {}", case.name, case.about));
+        return Ok(());
+    };
+    let case = CASES.iter().find(|case| case.name == name);
+    let case = case.ok_or_else(|| anyhow::anyhow!("no case '{name}'; run without one for a list"))?;
+    // One-core cases stay where they are; cross-core ones pin their own threads.
+    let single = !name.contains("-x") && !name.ends_with("-rtt");
+    if single && !placement::pin(0) {
+        eprintln!("could not pin to a core: figures will vary");
+    }
+    let outcome = (case.run)(args.windows)?;
+    let instructions = outcome.instructions.map_or("-".into(), |count| format!("{count:.1}"));
+    let placed = match outcome.placement {
+        None => "-",
+        Some((before, after)) if before == after => before.name(),
+        Some(_) => "mixed",
+    };
+    let ticks = outcome.ticks;
+    println!("{name}\t{:.2}\t{:.2}\t{instructions}\t{placed}", ticks.least, ticks.median);
+    Ok(())
+}
