@@ -2,10 +2,13 @@
 
 use std::{
     fmt,
-    sync::{Weak, atomic::Ordering},
+    sync::{
+        Weak,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
 };
 
-use crate::core::{Core, Gauge};
+use crate::core::{CacheGauge, Core};
 
 /// Where the slots of a pool are. `free + cached + in_flight + held + leaked + drained == capacity`;
 /// exact when no worker runs, a snapshot otherwise.
@@ -30,14 +33,13 @@ pub struct Audit {
 impl Audit {
     pub(crate) fn of(core: &Core) -> Self {
         let control = core.control();
-        let sum = |gauges: &[Weak<Gauge>]| -> usize {
-            let live = gauges.iter().filter_map(Weak::upgrade);
-            live.map(|gauge| gauge.load(Ordering::Relaxed) as usize).sum()
-        };
+        let read = |gauge: &AtomicU32| gauge.load(Ordering::Relaxed) as usize;
         let capacity = core.capacity(&control);
         let free = core.free.len();
-        let cached = sum(&control.caches);
-        let in_flight = sum(&control.in_flight);
+        let caches = control.caches.iter().filter_map(Weak::upgrade);
+        let cached = caches.map(|gauge| read(&gauge.len)).sum();
+        let ledgers = control.in_flight.iter().filter_map(Weak::upgrade);
+        let in_flight = ledgers.map(|gauge| read(&gauge)).sum();
         let drained = (0..core.table.areas()).map(|area| core.parked(area)).sum();
         let leaked = usize::try_from(core.events.leaked.load(Ordering::Relaxed)).unwrap_or(0);
         let away = free + cached + in_flight + drained + leaked;
@@ -80,12 +82,18 @@ pub struct Counters {
 
 impl Counters {
     pub(crate) fn of(core: &Core) -> Self {
+        let control = core.control();
+        let live: Vec<_> = control.caches.iter().filter_map(Weak::upgrade).collect();
+        let sum = |past: &AtomicU64, of: fn(&CacheGauge) -> &AtomicU64| {
+            let now = live.iter().map(|gauge| of(gauge).load(Ordering::Relaxed));
+            past.load(Ordering::Relaxed) + now.sum::<u64>()
+        };
         let events = &core.events;
         Self {
-            refills: events.refills.load(Ordering::Relaxed),
-            spills: events.spills.load(Ordering::Relaxed),
+            refills: sum(&events.refills, |gauge| &gauge.refills),
+            spills: sum(&events.spills, |gauge| &gauge.spills),
             strays: events.strays.load(Ordering::Relaxed),
-            exhausted: events.exhausted.load(Ordering::Relaxed),
+            exhausted: sum(&events.exhausted, |gauge| &gauge.exhausted),
             leaked: events.leaked.load(Ordering::Relaxed),
         }
     }

@@ -6,7 +6,7 @@ use std::{mem::MaybeUninit, ptr, ptr::NonNull, slice};
 
 use crate::{
     Access, Buf, Cache, Frame, FrameMut, Pool, RxMeta, Shared, Slot,
-    core::{Core, bump},
+    core::Core,
     slot::PAD,
 };
 
@@ -388,12 +388,12 @@ impl<A: Access> Drop for Burst<A> {
         // SAFETY: `pool` keeps the core alive until after this body.
         let core = unsafe { core.as_ref() };
         core.note_given(self.slots());
-        bump(&core.events.strays, self.len);
         // SAFETY: the first `len` were written, and the burst gives them up.
         let slots = unsafe {
             slice::from_raw_parts_mut(ptr::from_mut(&mut self.slots).cast::<u32>(), self.len)
         };
-        core.put_shared(slots);
+        let count = slots.len();
+        core.put_noting(slots, count);
         self.len = 0;
     }
 }

@@ -6,12 +6,17 @@ use std::{
     mem::MaybeUninit,
     ptr::NonNull,
     slice,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
+
+use crossbeam_utils::CachePadded;
 
 use crate::{
     Access, Buf, Burst, Pool, Slot,
-    core::{Core, Gauge, bump},
+    core::{CacheGauge, Core, add, bump},
     slot::{PAD, copy_slots},
 };
 
@@ -22,7 +27,7 @@ pub struct Cache<A: Access> {
     len: usize,
     size: usize,
     slots: Box<[MaybeUninit<u32>]>,
-    gauge: Arc<Gauge>,
+    gauge: Arc<CachePadded<CacheGauge>>,
     pool: Pool<A>,
 }
 
@@ -33,7 +38,7 @@ impl<A: Access> Cache<A> {
     pub(crate) fn new(pool: &Pool<A>) -> Self {
         const { assert!(!A::COUNTED, "shared buffers come from `Buf::share`, not from a cache") };
         let size = pool.cache_size();
-        let gauge = Arc::new(Gauge::default());
+        let gauge = Arc::<CachePadded<CacheGauge>>::default();
         let mut control = pool.core().control();
         control.caches.retain(|known| known.strong_count() > 0);
         control.caches.push(Arc::downgrade(&gauge));
@@ -78,7 +83,7 @@ impl<A: Access> Cache<A> {
         self.len = len;
         // Relaxed: a figure for `audit`, ordered by nothing.
         #[expect(clippy::cast_possible_truncation, reason = "a cache holds a few thousand slots")]
-        self.gauge.store(len as u32, Ordering::Relaxed);
+        self.gauge.len.store(len as u32, Ordering::Relaxed);
     }
 
     /// The first `count` slots of the array.
@@ -133,19 +138,46 @@ impl<A: Access> Cache<A> {
     /// Takes one fresh buffer.
     #[inline]
     pub fn take_one(&mut self) -> Option<Buf<A>> {
-        if (self.len == 0 || self.core().is_draining()) && self.refill(1) == 0 {
+        if self.len == 0 || self.core().is_draining() {
+            return self.take_one_slow();
+        }
+        let last = self.len - 1;
+        // SAFETY: below `len`, which is within the array; it was written.
+        let slot = unsafe { self.slots.get_unchecked(last).assume_init() };
+        self.publish(last);
+        Some(self.fresh(slot))
+    }
+
+    /// The owner of a slot that has just left home.
+    #[inline(always)]
+    fn fresh(&self, slot: u32) -> Buf<A> {
+        let core = self.core();
+        core.note_taken(&[slot]);
+        // SAFETY: the slot left home for this call's result: it is ours.
+        unsafe { core.table.meta(slot).write(core.fresh) };
+        // SAFETY: as above; the `Buf` is its one owner from here on.
+        unsafe { Buf::from_raw(self.core, slot) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn take_one_slow(&mut self) -> Option<Buf<A>> {
+        if self.size == 0 && !self.core().is_draining() {
+            // Nothing is kept here: straight off the shared list.
+            let Some(slot) = self.core().free.take_one() else {
+                add(&self.gauge.exhausted, 1);
+                return None;
+            };
+            return Some(self.fresh(slot));
+        }
+        if self.refill(1) == 0 {
             return None;
         }
         let last = self.len - 1;
         // SAFETY: below `len`, so it was written.
         let slot = unsafe { self.slots[last].assume_init() };
         self.publish(last);
-        let core = self.core();
-        core.note_taken(&[slot]);
-        // SAFETY: the slot just left the stack: it is ours.
-        unsafe { core.table.meta(slot).write(core.fresh) };
-        // SAFETY: as above; the `Buf` is its one owner from here on.
-        Some(unsafe { Buf::from_raw(self.core, slot) })
+        Some(self.fresh(slot))
     }
 
     /// Gives one buffer back.
@@ -155,15 +187,16 @@ impl<A: Access> Cache<A> {
     #[inline]
     pub fn give(&mut self, buf: Buf<A>) {
         assert!(buf.core_ptr() == self.core, "cache and buffer are of two pools");
-        if A::COUNTED || buf.is_chain() {
+        if buf.is_chain() {
             return drop(buf);
         }
         let slot = buf.into_raw();
         self.core().note_given(&[slot]);
         let len = self.len;
-        self.slots[len].write(slot);
+        // SAFETY: `len <= size` between calls, and the array has room for a burst more.
+        unsafe { self.slots.get_unchecked_mut(len) }.write(slot);
         self.publish(len + 1);
-        if self.len > self.size || self.core().is_draining() {
+        if len >= self.size || self.core().is_draining() {
             self.spill();
         }
     }
@@ -199,10 +232,9 @@ impl<A: Access> Cache<A> {
                 self.core.as_ref().take_shared(self.slots.as_mut_ptr().add(at), most)
             };
             self.publish(at + got);
-            let core = self.core();
-            bump(&core.events.refills, 1);
+            add(&self.gauge.refills, 1);
             if self.len < want {
-                bump(&core.events.exhausted, 1);
+                add(&self.gauge.exhausted, 1);
             }
         }
         want.min(self.len)
@@ -221,7 +253,7 @@ impl<A: Access> Cache<A> {
         let excess = self.len - self.size / 2;
         let pool = self.pool.clone();
         pool.core().put_shared(self.held(0, excess));
-        bump(&pool.core().events.spills, 1);
+        add(&self.gauge.spills, 1);
         self.slots.copy_within(excess..self.len, 0);
         self.publish(self.len - excess);
     }
@@ -261,5 +293,12 @@ impl<A: Access> Cache<A> {
 impl<A: Access> Drop for Cache<A> {
     fn drop(&mut self) {
         self.flush();
+        let events = &self.core().events;
+        let past = |counter: &AtomicU64| {
+            usize::try_from(counter.swap(0, Ordering::Relaxed)).unwrap_or(usize::MAX)
+        };
+        bump(&events.refills, past(&self.gauge.refills));
+        bump(&events.spills, past(&self.gauge.spills));
+        bump(&events.exhausted, past(&self.gauge.exhausted));
     }
 }

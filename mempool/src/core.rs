@@ -23,6 +23,21 @@ use crate::{
 /// A count that its owner publishes with plain relaxed stores and `audit` reads.
 pub(crate) type Gauge = CachePadded<AtomicU32>;
 
+/// What a cache publishes: one writer, so plain stores.
+#[derive(Default)]
+pub(crate) struct CacheGauge {
+    pub(crate) len: AtomicU32,
+    pub(crate) refills: AtomicU64,
+    pub(crate) spills: AtomicU64,
+    pub(crate) exhausted: AtomicU64,
+}
+
+/// Adds to a counter that has one writer.
+#[inline(always)]
+pub(crate) fn add(counter: &AtomicU64, by: u64) {
+    counter.store(counter.load(Ordering::Relaxed) + by, Ordering::Relaxed);
+}
+
 pub(crate) struct Area {
     pub(crate) region: Region,
     pub(crate) slots: u32,
@@ -35,11 +50,11 @@ pub(crate) struct Area {
 #[derive(Default)]
 pub(crate) struct Control {
     pub(crate) areas: Vec<Option<Area>>,
-    pub(crate) caches: Vec<Weak<Gauge>>,
+    pub(crate) caches: Vec<Weak<CachePadded<CacheGauge>>>,
     pub(crate) in_flight: Vec<Weak<Gauge>>,
 }
 
-/// Events of the slow paths; the fast paths count in their owners.
+/// Events of the slow paths, those of caches that are gone included.
 #[derive(Default)]
 pub(crate) struct Events {
     pub(crate) refills: AtomicU64,
@@ -58,7 +73,7 @@ pub(crate) struct Core {
     /// What a fresh buffer's metadata looks like.
     pub(crate) fresh: Meta,
     /// Bit per area that hands out no more slots: draining, or revoked.
-    draining: Arc<AtomicU64>,
+    draining: AtomicU64,
     pub(crate) name: String,
     pub(crate) cache_size: usize,
     pub(crate) free: Mpmc,
@@ -82,7 +97,7 @@ impl Core {
     ) -> Self {
         let count = table.count();
         Self {
-            draining: Arc::default(),
+            draining: AtomicU64::new(0),
             free: Mpmc::new(count),
             events: CachePadded::default(),
             parked: (0..table.areas()).map(|_| AtomicU32::new(0)).collect(),
@@ -148,14 +163,6 @@ impl Core {
         self.draining.fetch_and(!(1 << area), Ordering::AcqRel);
     }
 
-    /// What a revoked region calls: a drain that nobody asked the pool for.
-    pub(crate) fn revocation(&self, area: usize) -> Arc<dyn Fn() + Send + Sync> {
-        let draining = Arc::clone(&self.draining);
-        Arc::new(move || {
-            draining.fetch_or(1 << area, Ordering::AcqRel);
-        })
-    }
-
     pub(crate) fn parked(&self, area: usize) -> usize {
         self.parked[area].load(Ordering::Acquire) as usize
     }
@@ -202,14 +209,21 @@ impl Core {
     /// Puts slots on the shared list. There is room for every slot that exists, so it is refused only
     /// for as long as a consumer is between claim and publish.
     pub(crate) fn put_shared(&self, slots: &mut [u32]) {
+        self.put_noting(slots, 0);
+    }
+
+    /// As [`Core::put_shared`], and counts `strays`. The count is made while nobody else publishes,
+    /// before the store that is our last touch of the pool.
+    pub(crate) fn put_noting(&self, slots: &mut [u32], strays: usize) {
         let slots = if self.is_draining() {
             let kept = self.park(slots);
             &slots[..kept]
         } else {
             slots
         };
+        let count = || add(&self.events.strays, strays as u64);
         let mut patience = crate::sync::Patience::new();
-        while !self.free.put(slots) {
+        while !self.free.put_noting(slots, count) {
             patience.wait();
         }
     }
@@ -226,8 +240,9 @@ impl Core {
             return unsafe { self.put_chain(slot) };
         }
         self.note_given(&[slot]);
-        bump_stray(&self.events, 1);
-        self.put_shared(&mut [slot]);
+        if self.is_draining() || !self.free.put_noting(&[slot], || add(&self.events.strays, 1)) {
+            self.put_noting(&mut [slot], 1);
+        }
     }
 
     /// # Safety
@@ -239,8 +254,7 @@ impl Core {
             // SAFETY: the caller owns every slot of the chain.
             let next = unsafe { self.unlink(slot) };
             self.note_given(&[slot]);
-            bump_stray(&self.events, 1);
-            self.put_shared(&mut [slot]);
+            self.put_noting(&mut [slot], 1);
             slot = next;
         }
     }
@@ -274,12 +288,4 @@ impl Core {
         let parked: usize = (0..MAX_AREAS.min(self.table.areas())).map(|at| self.parked(at)).sum();
         self.free.len() + parked == self.capacity(&control)
     }
-}
-
-/// A stray costs one counter store; it races with others' and may miscount under contention, as
-/// statistics may, but it is never the last touch of the pool: that is the list's own store.
-#[inline(always)]
-fn bump_stray(events: &Events, by: u64) {
-    let strays = &events.strays;
-    strays.store(strays.load(Ordering::Relaxed) + by, Ordering::Relaxed);
 }

@@ -278,7 +278,13 @@ impl<A: Access> Pool<A> {
             // SAFETY: the slot is not on the list yet: it is ours.
             unsafe { core.table.meta(slot).write(core.fresh) };
         }
-        let watch = core.revocation(at);
+        // A revocation is a drain that nobody asked the pool for.
+        let shell = Arc::downgrade(&self.shell);
+        let watch: Arc<dyn Fn() + Send + Sync> = Arc::new(move || {
+            if let Some(shell) = shell.upgrade() {
+                shell.core().set_draining(at);
+            }
+        });
         region.watch(Arc::downgrade(&watch));
         areas[at] =
             Some(Area { region, slots: count, provider, draining: false, _watch: Some(watch) });

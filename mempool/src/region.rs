@@ -160,7 +160,7 @@ struct Inner {
     memory: Box<dyn Memory>,
     revoked: AtomicBool,
     /// Whom to tell about a revocation: pools that carve slots out of this region.
-    #[expect(clippy::disallowed_types, reason = "control plane: touched when a pool is built")]
+    #[expect(clippy::disallowed_types, reason = "control plane")]
     watchers: Mutex<Vec<Watcher>>,
 }
 

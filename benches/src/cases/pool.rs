@@ -1,6 +1,6 @@
 //! Buffers: take, initialise, give back.
 
-use mempool::{Burst, Cache, Cpu, Pool, heap::Heap};
+use mempool::{Burst, Cpu, Pool, heap::Heap};
 
 use super::{Outcome, one_core};
 
@@ -45,10 +45,10 @@ pub(super) fn bare_32(windows: usize) -> anyhow::Result<Outcome> {
 
 pub(super) fn bare_1(windows: usize) -> anyhow::Result<Outcome> {
     let pool = pool(256)?;
-    let mut cache: Cache<Cpu> = pool.cache();
+    let mut cache = pool.cache();
     Ok(one_core(windows, 1, move || {
         if let Some(buf) = cache.take_one() {
-            cache.give(std::hint::black_box(buf));
+            cache.give(buf);
         }
     }))
 }
@@ -56,5 +56,5 @@ pub(super) fn bare_1(windows: usize) -> anyhow::Result<Outcome> {
 pub(super) fn stray(windows: usize) -> anyhow::Result<Outcome> {
     let pool = pool(0)?;
     let mut cache = pool.cache();
-    Ok(one_core(windows, 1, move || drop(std::hint::black_box(cache.take_one()))))
+    Ok(one_core(windows, 1, move || drop(cache.take_one())))
 }

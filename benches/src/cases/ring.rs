@@ -152,6 +152,8 @@ pub(super) fn rtrb_32(windows: usize) -> anyhow::Result<Outcome> {
 pub(super) fn array_queue(windows: usize) -> anyhow::Result<Outcome> {
     let queue = Arc::new(crossbeam_queue::ArrayQueue::new(ENTRIES));
     let there = Arc::clone(&queue);
-    let produce = move || drop(there.push(1u64));
+    let produce = move || {
+        std::hint::black_box(there.push(1u64).is_ok());
+    };
     cross(windows, produce, move || usize::from(std::hint::black_box(queue.pop()).is_some()))
 }

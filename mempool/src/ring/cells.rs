@@ -41,11 +41,18 @@ impl Cells {
     #[cfg(not(loom))]
     pub(super) unsafe fn write(&self, at: u32, values: &[MaybeUninit<u32>]) {
         let start = (at & self.mask) as usize;
-        let first = values.len().min(self.cells.len() - start);
         let base = UnsafeCell::raw_get(self.cells.as_ptr());
+        if let [one] = values {
+            // SAFETY: `start` is inside the array; the caller owns the cell.
+            return unsafe { base.add(start).write(*one) };
+        }
+        let first = values.len().min(self.cells.len() - start);
         // SAFETY: `start + first <= cells.len()`; the caller owns the cells.
         unsafe { base.add(start).copy_from_nonoverlapping(values.as_ptr(), first) };
         let rest = &values[first..];
+        if rest.is_empty() {
+            return;
+        }
         // SAFETY: `rest.len() <= start`, since there are at most `len()` values.
         unsafe { base.copy_from_nonoverlapping(rest.as_ptr(), rest.len()) };
     }
@@ -57,10 +64,17 @@ impl Cells {
     #[cfg(not(loom))]
     pub(super) unsafe fn read(&self, at: u32, to: *mut MaybeUninit<u32>, count: usize) {
         let start = (at & self.mask) as usize;
-        let first = count.min(self.cells.len() - start);
         let base = UnsafeCell::raw_get(self.cells.as_ptr()).cast_const();
+        if count == 1 {
+            // SAFETY: `start` is inside the array; the caller owns the cell and the room at `to`.
+            return unsafe { to.copy_from_nonoverlapping(base.add(start), 1) };
+        }
+        let first = count.min(self.cells.len() - start);
         // SAFETY: `start + first <= cells.len()`; the caller owns the cells and the room at `to`.
         unsafe { to.copy_from_nonoverlapping(base.add(start), first) };
+        if first == count {
+            return;
+        }
         // SAFETY: the rest starts over at cell 0 and is shorter than `start`.
         unsafe { to.add(first).copy_from_nonoverlapping(base, count - first) };
     }

@@ -23,16 +23,17 @@ impl End {
         CachePadded::new(Self { head: AtomicU32::new(start), tail: AtomicU32::new(start) })
     }
 
-    /// Publishes `from..to`, after everyone who claimed before has.
+    /// Publishes `from..to`, after everyone who claimed before has. `exclusive` runs in between, when
+    /// nobody else publishes: a place to count without a locked instruction.
     #[inline]
-    fn publish(&self, from: u32, to: u32) {
+    fn publish(&self, from: u32, to: u32, exclusive: impl FnOnce()) {
         let mut patience = Patience::new();
-        // Relaxed: only the order of publication matters here; the release below is what readers
-        // pair with, and it comes after every earlier publisher's release in modification order
-        // (each continues the release sequence only by its own store, so acquire their writes too).
+        // Acquire: what earlier publishers wrote, and counted, comes before what we do; our release
+        // below then hands their cells over with ours.
         while self.tail.load(Ordering::Acquire) != from {
             patience.wait();
         }
+        exclusive();
         // Release: the cells written (or read) above are handed over with this store.
         self.tail.store(to, Ordering::Release);
     }
@@ -91,15 +92,23 @@ impl Mpmc {
         // SAFETY: `MaybeUninit<u32>` has the layout of `u32`, and is only read through this view.
         let values = unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), count) };
         // SAFETY: every value is initialised: they were a `&[u32]`.
-        unsafe { self.put_raw(values) }
+        unsafe { self.put_raw(values, || ()) }
     }
 
-    /// As [`Mpmc::put`], from memory that the compiler cannot see to be written.
-    ///
+    /// As [`Mpmc::put`], and runs `exclusive` at a moment when no other producer is in its own.
+    #[inline(always)]
+    pub(crate) fn put_noting(&self, values: &[u32], exclusive: impl FnOnce()) -> bool {
+        // SAFETY: as in `put`.
+        let values =
+            unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), values.len()) };
+        // SAFETY: as in `put`.
+        unsafe { self.put_raw(values, exclusive) }
+    }
+
     /// # Safety
     /// Every value is initialised.
-    #[inline]
-    pub(crate) unsafe fn put_raw(&self, values: &[MaybeUninit<u32>]) -> bool {
+    #[inline(always)]
+    unsafe fn put_raw(&self, values: &[MaybeUninit<u32>], exclusive: impl FnOnce()) -> bool {
         if values.is_empty() {
             return true;
         }
@@ -132,7 +141,7 @@ impl Mpmc {
         // SAFETY: the exchange made `head..head + count` ours, and the check above says that every
         // earlier reader of these cells has published.
         unsafe { self.cells.write(head, values) };
-        self.prod.publish(head, head.wrapping_add(count));
+        self.prod.publish(head, head.wrapping_add(count), exclusive);
         true
     }
 
@@ -143,11 +152,21 @@ impl Mpmc {
         unsafe { self.take_raw(values.as_mut_ptr().cast(), values.len()) }
     }
 
+    /// Takes the oldest value.
+    #[inline]
+    pub fn take_one(&self) -> Option<u32> {
+        let mut value = MaybeUninit::uninit();
+        // SAFETY: `value` is room for one.
+        let got = unsafe { self.take_raw(&raw mut value, 1) };
+        // SAFETY: it was written if one was taken.
+        (got == 1).then(|| unsafe { value.assume_init() })
+    }
+
     /// As [`Mpmc::take`], into memory that may be uninitialised.
     ///
     /// # Safety
     /// `to` is valid for writes of `most` values.
-    #[inline]
+    #[inline(always)]
     pub(crate) unsafe fn take_raw(&self, to: *mut MaybeUninit<u32>, most: usize) -> usize {
         let most = u32::try_from(most).unwrap_or(u32::MAX);
         let mut head = self.cons.head.load(Ordering::Relaxed);
@@ -177,7 +196,7 @@ impl Mpmc {
         };
         // SAFETY: the exchange made `head..head + count` ours; they were published before `put`.
         unsafe { self.cells.read(head, to, count as usize) };
-        self.cons.publish(head, head.wrapping_add(count));
+        self.cons.publish(head, head.wrapping_add(count), || ());
         count as usize
     }
 }

@@ -19,8 +19,16 @@ struct Ring {
 }
 
 impl Ring {
-    fn mask(&self) -> u32 {
-        (1 << self.bits) - 1
+    /// The cell of index `at`.
+    #[inline(always)]
+    fn index(&self, at: u32) -> usize {
+        at as usize & (self.cells.len() - 1)
+    }
+
+    /// Cells from index `at` to the end of the array.
+    #[inline(always)]
+    fn to_wrap(&self, at: u32) -> usize {
+        self.cells.len() - self.index(at)
     }
 
     /// The lap in which index `at` is written, in the cell's high half. Laps run 1.. and wrap
@@ -107,15 +115,25 @@ impl Producer {
     #[inline]
     pub fn send(&mut self, values: &[u32]) -> usize {
         let count = values.len().min(self.room_for(values.len()));
-        let mask = self.ring.mask();
-        for &value in &values[..count] {
-            let cell = &self.ring.cells[(self.at & mask) as usize];
-            // Release: what the caller wrote for this value is visible to whoever reads it here.
-            cell.store(self.ring.lap(self.at) | u64::from(value), Ordering::Release);
-            self.at = self.at.wrapping_add(1);
+        let (now, wrapped) = values[..count].split_at(count.min(self.ring.to_wrap(self.at)));
+        for values in [now, wrapped] {
+            let (start, lap) = (self.ring.index(self.at), self.ring.lap(self.at));
+            for (cell, value) in self.ring.cells[start..start + values.len()].iter().zip(values) {
+                // Release: what the caller wrote for this value is visible to whoever reads it here.
+                cell.store(lap | u64::from(*value), Ordering::Release);
+            }
+            self.at = self.at.wrapping_add(narrow(values.len()));
         }
         count
     }
+}
+
+/// A count of values: far below 2^32, since rings are at most 2^30.
+#[inline(always)]
+fn narrow(count: usize) -> u32 {
+    #[expect(clippy::cast_possible_truncation, reason = "at most the ring's size, 2^30")]
+    let narrow = count as u32;
+    narrow
 }
 
 impl Consumer {
@@ -132,20 +150,24 @@ impl Consumer {
     /// device does that still reads the buffers behind the values.
     #[inline]
     pub fn peek(&mut self, values: &mut [u32]) -> usize {
-        let mask = self.ring.mask();
+        let most = values.len().min(self.ring.cells.len());
+        let split = most.min(self.ring.to_wrap(self.at));
+        let (now, wrapped) = values[..most].split_at_mut(split);
         let mut count = 0;
-        for value in values.iter_mut() {
-            #[expect(clippy::cast_possible_truncation, reason = "a burst is far below 2^32")]
-            let at = self.at.wrapping_add(count as u32);
-            // Acquire: pairs with the producer's release of this very cell.
-            let cell = self.ring.cells[(at & mask) as usize].load(Ordering::Acquire);
-            if cell >> 32 << 32 != self.ring.lap(at) {
-                break;
+        for values in [now, wrapped] {
+            let at = self.at.wrapping_add(narrow(count));
+            let (start, lap) = (self.ring.index(at), self.ring.lap(at));
+            for (cell, value) in self.ring.cells[start..start + values.len()].iter().zip(values) {
+                // Acquire: pairs with the producer's release of this very cell.
+                let cell = cell.load(Ordering::Acquire);
+                if cell >> 32 << 32 != lap {
+                    return count;
+                }
+                #[expect(clippy::cast_possible_truncation, reason = "the low half is the value")]
+                let low = cell as u32;
+                *value = low;
+                count += 1;
             }
-            #[expect(clippy::cast_possible_truncation, reason = "the low half is the value")]
-            let low = cell as u32;
-            *value = low;
-            count += 1;
         }
         count
     }
@@ -160,9 +182,7 @@ impl Consumer {
             return;
         }
         debug_assert!(count <= self.ring.cells.len(), "more cells than the ring has");
-        #[expect(clippy::cast_possible_truncation, reason = "at most the ring's size, 2^30")]
-        let count = count as u32;
-        self.at = self.at.wrapping_add(count);
+        self.at = self.at.wrapping_add(narrow(count));
         // Release: the consumer's reads of the cells, and of the buffers behind them, are done.
         self.ring.taken.store(self.at, Ordering::Release);
     }
