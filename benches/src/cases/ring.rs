@@ -18,7 +18,7 @@ use crate::{
 
 const ENTRIES: usize = 1024;
 /// Objects per cross-core window.
-const BATCH: usize = 200_000;
+const BATCH: usize = crate::window::OBJECTS / 4;
 
 pub(super) fn same_core_32(windows: usize) -> anyhow::Result<Outcome> {
     let (mut tx, mut rx) = channel(ENTRIES);
@@ -96,7 +96,6 @@ fn cross_bulk<const N: usize>(windows: usize) -> anyhow::Result<Outcome> {
             if sent == N {
                 break;
             }
-            std::hint::spin_loop();
         }
     };
     cross(windows, produce, move || {
@@ -126,9 +125,7 @@ pub(super) fn round_trip(windows: usize) -> anyhow::Result<Outcome> {
     };
     cross(windows.min(15), echo, move || {
         there_tx.send(&one);
-        while back_rx.recv(&mut one) == 0 {
-            std::hint::spin_loop();
-        }
+        while back_rx.recv(&mut one) == 0 {}
         1
     })
 }
