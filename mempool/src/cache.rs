@@ -23,10 +23,11 @@ use crate::{
 /// A stack of free slots that belongs to one worker. Dropping it gives them back.
 pub struct Cache<A: Access> {
     core: NonNull<Core>,
+    len: usize,
     size: usize,
     /// Free slots, then room for one burst more.
     slots: Box<[MaybeUninit<u32>]>,
-    /// How many there are, and what happened; read by `audit`.
+    /// What `audit` reads of this cache.
     gauge: Arc<CachePadded<CacheGauge>>,
     pool: Pool<A>,
 }
@@ -45,6 +46,7 @@ impl<A: Access> Cache<A> {
         drop(control);
         Self {
             core: pool.core_ptr(),
+            len: 0,
             size,
             slots: vec![MaybeUninit::uninit(); size + Burst::<A>::CAPACITY + 2 * PAD]
                 .into_boxed_slice(),
@@ -69,19 +71,20 @@ impl<A: Access> Cache<A> {
     #[inline(always)]
     #[must_use]
     pub fn len(&self) -> usize {
-        // Relaxed: this cache is the one that writes it; `audit` reads it.
-        self.gauge.len.load(Ordering::Relaxed) as usize
+        self.len
     }
 
     /// Whether the next take goes to the shared list.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.len == 0
     }
 
     #[inline(always)]
     fn set_len(&mut self, len: usize) {
-        // Relaxed: `audit` reads it as a figure, ordered by nothing.
+        self.len = len;
+        // Relaxed: a figure for `audit`, ordered by nothing. The field above stays the one to compute
+        // with: reading this one back costs half of null-io-1 again.
         #[expect(clippy::cast_possible_truncation, reason = "a cache holds a few thousand slots")]
         self.gauge.len.store(len as u32, Ordering::Relaxed);
     }
@@ -121,10 +124,10 @@ impl<A: Access> Cache<A> {
     pub fn take_bare(&mut self, burst: &mut Burst<A>, count: usize) -> usize {
         assert!(burst.core_ptr() == self.core, "cache and burst are of two pools");
         let mut count = count.min(burst.room());
-        if self.len() < count || self.core().is_draining() {
+        if self.len < count || self.core().is_draining() {
             count = self.refill(count);
         }
-        let from = self.len() - count;
+        let from = self.len - count;
         // SAFETY: `from + count` is at most the array's length less the padding, and the burst has
         // room for `count` and padding behind.
         unsafe { copy_slots(self.slots.as_ptr().add(from), burst.tail_ptr(), count) };
@@ -138,10 +141,10 @@ impl<A: Access> Cache<A> {
     /// Takes one fresh buffer.
     #[inline]
     pub fn take_one(&mut self) -> Option<Buf<A>> {
-        if self.len() == 0 || self.core().is_draining() {
+        if self.len == 0 || self.core().is_draining() {
             return self.take_one_slow();
         }
-        let last = self.len() - 1;
+        let last = self.len - 1;
         // SAFETY: below `len`, which is within the array; it was written.
         let slot = unsafe { self.slots.get_unchecked(last).assume_init() };
         self.set_len(last);
@@ -173,7 +176,7 @@ impl<A: Access> Cache<A> {
         if self.refill(1) == 0 {
             return None;
         }
-        let last = self.len() - 1;
+        let last = self.len - 1;
         // SAFETY: below `len`, so it was written.
         let slot = unsafe { self.slots[last].assume_init() };
         self.set_len(last);
@@ -192,7 +195,7 @@ impl<A: Access> Cache<A> {
         }
         let slot = buf.into_raw();
         self.core().note_given(&[slot]);
-        let len = self.len();
+        let len = self.len;
         // SAFETY: `len <= size` between calls, and the array has room for a burst more.
         unsafe { self.slots.get_unchecked_mut(len) }.write(slot);
         self.set_len(len + 1);
@@ -209,10 +212,10 @@ impl<A: Access> Cache<A> {
         self.core().note_given(burst.slots());
         // SAFETY: the burst is padded; this array has room for `size`, a full burst and padding, and
         // `len <= size` between calls.
-        unsafe { copy_slots(burst.slots_ptr(), self.slots.as_mut_ptr().add(self.len()), count) };
+        unsafe { copy_slots(burst.slots_ptr(), self.slots.as_mut_ptr().add(self.len), count) };
         burst.forget();
-        self.set_len(self.len() + count);
-        if self.len() > self.size || self.core().is_draining() {
+        self.set_len(self.len + count);
+        if self.len > self.size || self.core().is_draining() {
             self.spill();
         }
     }
@@ -224,20 +227,20 @@ impl<A: Access> Cache<A> {
         if self.core().is_draining() {
             self.evict();
         }
-        if self.len() < want {
-            let most = want - self.len() + self.size / 2;
-            let at = self.len();
+        if self.len < want {
+            let most = want - self.len + self.size / 2;
+            let at = self.len;
             // SAFETY: `at + most <= want + size / 2`, inside the array.
             let got = unsafe {
                 self.core.as_ref().take_shared(self.slots.as_mut_ptr().add(at), most)
             };
             self.set_len(at + got);
             add(&self.gauge.refills, 1);
-            if self.len() < want {
+            if self.len < want {
                 add(&self.gauge.exhausted, 1);
             }
         }
-        want.min(self.len())
+        want.min(self.len)
     }
 
     /// Gives the coldest slots back to the shared list, down to half the cache's size.
@@ -247,21 +250,21 @@ impl<A: Access> Cache<A> {
         if self.core().is_draining() {
             self.evict();
         }
-        if self.len() <= self.size {
+        if self.len <= self.size {
             return;
         }
-        let excess = self.len() - self.size / 2;
+        let excess = self.len - self.size / 2;
         let pool = self.pool.clone();
         pool.core().put_shared(self.held(0, excess));
         add(&self.gauge.spills, 1);
-        self.slots.copy_within(excess..self.len(), 0);
-        self.set_len(self.len() - excess);
+        self.slots.copy_within(excess..self.len, 0);
+        self.set_len(self.len - excess);
     }
 
     /// Parks what this cache holds of draining areas.
     fn evict(&mut self) {
         let pool = self.pool.clone();
-        let len = self.len();
+        let len = self.len;
         let kept = pool.core().park(self.held(0, len));
         self.set_len(kept);
     }
@@ -278,7 +281,7 @@ impl<A: Access> Cache<A> {
     /// Gives every slot back to the shared list.
     pub fn flush(&mut self) {
         let pool = self.pool.clone();
-        let len = self.len();
+        let len = self.len;
         pool.core().put_shared(self.held(0, len));
         self.set_len(0);
     }
@@ -286,7 +289,7 @@ impl<A: Access> Cache<A> {
     /// Numbers of the slots in this cache, for debugging.
     pub fn slots(&self) -> impl Iterator<Item = Slot> + '_ {
         // SAFETY: below `len`, so it was written.
-        self.slots[..self.len()].iter().map(|slot| Slot(unsafe { slot.assume_init() }))
+        self.slots[..self.len].iter().map(|slot| Slot(unsafe { slot.assume_init() }))
     }
 }
 
