@@ -72,7 +72,16 @@ fn tightest(
             continue;
         };
         let (top, pairs) = if controllers.is_empty() {
-            (mount.clone(), v2)
+            // Beside version 1, version 2 has a folder of its own.
+            let beside = mount.join("unified");
+            (
+                if beside.is_dir() {
+                    beside
+                } else {
+                    mount.clone()
+                },
+                v2,
+            )
         } else if controllers.split(',').any(|known| known == controller) {
             (mount.join(controllers), v1)
         } else {

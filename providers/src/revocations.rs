@@ -69,7 +69,7 @@ impl Revocations {
     pub fn revoke(&self) -> usize {
         let mut state = self.state();
         state.revoked = true;
-        let regions = std::mem::take(&mut state.regions);
+        let regions = state.regions.clone();
         // Pools are told without the lock: what they do then is none of our business.
         drop(state);
         regions.iter().filter(|region| region.revoke()).count()
@@ -121,5 +121,6 @@ mod tests {
         assert_eq!(revocations.revoke(), 1);
         assert!(kept.handle().is_revoked());
         assert_eq!(revocations.revoke(), 0);
+        assert_eq!(revocations.live(), 1, "revoked, but not gone");
     }
 }

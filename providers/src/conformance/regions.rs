@@ -10,9 +10,8 @@ use super::{Make, Watched, access};
 
 /// Bytes that tell where they are, and which region they are in.
 fn pattern(seed: u8, len: usize) -> Vec<u8> {
-    (0..len)
-        .map(|at| (at as u8).wrapping_mul(31).wrapping_add(seed))
-        .collect()
+    let byte = |at: u8| at.wrapping_mul(31).wrapping_add(seed);
+    (0..=u8::MAX).cycle().take(len).map(byte).collect()
 }
 
 /// Offsets worth trying: both ends, and the middle across a line.
