@@ -1,1 +1,54 @@
-//! .
+//! Where packet memory comes from: the [`mempool::Provider`]s for this machine's own memory, and one
+//! that pretends to be a device.
+//!
+//! | provider | pages | named to others as | when |
+//! |---|---|---|---|
+//! | [`Hugepages`] | 2 MiB or 1 GiB | a sealed memfd | the default: any driver, any peer |
+//! | [`Private`] | the default hugepage size | its address only | nobody else may ever map it |
+//! | [`Host`] | ordinary, transparent hugepages where possible | its address only | no hugepages at hand |
+//! | [`Fake`] | ordinary or huge | a sealed memfd | device memory for tests and demos |
+//!
+//! What they share: memory is contiguous, zeroed, present before it is handed out (a shortage is an
+//! error at setup, never a signal under load), kept out of children and core dumps, bound to a NUMA
+//! node before the first touch where one was named, and revocable. [`conformance`] checks it, for
+//! these and for any other provider.
+//!
+//! This crate refuses to know devices, IOVAs and rings.
+//!
+//! ```
+//! use mempool::{Cpu, Pool};
+//!
+//! let (memory, notice) = providers::default_host(64 * 2048);
+//! if let Some(notice) = notice {
+//!     eprintln!("{notice}");
+//! }
+//! let pool: Pool<Cpu> = Pool::builder().slots(64).stride(2048).memory(&*memory).build()?;
+//! assert_eq!(pool.audit().free, 64);
+//! # Ok::<(), mempool::Error>(())
+//! ```
+
+mod cgroup;
+pub mod conformance;
+mod default_host;
+mod fake;
+mod host;
+mod hugepages;
+mod mapped;
+mod mapping;
+mod memfd;
+pub mod numa;
+mod page_size;
+mod private;
+mod request;
+mod revocations;
+mod shortage;
+mod sysfs;
+
+pub use default_host::{Notice, default_host};
+pub use fake::Fake;
+pub use host::Host;
+pub use hugepages::Hugepages;
+pub use page_size::{PageSize, ParsePageSizeError};
+pub use private::Private;
+pub use revocations::{Revocable, Revocations};
+pub use sysfs::{HugepageCounts, Sysfs};

@@ -1,0 +1,260 @@
+//! One mapped span of address space, owned: where it is, what it is advised, when it goes. Knows no
+//! provider.
+#![allow(unsafe_code, reason = "maps and unmaps address space")]
+
+use std::{alloc::Layout, ffi::c_void, io, os::fd::BorrowedFd, ptr, ptr::NonNull};
+
+use rustix::{
+    io::Errno,
+    mm::{Advice, MapFlags, ProtFlags},
+};
+
+/// Tries to find room at an alignment the kernel does not give by itself; each fails only if another
+/// thread maps something in between.
+const ATTEMPTS: usize = 16;
+
+/// Address space that belongs to this object until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    base: NonNull<u8>,
+    len: usize,
+    owner: Owner,
+}
+
+/// Who made the mapping, and so takes it back.
+#[derive(Debug)]
+enum Owner {
+    Kernel,
+    /// `hugepage_rs`, with the layout it was asked for.
+    Allocator(Layout),
+}
+
+/// What the CPU may do with a mapping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protection {
+    ReadWrite,
+    /// Address space only: any touch faults.
+    None,
+}
+
+/// What the kernel is asked to do with a mapping. None of it changes the bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wish {
+    /// Not in children: a copy-on-write page would part a device from its memory.
+    NotInChildren,
+    /// Not in core dumps: gigabytes of other people's traffic.
+    NotInDumps,
+    /// Transparent hugepages, if there are any.
+    HugePages,
+}
+
+// SAFETY: the span belongs to this object, wherever that goes.
+unsafe impl Send for Mapping {}
+// SAFETY: shared access hands out the address and asks the kernel for advice only.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Maps the first `len` bytes of a file, shared, at a multiple of `align`.
+    pub(crate) fn shared(
+        file: BorrowedFd<'_>,
+        len: usize,
+        align: usize,
+        protection: Protection,
+    ) -> io::Result<Self> {
+        let rights = protection.flags();
+        Self::place(len, align, |at, extra| {
+            // SAFETY: without `MAP_FIXED` the kernel puts it where nothing is (see `place`).
+            unsafe { rustix::mm::mmap(at, len, rights, MapFlags::SHARED | extra, file, 0) }
+        })
+    }
+
+    /// Maps `len` bytes of zeroed, private, ordinary memory at a multiple of `align`.
+    pub(crate) fn anonymous(len: usize, align: usize) -> io::Result<Self> {
+        let rights = Protection::ReadWrite.flags();
+        Self::place(len, align, |at, extra| {
+            // SAFETY: without `MAP_FIXED` the kernel puts it where nothing is (see `place`).
+            unsafe { rustix::mm::mmap_anonymous(at, len, rights, MapFlags::PRIVATE | extra) }
+        })
+    }
+
+    /// `layout` of zeroed private hugepages from `hugepage_rs`, which reports no reason if it cannot.
+    pub(crate) fn hugepages(layout: Layout) -> Option<Self> {
+        if layout.size() == 0 {
+            return None;
+        }
+        // SAFETY: the layout's size is not 0.
+        let base = NonNull::new(unsafe { hugepage_rs::alloc(layout) })?;
+        Some(Self {
+            base,
+            len: layout.size(),
+            owner: Owner::Allocator(layout),
+        })
+    }
+
+    /// Maps anywhere; if that is not aligned, looks for a place that is. `map` is given where to put
+    /// it and flags under which the kernel never replaces another mapping.
+    fn place(
+        len: usize,
+        align: usize,
+        map: impl Fn(*mut c_void, MapFlags) -> rustix::io::Result<*mut c_void>,
+    ) -> io::Result<Self> {
+        let own = |at: *mut c_void| {
+            let base = NonNull::new(at.cast::<u8>()).ok_or(io::ErrorKind::AddrNotAvailable)?;
+            Ok::<_, io::Error>(Self {
+                base,
+                len,
+                owner: Owner::Kernel,
+            })
+        };
+        let aligned = |mapping: &Self| mapping.base.addr().get().is_multiple_of(align);
+        let anywhere = own(map(ptr::null_mut(), MapFlags::empty())?)?;
+        if aligned(&anywhere) {
+            return Ok(anywhere);
+        }
+        drop(anywhere);
+        let span = len.checked_add(align).ok_or(io::ErrorKind::OutOfMemory)?;
+        for _ in 0..ATTEMPTS {
+            let (rights, flags) = (ProtFlags::empty(), MapFlags::PRIVATE | MapFlags::NORESERVE);
+            // SAFETY: the kernel puts it where nothing is.
+            let room = unsafe { rustix::mm::mmap_anonymous(ptr::null_mut(), span, rights, flags)? };
+            let at = room.map_addr(|address| address.next_multiple_of(align));
+            // SAFETY: mapped just now, and never handed out.
+            unsafe { rustix::mm::munmap(room, span)? };
+            match map(at, MapFlags::FIXED_NOREPLACE) {
+                Ok(found) => {
+                    let found = own(found)?;
+                    // Before Linux 4.17 the flag is unknown and the address a hint.
+                    if aligned(&found) {
+                        return Ok(found);
+                    }
+                }
+                Err(Errno::EXIST) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(io::Error::new(
+            io::ErrorKind::AddrNotAvailable,
+            "no aligned address space found",
+        ))
+    }
+
+    pub(crate) fn base(&self) -> NonNull<u8> {
+        self.base
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Address of the last byte.
+    pub(crate) fn last(&self) -> NonNull<u8> {
+        // SAFETY: a mapping is not empty (the kernel refuses that), so the last byte is inside it.
+        unsafe { self.base.add(self.len - 1) }
+    }
+
+    /// Tells the kernel about the mapping.
+    pub(crate) fn wish(&self, wish: Wish) -> io::Result<()> {
+        let advice = match wish {
+            Wish::NotInChildren => Advice::LinuxDontFork,
+            Wish::NotInDumps => Advice::LinuxDontDump,
+            Wish::HugePages => Advice::LinuxHugepage,
+        };
+        // SAFETY: the range is ours, and none of these changes its bytes.
+        unsafe { rustix::mm::madvise(self.base.as_ptr().cast(), self.len, advice)? };
+        Ok(())
+    }
+
+    /// Makes every page present and writable. A shortage is an error (where a touch would be a
+    /// SIGBUS), but what was got until then stays until the mapping goes.
+    pub(crate) fn populate(&self) -> io::Result<()> {
+        let advice = Advice::LinuxPopulateWrite;
+        // SAFETY: the range is ours; the kernel touches it without changing its bytes.
+        unsafe { rustix::mm::madvise(self.base.as_ptr().cast(), self.len, advice)? };
+        Ok(())
+    }
+
+    /// As [`Mapping::populate`]; on a kernel before 5.14, which cannot, does `otherwise`.
+    pub(crate) fn populate_or(&self, otherwise: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        match self.populate() {
+            Err(error) if is_unknown(&error) => otherwise(),
+            other => other,
+        }
+    }
+
+    /// Makes every page present by reading and writing a byte of it. For anonymous ordinary pages
+    /// only: with others a shortage would be a SIGBUS.
+    pub(crate) fn touch(&self, page: usize) {
+        for offset in (0..self.len).step_by(page.max(1)) {
+            // SAFETY: `offset < len`.
+            let at = unsafe { self.base.add(offset) };
+            // SAFETY: mapped readable and writable; not handed out yet, so nobody else writes.
+            let byte = unsafe { at.read_volatile() };
+            // SAFETY: as above.
+            unsafe { at.write_volatile(byte) };
+        }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        let base = self.base.as_ptr();
+        let result = match self.owner {
+            // SAFETY: ours, whole, and unmapped once.
+            Owner::Kernel => unsafe { rustix::mm::munmap(base.cast(), self.len) },
+            Owner::Allocator(layout) => {
+                // SAFETY: allocated there with this very layout, freed once.
+                unsafe { hugepage_rs::dealloc(base, layout) };
+                Ok(())
+            }
+        };
+        if let Err(error) = result {
+            tracing::error!(?base, len = self.len, %error, "memory could not be unmapped: leaked");
+        }
+    }
+}
+
+impl Protection {
+    const fn flags(self) -> ProtFlags {
+        match self {
+            Self::ReadWrite => ProtFlags::READ.union(ProtFlags::WRITE),
+            Self::None => ProtFlags::empty(),
+        }
+    }
+}
+
+/// Whether the kernel does not know what it was asked.
+fn is_unknown(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mapping_is_aligned_as_asked() {
+        for align in [1, 4096, 2 << 20, 64 << 20, 1 << 30] {
+            let mapping = Mapping::anonymous(12288, align).unwrap();
+            assert_eq!(mapping.base().addr().get() % align, 0, "{align}");
+            assert_eq!(
+                mapping.last().addr().get() - mapping.base().addr().get(),
+                12287
+            );
+        }
+    }
+
+    #[test]
+    fn touching_changes_no_byte() {
+        let mapping = Mapping::anonymous(3 * 4096, 1).unwrap();
+        mapping.touch(4096);
+        mapping.populate_or(|| Ok(())).unwrap();
+        // SAFETY: mapped readable.
+        assert_eq!(unsafe { mapping.last().read_volatile() }, 0);
+    }
+
+    #[test]
+    fn an_impossible_mapping_is_an_error() {
+        assert!(Mapping::anonymous(usize::MAX & !4095, 4096).is_err());
+        assert!(Mapping::anonymous(4096, 1 << 62).is_err());
+    }
+}
