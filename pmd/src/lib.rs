@@ -12,6 +12,7 @@ mod error;
 pub mod headers;
 mod mapper;
 pub mod null;
+pub mod pcap;
 mod queue;
 mod registry;
 mod spec;
