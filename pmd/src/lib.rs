@@ -15,6 +15,7 @@ mod error;
 pub mod headers;
 mod mapper;
 pub mod null;
+pub mod pcap;
 mod posted;
 mod queue;
 mod registry;
