@@ -1,0 +1,200 @@
+//! `-m/--mem`: memory by name. The one place of the apps that names providers.
+
+use std::{fmt, str::FromStr, sync::Once};
+
+use clap::Args;
+use mempool::{Provider, heap::Heap};
+
+use crate::{AppError, units::parse_size};
+
+/// Which memory.
+#[derive(Args, Clone, Debug)]
+pub struct MemoryArgs {
+    /// Memory: host, hugepage[:2M|:1G], private, fake[:SIZE], or auto (hugepages if there are any)
+    #[arg(
+        short = 'm',
+        long = "mem",
+        value_name = "MEMORY",
+        default_value = "auto"
+    )]
+    pub memory: MemorySpec,
+}
+
+/// Memory as the user named it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MemorySpec {
+    /// Hugepages if there are any, else ordinary pages, which is said once.
+    #[default]
+    Auto,
+    /// Ordinary pages.
+    Host,
+    /// Hugepages that other processes and devices can be given.
+    Hugepage(HugepageSize),
+    /// Hugepages of this process alone.
+    Private,
+    /// Memory that the CPU may not read, as a device's; with its capacity in bytes.
+    Fake(Option<usize>),
+}
+
+/// Sizes of a hugepage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HugepageSize {
+    /// 2 MiB.
+    TwoMiB,
+    /// 1 GiB.
+    OneGiB,
+}
+
+/// A memory spec cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("memory '{text}': {why}")]
+pub struct MemorySpecError {
+    text: String,
+    why: String,
+}
+
+const NAMES: [&str; 5] = ["auto", "host", "hugepage", "private", "fake"];
+
+impl FromStr for MemorySpec {
+    type Err = MemorySpecError;
+
+    fn from_str(text: &str) -> Result<Self, MemorySpecError> {
+        let wrong = |why: String| MemorySpecError {
+            text: text.chars().take(80).collect(),
+            why,
+        };
+        let (name, argument) = match text.split_once(':') {
+            Some((name, argument)) => (name, Some(argument)),
+            None => (text, None),
+        };
+        match (name, argument) {
+            ("auto", None) => Ok(Self::Auto),
+            ("host", None) => Ok(Self::Host),
+            ("private", None) => Ok(Self::Private),
+            ("hugepage", None | Some("2M")) => Ok(Self::Hugepage(HugepageSize::TwoMiB)),
+            ("hugepage", Some("1G")) => Ok(Self::Hugepage(HugepageSize::OneGiB)),
+            ("hugepage", Some(_)) => Err(wrong("hugepages are 2M or 1G".into())),
+            ("fake", None) => Ok(Self::Fake(None)),
+            ("fake", Some(size)) => {
+                let size = parse_size(size).map_err(|error| wrong(error.to_string()))?;
+                Ok(Self::Fake(Some(size)))
+            }
+            (name, Some(_)) if NAMES.contains(&name) => {
+                Err(wrong(format!("'{name}' takes no argument")))
+            }
+            _ => Err(wrong(unknown(name))),
+        }
+    }
+}
+
+fn unknown(name: &str) -> String {
+    let nearest = NAMES
+        .iter()
+        .map(|known| (distance(known, name), known))
+        .min();
+    let meant = nearest
+        .filter(|(distance, _)| *distance <= 3)
+        .map(|(_, known)| format!(" (did you mean '{known}'?)"))
+        .unwrap_or_default();
+    format!("unknown{meant}; known: {}", NAMES.join(", "))
+}
+
+/// Edits between two words (Levenshtein).
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut corner = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.iter().enumerate() {
+            let change = corner + usize::from(x != *y);
+            corner = row[j + 1];
+            row[j + 1] = change.min(corner + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+impl fmt::Display for MemorySpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Host => f.write_str("host"),
+            Self::Private => f.write_str("private"),
+            Self::Hugepage(HugepageSize::TwoMiB) => f.write_str("hugepage:2M"),
+            Self::Hugepage(HugepageSize::OneGiB) => f.write_str("hugepage:1G"),
+            Self::Fake(None) => f.write_str("fake"),
+            Self::Fake(Some(bytes)) => write!(f, "fake:{bytes}"),
+        }
+    }
+}
+
+impl MemorySpec {
+    /// The provider. `needed` bytes are what the caller is going to ask of it: `auto` looks whether
+    /// there are that many in hugepages. What was named is never replaced by something else.
+    ///
+    /// # Errors
+    /// The memory is not to be had here; the message carries the fix.
+    pub fn open(self, needed: u64) -> Result<Box<dyn Provider>, AppError> {
+        match self {
+            Self::Auto => Ok(default_host(needed)),
+            Self::Host => Ok(Box::new(Heap::new())),
+            Self::Hugepage(_) | Self::Private | Self::Fake(_) => {
+                let _ = &SAID;
+                Err(AppError::missing(format!(
+                    "memory '{self}': not in this build"
+                )))
+            }
+        }
+    }
+}
+
+static SAID: Once = Once::new();
+
+fn default_host(_needed: u64) -> Box<dyn Provider> {
+    Box::new(Heap::new())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_understood_and_printed_as_it_is_read() {
+        for text in [
+            "auto",
+            "host",
+            "hugepage:2M",
+            "hugepage:1G",
+            "private",
+            "fake",
+            "fake:65536",
+        ] {
+            assert_eq!(text.parse::<MemorySpec>().unwrap().to_string(), text);
+        }
+        assert_eq!(
+            "hugepage".parse(),
+            Ok(MemorySpec::Hugepage(HugepageSize::TwoMiB))
+        );
+        assert_eq!("fake:64K".parse(), Ok(MemorySpec::Fake(Some(65536))));
+    }
+
+    #[test]
+    fn an_unknown_name_gets_a_suggestion() {
+        let says = |text: &str| text.parse::<MemorySpec>().unwrap_err().to_string();
+        assert_eq!(
+            says("hugepages"),
+            "memory 'hugepages': unknown (did you mean 'hugepage'?); \
+             known: auto, host, hugepage, private, fake"
+        );
+        assert!(says("cuda:0").starts_with("memory 'cuda:0': unknown"));
+        assert_eq!(
+            says("hugepage:4K"),
+            "memory 'hugepage:4K': hugepages are 2M or 1G"
+        );
+        assert_eq!(
+            says("host:1G"),
+            "memory 'host:1G': 'host' takes no argument"
+        );
+        assert!(says("fake:big").contains("a size in bytes such as"));
+    }
+}

@@ -1,0 +1,116 @@
+//! The memwire test header: 24 bytes, big-endian, at the start of the UDP payload. Knows no frame.
+
+use zerocopy::{
+    FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned,
+    byteorder::network_endian::{U32, U64},
+};
+
+/// First four bytes of the header: `memw`.
+pub const MAGIC: u32 = 0x6d65_6d77;
+
+/// The header. The checksum covers what follows it, so a sender that reuses a payload rewrites
+/// sequence and timestamp alone.
+#[derive(
+    FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, Copy, Debug, PartialEq, Eq,
+)]
+#[repr(C)]
+pub struct TestHeader {
+    magic: U32,
+    crc: U32,
+    sequence: U64,
+    timestamp_ns: U64,
+}
+
+const _: () = assert!(size_of::<TestHeader>() == TestHeader::LEN);
+
+impl TestHeader {
+    /// Bytes of the header.
+    pub const LEN: usize = 24;
+    /// Where the sequence number stands, in bytes.
+    pub const SEQUENCE_AT: usize = 8;
+    /// Where the timestamp stands, in bytes.
+    pub const TIMESTAMP_AT: usize = 16;
+
+    /// The header of `payload`, which follows it.
+    #[must_use]
+    pub fn new(sequence: u64, timestamp_ns: u64, payload: &[u8]) -> Self {
+        Self {
+            magic: MAGIC.into(),
+            crc: crc32c::crc32c(payload).into(),
+            sequence: sequence.into(),
+            timestamp_ns: timestamp_ns.into(),
+        }
+    }
+
+    /// The header at the start of a UDP payload and what follows it; `None` if there is no whole
+    /// header with the magic number.
+    #[inline]
+    #[must_use]
+    pub fn read(udp_payload: &[u8]) -> Option<(&Self, &[u8])> {
+        let (header, payload) = Self::ref_from_prefix(udp_payload).ok()?;
+        (header.magic.get() == MAGIC).then_some((header, payload))
+    }
+
+    /// Number of the frame in its flow, from 0.
+    #[inline]
+    #[must_use]
+    pub fn sequence(&self) -> u64 {
+        self.sequence.get()
+    }
+
+    /// When it was sent, in nanoseconds since 1970.
+    #[inline]
+    #[must_use]
+    pub fn timestamp_ns(&self) -> u64 {
+        self.timestamp_ns.get()
+    }
+
+    /// CRC-32C of the payload behind the header.
+    #[inline]
+    #[must_use]
+    pub fn crc(&self) -> u32 {
+        self.crc.get()
+    }
+
+    /// Whether `payload` is what was sent.
+    #[inline]
+    #[must_use]
+    pub fn is_intact(&self, payload: &[u8]) -> bool {
+        crc32c::crc32c(payload) == self.crc()
+    }
+
+    /// Rewrites sequence and timestamp of a header that stands in a buffer.
+    ///
+    /// # Panics
+    /// If `header` is shorter than [`TestHeader::LEN`].
+    #[inline]
+    pub fn restamp(header: &mut [u8], sequence: u64, timestamp_ns: u64) {
+        header[Self::SEQUENCE_AT..Self::TIMESTAMP_AT].copy_from_slice(&sequence.to_be_bytes());
+        header[Self::TIMESTAMP_AT..Self::LEN].copy_from_slice(&timestamp_ns.to_be_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        let mut frame = TestHeader::new(7, 1_000, b"payload").as_bytes().to_vec();
+        frame.extend(b"payload");
+        assert_eq!(&frame[..4], b"memw");
+        TestHeader::restamp(&mut frame, 8, 2_000);
+        let (header, payload) = TestHeader::read(&frame).unwrap();
+        assert_eq!((header.sequence(), header.timestamp_ns()), (8, 2_000));
+        assert_eq!(payload, b"payload");
+        assert!(header.is_intact(payload));
+        assert!(!header.is_intact(b"payloae"));
+    }
+
+    #[test]
+    fn short_and_foreign_payloads_have_no_header() {
+        assert_eq!(TestHeader::read(&[0; 23]), None);
+        assert_eq!(TestHeader::read(&[0; 64]), None);
+        assert_eq!(TestHeader::read(&[]), None);
+    }
+}
