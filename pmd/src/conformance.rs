@@ -1,1 +1,0 @@
-//! One conformance suite for every driver, against a reference `VecDeque` port.
