@@ -98,7 +98,7 @@ impl Private {
         let old_kernel = || Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP));
         mapping
             .populate_or(old_kernel)
-            .map_err(step("populating (Linux 5.14)"))?;
+            .map_err(step("populating"))?;
         Ok(Mapped {
             numa_node: self.node.or_else(|| numa::home(&mapping)),
             mapping,

@@ -148,6 +148,7 @@ pub(crate) fn hint(step: &str, error: &io::Error) -> &'static str {
             "a container's seccomp profile may forbid it: allow mbind, or name no node"
         }
         ("mbind", Some(libc::EINVAL)) => "this process's cpuset may not use memory of that node",
+        ("populating", Some(libc::EOPNOTSUPP)) => "this needs Linux 5.14; use Hugepages",
         (_, Some(libc::EPERM | libc::EACCES)) => "a seccomp profile or security module forbids it",
         (_, Some(libc::EMFILE | libc::ENFILE)) => "too many open files: raise `ulimit -n`",
         _ => "",

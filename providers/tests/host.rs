@@ -4,7 +4,7 @@ mod support;
 
 use mempool::{Backing, ProviderError};
 use providers::{Host, Sysfs, default_host, numa};
-use support::{ask, signal_of_a_child_that_reads, vma_of, vmas};
+use support::{ask, policy_at, signal_of_a_child_that_reads, vma_of, vmas};
 
 #[test]
 fn a_region_is_present_and_kept_out_of_children() {
@@ -39,6 +39,7 @@ fn a_region_lands_on_the_node_it_is_bound_to() {
             Err(error) => panic!("{error}"),
         };
         assert_eq!(region.numa_node(), Some(node));
+        assert!(policy_at(region.base()).starts_with("bind:"));
         assert_eq!(numa::node_of(region.base()).unwrap(), node);
     }
 }

@@ -8,7 +8,8 @@ use mempool::{Backing, Provider, ProviderError, RegionRequest};
 use providers::{Hugepages, PageSize, Private, Sysfs, numa};
 use rustix::fs::SealFlags;
 use support::{
-    ask, has_pages, leaves_free_pages_alone, mappings_named, signal_of_a_child_that_reads, vma_of,
+    ask, has_pages, leaves_free_pages_alone, mappings_named, policy_at,
+    signal_of_a_child_that_reads, vma_of,
 };
 
 const SIZE: PageSize = PageSize::TwoMiB;
@@ -180,6 +181,7 @@ fn a_region_lands_on_the_node_it_is_bound_to() {
                 Err(error) => panic!("{error}"),
             };
             assert_eq!(region.numa_node(), Some(node));
+            assert_eq!(policy_at(region.base()), format!("bind:{node}"));
             for page in 0..3 {
                 let address = region
                     .base()

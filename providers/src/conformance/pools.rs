@@ -140,30 +140,31 @@ fn revoked<A: Access>(make: Make<'_>, touch: impl Fn(&mut Buf<A>)) {
 }
 
 pub(super) fn revokes_what_is_on_its_way(make: Make<'_>) {
+    const REQUESTS: usize = 200;
+    const REVOKED_AT: usize = 20;
     let memory = Watched::new(make);
     let page = memory.info().page_size;
-    std::thread::scope(|scope| {
-        let worker = || {
-            // Kept: two at most per worker, and none that a revocation missed.
-            let mut held = Vec::new();
-            for round in 0.. {
-                match memory.request(page, 64) {
-                    Ok(region) if round % 8 == 7 && held.is_empty() => held.push(region),
-                    Ok(region) => drop(region),
-                    Err(ProviderError::Revoked { .. }) => break,
-                    Err(error) => panic!("{error}"),
-                }
-                if round == 20 {
-                    memory.revoke();
-                }
+    let worker = || {
+        let mut held = None;
+        for round in 0..REQUESTS {
+            match memory.request(page, 64) {
+                // One is kept, the others come and go.
+                Ok(region) => drop(held.replace(region)),
+                Err(ProviderError::Revoked { .. }) => return held,
+                Err(error) => panic!("{error}"),
             }
-            held
-        };
+            if round == REVOKED_AT {
+                memory.revoke();
+            }
+        }
+        panic!("still handing out long after it was revoked");
+    };
+    std::thread::scope(|scope| {
         let workers = [scope.spawn(worker), scope.spawn(worker)];
-        for region in workers
+        let held = workers
             .into_iter()
-            .flat_map(|worker| worker.join().unwrap())
-        {
+            .filter_map(|worker| worker.join().unwrap());
+        for region in held {
             assert!(region.handle().is_revoked(), "missed: {region:?}");
         }
     });

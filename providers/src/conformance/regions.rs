@@ -66,7 +66,7 @@ pub(super) fn is_one_aligned_span(make: Make<'_>) {
         );
         assert!(!region.is_empty());
     }
-    for align in [1, 64, 4096, page, 2 * page, 4 * page] {
+    for align in [1, 64, 4096, page, 2 * page, 64 * page, 512 * page] {
         match memory.request(page, align) {
             Ok(region) => {
                 let base = region.base().addr().get();
@@ -104,6 +104,16 @@ pub(super) fn backing_holds_all_of_it(make: Make<'_>) {
         "a file of {size} B, a region up to {end}"
     );
     assert_eq!(offset % region.page_size() as u64, 0);
+    let (last, mut seen) = (region.len() - 8, [0; 8]);
+    region.write(last, b"same one").unwrap();
+    assert_eq!(
+        rustix::io::pread(&fd, &mut seen, offset + last as u64),
+        Ok(8)
+    );
+    assert_eq!(
+        &seen, b"same one",
+        "the file names other bytes than the region"
+    );
     let seals = rustix::fs::fcntl_get_seals(&fd).unwrap();
     assert!(
         seals.contains(rustix::fs::SealFlags::SHRINK),

@@ -57,6 +57,18 @@ pub(crate) fn vma_of(address: NonNull<u8>) -> Option<Vma> {
         .find(|vma| vma.start <= address && address < vma.end)
 }
 
+/// The memory policy of the mapping that starts at an address: `default`, `bind:0`.
+pub(crate) fn policy_at(address: NonNull<u8>) -> String {
+    let maps = fs::read_to_string("/proc/self/numa_maps").unwrap_or_default();
+    let start = format!("{:x} ", address.addr());
+    let line = maps
+        .lines()
+        .find_map(|line| line.trim_start_matches('0').strip_prefix(&start));
+    line.and_then(|rest| rest.split(' ').next())
+        .unwrap_or("unknown")
+        .into()
+}
+
 /// How many mappings carry the name of a region.
 pub(crate) fn mappings_named(name: &str) -> usize {
     let wanted = format!("/memfd:memwire:{name} ");
