@@ -49,7 +49,7 @@ impl Clock {
             Scale::Times(unit) => u128::from(count) * u128::from(unit),
             Scale::Divided(units) => u128::from(count / units),
             // 64 bits times 30 bits leave room in 128.
-            Scale::Binary(exponent) => u128::from(count) * u128::from(NANOSECONDS) >> exponent,
+            Scale::Binary(exponent) => (u128::from(count) * u128::from(NANOSECONDS)) >> exponent,
             Scale::Nothing => 0,
         };
         let time = i128::try_from(time)
