@@ -12,6 +12,7 @@ pub mod logs;
 pub mod memory;
 pub mod ports;
 pub mod report;
+pub mod schema;
 pub mod stop;
 pub mod table;
 pub mod traffic;

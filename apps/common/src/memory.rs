@@ -3,7 +3,8 @@
 use std::{fmt, str::FromStr, sync::Once};
 
 use clap::Args;
-use mempool::{Provider, heap::Heap};
+use mempool::{Provider, ProviderError};
+use providers::{Fake, Host, Hugepages, PageSize, Private};
 
 use crate::{AppError, units::parse_size};
 
@@ -29,20 +30,11 @@ pub enum MemorySpec {
     /// Ordinary pages.
     Host,
     /// Hugepages that other processes and devices can be given.
-    Hugepage(HugepageSize),
+    Hugepage(PageSize),
     /// Hugepages of this process alone.
     Private,
     /// Memory that the CPU may not read, as a device's; with its capacity in bytes.
     Fake(Option<usize>),
-}
-
-/// Sizes of a hugepage.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HugepageSize {
-    /// 2 MiB.
-    TwoMiB,
-    /// 1 GiB.
-    OneGiB,
 }
 
 /// A memory spec cannot be read.
@@ -71,9 +63,13 @@ impl FromStr for MemorySpec {
             ("auto", None) => Ok(Self::Auto),
             ("host", None) => Ok(Self::Host),
             ("private", None) => Ok(Self::Private),
-            ("hugepage", None | Some("2M")) => Ok(Self::Hugepage(HugepageSize::TwoMiB)),
-            ("hugepage", Some("1G")) => Ok(Self::Hugepage(HugepageSize::OneGiB)),
-            ("hugepage", Some(_)) => Err(wrong("hugepages are 2M or 1G".into())),
+            ("hugepage", None) => Ok(Self::Hugepage(PageSize::TwoMiB)),
+            ("hugepage", Some(size)) => {
+                let size = size
+                    .parse()
+                    .map_err(|_| wrong("hugepages are 2M or 1G".into()))?;
+                Ok(Self::Hugepage(size))
+            }
             ("fake", None) => Ok(Self::Fake(None)),
             ("fake", Some(size)) => {
                 let size = parse_size(size).map_err(|error| wrong(error.to_string()))?;
@@ -120,8 +116,7 @@ impl fmt::Display for MemorySpec {
             Self::Auto => f.write_str("auto"),
             Self::Host => f.write_str("host"),
             Self::Private => f.write_str("private"),
-            Self::Hugepage(HugepageSize::TwoMiB) => f.write_str("hugepage:2M"),
-            Self::Hugepage(HugepageSize::OneGiB) => f.write_str("hugepage:1G"),
+            Self::Hugepage(size) => write!(f, "hugepage:{size}"),
             Self::Fake(None) => f.write_str("fake"),
             Self::Fake(Some(bytes)) => write!(f, "fake:{bytes}"),
         }
@@ -129,29 +124,34 @@ impl fmt::Display for MemorySpec {
 }
 
 impl MemorySpec {
-    /// The provider. `needed` bytes are what the caller is going to ask of it: `auto` looks whether
-    /// there are that many in hugepages. What was named is never replaced by something else.
+    /// The provider. `needed` bytes are what the caller is going to ask of it in all: `auto` looks
+    /// whether there is that much in hugepages, and says so on stderr, once, if there is not. What
+    /// was named is never replaced by something else.
     ///
     /// # Errors
     /// The memory is not to be had here; the message carries the fix.
     pub fn open(self, needed: u64) -> Result<Box<dyn Provider>, AppError> {
-        match self {
-            Self::Auto => Ok(default_host(needed)),
-            Self::Host => Ok(Box::new(Heap::new())),
-            Self::Hugepage(_) | Self::Private | Self::Fake(_) => {
-                let _ = &SAID;
-                Err(AppError::missing(format!(
-                    "memory '{self}': not in this build"
-                )))
-            }
-        }
+        // Whatever it says of its arguments: they are fine, and this machine lacks something.
+        let missing = |error: ProviderError| AppError::missing(error.to_string());
+        Ok(match self {
+            Self::Auto => default_host(needed),
+            Self::Host => Box::new(Host::new()),
+            Self::Hugepage(size) => Box::new(Hugepages::new(size).map_err(missing)?),
+            Self::Private => Box::new(Private::new().map_err(missing)?),
+            Self::Fake(None) => Box::new(Fake::new()),
+            Self::Fake(Some(bytes)) => Box::new(Fake::with_capacity(bytes as u64)),
+        })
     }
 }
 
-static SAID: Once = Once::new();
-
-fn default_host(_needed: u64) -> Box<dyn Provider> {
-    Box::new(Heap::new())
+fn default_host(needed: u64) -> Box<dyn Provider> {
+    static SAID: Once = Once::new();
+    let needed = usize::try_from(needed).unwrap_or(usize::MAX);
+    let (provider, notice) = providers::default_host(needed);
+    if let Some(notice) = notice {
+        SAID.call_once(|| eprintln!("memory: {notice}"));
+    }
+    provider
 }
 
 #[cfg(test)]
@@ -173,9 +173,27 @@ mod tests {
         }
         assert_eq!(
             "hugepage".parse(),
-            Ok(MemorySpec::Hugepage(HugepageSize::TwoMiB))
+            Ok(MemorySpec::Hugepage(PageSize::TwoMiB))
         );
         assert_eq!("fake:64K".parse(), Ok(MemorySpec::Fake(Some(65536))));
+    }
+
+    #[test]
+    fn what_is_named_is_what_is_opened() {
+        let name = |spec: &str| {
+            spec.parse::<MemorySpec>()
+                .unwrap()
+                .open(1 << 20)
+                .unwrap()
+                .info()
+        };
+        assert_eq!(name("host").name, "host");
+        let fake = name("fake:1M");
+        assert_eq!(
+            (fake.name.as_str(), fake.cpu_access),
+            ("fake", mempool::CpuAccess::None)
+        );
+        assert!(!name("auto").name.is_empty());
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::{
     collections::BTreeMap,
     fs::File,
     io::{self, Write},
+    sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
@@ -36,6 +37,28 @@ impl Rates {
             mpps: frames / seconds / 1e6,
             gbps: bits / seconds / 1e9,
         }
+    }
+}
+
+/// A count with one writer, readable from any thread: a plain add, no locked instruction.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Counts `more`. The one writer's alone to call.
+    #[inline]
+    pub fn add(&self, more: usize) {
+        // Relaxed: one writer, so load and store are a whole add; nothing is ordered by it.
+        self.0.store(
+            self.0.load(Ordering::Relaxed).wrapping_add(more as u64),
+            Ordering::Relaxed,
+        );
+    }
+
+    /// The count now.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
     }
 }
 

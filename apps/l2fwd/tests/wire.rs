@@ -1,0 +1,259 @@
+//! l2fwd between in-process wires: what goes in comes out, and nothing is unaccounted for.
+
+use std::{thread, time::Duration};
+
+use clap::Parser;
+use l2fwd::{Args, Summary};
+use mempool::{Burst, Cpu, Pool, heap::Heap};
+use memwire_apps::{
+    AppError, Exit, Stop,
+    report::Output,
+    traffic::{Sent, Source, SourceOptions, Template, TestHeader},
+};
+use pmd::{Config, Device, Queues, Registry};
+
+fn args(line: &str) -> Args {
+    let words = ["l2fwd", "-m", "host"]
+        .into_iter()
+        .chain(line.split_whitespace());
+    Args::try_parse_from(words).unwrap()
+}
+
+fn run(line: &str) -> Result<Summary, AppError> {
+    let args = args(line);
+    let mut output = Output::new(&args.run)?;
+    l2fwd::run(&args, &mut Registry::new(), &Stop::new(), &mut output)
+}
+
+fn error_of(line: &str) -> (Exit, String) {
+    let error = run(line).err().expect("an error");
+    (error.code(), error.to_string())
+}
+
+/// The other end of one of l2fwd's wires.
+struct Peer {
+    device: Box<dyn Device>,
+    pool: Pool<Cpu>,
+    queues: Queues,
+}
+
+impl Peer {
+    fn start(mut device: Box<dyn Device>) -> Self {
+        let memory = Heap::new();
+        let pool = Pool::builder()
+            .name("peer")
+            .slots(4096)
+            .memory(&memory)
+            .build()
+            .unwrap();
+        let queues = device.start(Config::one_queue(&pool)).unwrap();
+        Self {
+            device,
+            pool,
+            queues,
+        }
+    }
+
+    /// Receives until nothing has come for a while.
+    fn receive(&mut self, mut check: impl FnMut(&[u8])) -> u64 {
+        let pmd::AnyRxQueue::Whole(rx) = &mut self.queues.rx[0] else {
+            unreachable!()
+        };
+        let (mut cache, mut burst) = (self.pool.cache(), Burst::new(&self.pool));
+        let (mut count, mut silence) = (0, 0);
+        while silence < 2000 {
+            let got = rx.recv(&mut cache, &mut burst);
+            burst.iter().for_each(|frame| check(frame.bytes()));
+            burst.recycle(&mut cache);
+            count += got as u64;
+            silence = if got == 0 { silence + 1 } else { 0 };
+            if got == 0 {
+                thread::park_timeout(Duration::from_micros(100));
+            }
+        }
+        count
+    }
+
+    fn stop(mut self) {
+        self.device.stop(self.queues).unwrap();
+    }
+}
+
+/// Sends `count` frames into wire `a` while l2fwd runs, and receives from wire `b` (and `m`).
+fn through(line: &str, count: u64, mut check: impl FnMut(u64, &[u8])) -> (Summary, Sent, u64, u64) {
+    let mut registry = Registry::new();
+    let mut near = registry.open("ring:a").unwrap();
+    let mut far = Peer::start(registry.open("ring:b").unwrap());
+    let mirror = line
+        .contains("ring:m")
+        .then(|| Peer::start(registry.open("ring:m").unwrap()));
+    let source_pool = Pool::builder()
+        .name("source")
+        .slots(4096)
+        .memory(&Heap::new())
+        .build();
+    let source_pool = source_pool.unwrap();
+    let mut near_queues = near.start(Config::default().with_tx(&source_pool)).unwrap();
+    let template = Template {
+        payload_len: 64,
+        ..Template::default()
+    };
+    let options = SourceOptions {
+        template,
+        count: Some(count),
+        ..SourceOptions::default()
+    };
+    let source = Source::new(near_queues.tx.remove(0), &source_pool, options).unwrap();
+
+    let args = args(line);
+    let stop = Stop::new();
+    let asked = stop.clone();
+    let app = thread::spawn(move || {
+        let mut output = Output::new(&args.run).unwrap();
+        l2fwd::run(&args, &mut registry, &asked, &mut output)
+    });
+    let sender = thread::spawn(move || source.run(&Stop::new()));
+    let copies = mirror.map(|mut peer| {
+        thread::spawn(move || {
+            let count = peer.receive(|_| ());
+            (count, peer)
+        })
+    });
+    let mut at = 0;
+    let received = far.receive(|frame| {
+        check(at, frame);
+        at += 1;
+    });
+    let mirrored = copies.map(|copies| copies.join().unwrap());
+    let end = sender.join().unwrap();
+    stop.set();
+    let summary = app.join().unwrap().unwrap();
+    near_queues.tx.push(end.tx);
+    near.stop(near_queues).unwrap();
+    far.stop();
+    let mirrored = mirrored.map_or(0, |(count, peer)| {
+        peer.stop();
+        count
+    });
+    (summary, end.sent, received, mirrored)
+}
+
+#[test]
+fn every_frame_is_forwarded_or_counted_with_its_addresses_swapped() {
+    let (summary, sent, received, _) =
+        through("-p ring:a -p ring:b --quiet", 50_000, |_, frame| {
+            assert_eq!(frame[..6], Template::default().src_mac);
+            assert_eq!(frame[6..12], Template::default().dst_mac);
+            let (header, payload) = TestHeader::read(&frame[42..]).unwrap();
+            assert!(header.is_intact(payload));
+        });
+    assert!(summary.is_balanced());
+    assert_eq!(summary.received(), sent.frames);
+    let (taken, refused) = summary.sent(1);
+    assert_eq!(taken + refused, sent.frames);
+    assert_eq!(received, taken);
+}
+
+#[test]
+fn forward_mode_keeps_order_and_bytes() {
+    let mut last = None;
+    let line = "-p ring:a -p ring:b --mode forward --quiet -b 64";
+    let (summary, ..) = through(line, 20_000, |_, frame| {
+        assert_eq!(frame[..6], Template::default().dst_mac);
+        let sequence = TestHeader::read(&frame[42..]).unwrap().0.sequence();
+        assert!(last < Some(sequence), "{last:?} then {sequence}");
+        last = Some(sequence);
+    });
+    assert!(summary.is_balanced());
+}
+
+#[test]
+fn the_mirror_gets_a_copy_of_every_frame() {
+    let line = "-p ring:a -p ring:b --mirror ring:m --quiet";
+    let (summary, sent, received, mirrored) = through(line, 20_000, |_, _| ());
+    assert!(summary.is_balanced());
+    for (port, count) in [(1, received), (2, mirrored)] {
+        let (taken, refused) = summary.sent(port);
+        assert_eq!(taken + refused, sent.frames);
+        assert_eq!(count, taken);
+    }
+}
+
+#[test]
+fn the_json_is_what_its_schema_says() {
+    let schema = include_str!("../../../docs/schema/l2fwd.json");
+    let schema: serde_json::Value = serde_json::from_str(schema).unwrap();
+    for line in [
+        "-p null: -p null: -c 10k --quiet",
+        "-p null: -p null: --mirror null: -c 10k",
+    ] {
+        let summary = serde_json::to_value(run(line).unwrap()).unwrap();
+        memwire_apps::schema::check(&schema, &summary).unwrap();
+        assert_eq!(summary["ended"], "count");
+        assert_eq!(summary["balanced"], true);
+        assert!(summary["rx_packets"].as_u64() >= Some(10_000));
+    }
+}
+
+#[test]
+fn it_stops_by_itself_when_the_time_is_over() {
+    let summary = serde_json::to_value(run("-p null: -p null: -t 50ms").unwrap()).unwrap();
+    assert_eq!(summary["ended"], "duration");
+    assert!(summary["seconds"].as_f64() < Some(2.0));
+}
+
+#[test]
+fn what_cannot_be_is_refused_with_the_reason() {
+    for (line, code, says) in [
+        (
+            "-p null:",
+            Exit::Usage,
+            "l2fwd forwards between two ports; 1 given",
+        ),
+        (
+            "-p null: -p null: -p null:",
+            Exit::Usage,
+            "two ports; 3 given",
+        ),
+        (
+            "-p null:a -p null:a",
+            Exit::Usage,
+            "port 'null:a' is named twice",
+        ),
+        ("-p nul: -p null:", Exit::Usage, "did you mean 'null'?"),
+        (
+            "-p null: -p null: -l 1023",
+            Exit::Usage,
+            "core 1023: not in allowed set",
+        ),
+        (
+            "-p null: -p null: --ring 1000",
+            Exit::Usage,
+            "must be a power of two",
+        ),
+        (
+            "-p null: -p null: --buffers 1000",
+            Exit::Usage,
+            "pool of 1000 buffers is too small",
+        ),
+        (
+            "-p null: -p null: --buffer-size 100",
+            Exit::Usage,
+            "not a multiple of 64",
+        ),
+        (
+            "-p null: -p null: -q 65",
+            Exit::Usage,
+            "65 receive queues asked, it has 64",
+        ),
+        (
+            "-p null:,size=4000 -p null:",
+            Exit::Usage,
+            "do not fit buffers",
+        ),
+    ] {
+        let (found, message) = error_of(line);
+        assert!(message.contains(says), "{line}: {message}");
+        assert_eq!(found, code, "{line}: {message}");
+    }
+}
