@@ -1,0 +1,72 @@
+//! The buffers behind the slot numbers: every data buffer that is not posted, by slot.
+
+use mempool::{Buf, Burst, Device, Pool};
+
+/// Owns the pool's data buffers while they are with us, whatever the placement does with their
+/// numbers.
+pub struct Store {
+    bufs: Vec<Option<Buf<Device>>>,
+    /// Buffers on their way to the queue, in order.
+    staged: Burst<Device>,
+}
+
+impl Store {
+    /// Takes every free buffer of the pool.
+    #[must_use]
+    pub fn take_all(pool: &Pool<Device>) -> Self {
+        let mut bufs: Vec<Option<Buf<Device>>> = Vec::new();
+        bufs.resize_with(pool.slot_bound(), || None);
+        let mut cache = pool.cache();
+        while let Some(buf) = cache.take_one() {
+            let at = buf.slot().index() as usize;
+            bufs[at] = Some(buf);
+        }
+        Self { bufs, staged: Burst::new(pool) }
+    }
+
+    /// Numbers of the buffers that are here, ascending.
+    #[must_use]
+    pub fn slots(&self) -> Vec<u32> {
+        self.bufs.iter().flatten().map(|buf| buf.slot().index()).collect()
+    }
+
+    /// Stages slots that `next` names, as many as a burst holds, and gives them to `post`, which says
+    /// how many it took; what it leaves goes first the next time. Returns how many went.
+    pub fn post(
+        &mut self,
+        mut next: impl FnMut() -> Option<u32>,
+        mut post: impl FnMut(&mut Burst<Device>) -> usize,
+    ) -> usize {
+        let mut total = 0;
+        loop {
+            while self.staged.room() > 0 {
+                let Some(buf) = next().and_then(|slot| self.bufs[slot as usize].take()) else { break };
+                self.staged.push(buf);
+            }
+            let posted = if self.staged.is_empty() { 0 } else { post(&mut self.staged) };
+            total += posted;
+            if posted == 0 || !self.staged.is_empty() {
+                return total;
+            }
+        }
+    }
+
+    /// Buffers came back with frames, or without.
+    #[inline]
+    pub fn put(&mut self, burst: &mut Burst<Device>) {
+        let chained = burst.has_chains();
+        for mut buf in burst.drain_front(burst.len()) {
+            while chained && let Some(rest) = buf.unchain() {
+                self.keep(buf);
+                buf = rest;
+            }
+            self.keep(buf);
+        }
+    }
+
+    #[inline]
+    fn keep(&mut self, buf: Buf<Device>) {
+        let at = buf.slot().index() as usize;
+        self.bufs[at] = Some(buf);
+    }
+}
