@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     abi::InterfaceRequest,
-    sys::{self, driver_info, link_settings},
+    sys::{self, carrier, driver_info, link_settings},
 };
 use crate::{Error, Link, PortSpec};
 
@@ -119,11 +119,20 @@ impl Interface {
         Some(mtu + HEADER)
     }
 
-    /// Whether it is up and has a carrier.
+    /// Whether it is up and has a carrier. The driver is asked for the latter, if it can tell: the
+    /// kernel's own flag follows up to a second later.
     pub(super) fn is_up(&self) -> bool {
-        const WANTED: u16 = 0x41; // IFF_UP | IFF_RUNNING
-        self.ask(libc::SIOCGIFFLAGS)
-            .is_some_and(|answer| answer.short() & WANTED == WANTED)
+        const UP: u16 = 1;
+        const RUNNING: u16 = 1 << 6;
+        let Some(answer) = self.ask(libc::SIOCGIFFLAGS) else {
+            return false;
+        };
+        let mut carrier = carrier();
+        let has_carrier = match sys::ethtool(self.control.as_fd(), answer.name, &mut carrier) {
+            Ok(()) => carrier.bytes()[4..] != [0; 4],
+            Err(_) => answer.short() & RUNNING != 0,
+        };
+        answer.short() & UP != 0 && has_carrier
     }
 
     /// The link now.

@@ -230,6 +230,11 @@ pub(super) fn link_settings() -> EthtoolCommand<44> {
     EthtoolCommand::of(1)
 }
 
+/// `ETHTOOL_GLINK`, `struct ethtool_value`: whether there is a carrier, now.
+pub(super) fn carrier() -> EthtoolCommand<8> {
+    EthtoolCommand::of(10)
+}
+
 /// `ETHTOOL_GDRVINFO`, `struct ethtool_drvinfo`.
 pub(super) fn driver_info() -> EthtoolCommand<196> {
     EthtoolCommand::of(3)
