@@ -6,6 +6,7 @@
 //!
 //! Drivers know pools and addresses; where a pool's memory comes from is not their business.
 
+pub mod af_packet;
 pub mod bounce;
 mod config;
 mod copy;

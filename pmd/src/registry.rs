@@ -18,7 +18,12 @@ pub struct Driver {
 }
 
 /// Every driver of this crate, in the order of reports.
-const DRIVERS: &[Driver] = &[crate::null::DRIVER, crate::pcap::DRIVER, crate::ring::DRIVER];
+const DRIVERS: &[Driver] = &[
+    crate::af_packet::DRIVER,
+    crate::null::DRIVER,
+    crate::pcap::DRIVER,
+    crate::ring::DRIVER,
+];
 
 /// Opens ports, and keeps what they share: in-process wires have two ends.
 #[derive(Default)]

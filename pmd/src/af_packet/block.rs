@@ -1,0 +1,328 @@
+//! Walks the frames of one block of a receive ring. Believes no length the block states: each is
+//! read once, and checked against the block on our own copy. Copies no payload, knows no socket.
+
+use mempool::{Offload, RxMeta};
+
+use super::{
+    abi::{BlockHeader, FrameHeader, Offloads},
+    mapping::Mapping,
+};
+use crate::headers::ethertype;
+
+/// Where one frame stands, and what the kernel says of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Found {
+    /// Where its bytes start in the ring.
+    pub(super) at: usize,
+    /// Bytes there are.
+    pub(super) len: usize,
+    /// Whether the kernel kept less than came.
+    pub(super) is_cut: bool,
+    /// The VLAN tag that the kernel took out, as it was on the wire.
+    pub(super) tag: Option<[u8; 4]>,
+    /// What a local sender left to hardware.
+    pub(super) offloads: Offloads,
+    /// Hash and time.
+    pub(super) meta: RxMeta,
+}
+
+impl Found {
+    /// Bytes of the frame once its tag is back in.
+    pub(super) fn wire_len(&self) -> usize {
+        self.len + self.tag.map_or(0, |tag| tag.len())
+    }
+
+    /// Whether it is of several frames in one, to be cut.
+    pub(super) fn is_super(&self) -> bool {
+        self.offloads.gso_type & !Offloads::ECN != 0
+    }
+}
+
+/// What comes next in a block.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Step {
+    /// A frame.
+    Frame(Found),
+    /// Lengths that lead out of the block: this many frames cannot be found any more.
+    Broken(usize),
+    /// All frames were seen.
+    Done,
+}
+
+/// A place in a block.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Walk {
+    base: usize,
+    len: usize,
+    at: usize,
+    left: usize,
+}
+
+const HEADER: usize = size_of::<FrameHeader>();
+const OFFLOADS: usize = size_of::<Offloads>();
+/// A frame without a whole Ethernet header is none.
+const SHORTEST: usize = 14;
+
+impl Walk {
+    /// At the first frame of the block of `len` bytes that starts at `base`; the block is ours.
+    pub(super) fn start(ring: &Mapping, base: usize, len: usize) -> Self {
+        let header: BlockHeader = ring.read(base);
+        Self {
+            base,
+            len,
+            at: header.first as usize,
+            left: header.frames as usize,
+        }
+    }
+
+    /// Frames not yet seen, as the block says: an upper bound.
+    #[inline]
+    pub(super) fn left(&self) -> usize {
+        self.left
+    }
+
+    /// The next frame.
+    #[inline]
+    pub(super) fn step(&mut self, ring: &Mapping) -> Step {
+        if self.left == 0 {
+            return Step::Done;
+        }
+        let Some((found, next)) = self.look(ring) else {
+            return Step::Broken(std::mem::take(&mut self.left));
+        };
+        self.left -= 1;
+        self.at = next;
+        Step::Frame(found)
+    }
+
+    /// The frame here, and where the next one is.
+    #[inline]
+    fn look(&self, ring: &Mapping) -> Option<(Found, usize)> {
+        let room = self.len.checked_sub(self.at)?;
+        if room < HEADER || !self.at.is_multiple_of(8) {
+            return None;
+        }
+        let header: FrameHeader = ring.read(self.base + self.at);
+        let (mac, kept) = (usize::from(header.mac), header.kept as usize);
+        if mac < HEADER + OFFLOADS || kept < SHORTEST || kept > room.checked_sub(mac)? {
+            return None;
+        }
+        // The last frame's link leads nowhere; the others' lead on, so that a walk ends.
+        let next = header.next as usize;
+        if self.left > 1 && next < HEADER {
+            return None;
+        }
+        let at = self.base + self.at + mac;
+        Some((
+            describe(&header, at, ring.read(at - OFFLOADS)),
+            self.at.checked_add(next)?,
+        ))
+    }
+}
+
+#[inline]
+fn describe(header: &FrameHeader, at: usize, offloads: Offloads) -> Found {
+    let has = |bit| header.status & bit != 0;
+    let tag = has(libc::TP_STATUS_VLAN_VALID).then(|| {
+        let has_type = has(libc::TP_STATUS_VLAN_TPID_VALID);
+        let kind = if has_type {
+            header.vlan_tpid
+        } else {
+            ethertype::VLAN
+        };
+        let [_, _, high, low] = header.vlan_tci.to_be_bytes();
+        let [first, second] = kind.to_be_bytes();
+        [first, second, high, low]
+    });
+    let mut offload = Offload::RX_TIMESTAMP;
+    if header.hash != 0 {
+        offload = offload.with(Offload::RX_HASH);
+    }
+    if has(libc::TP_STATUS_CSUM_VALID) {
+        offload = offload.with(Offload::RX_L4_CSUM_GOOD);
+    }
+    let timestamp = u64::from(header.seconds) * 1_000_000_000 + u64::from(header.nanoseconds);
+    let meta = RxMeta {
+        offload,
+        hash: header.hash,
+        timestamp,
+        ..RxMeta::default()
+    };
+    let is_cut = header.len > header.kept;
+    Found {
+        at,
+        len: header.kept as usize,
+        is_cut,
+        tag,
+        offloads,
+        meta,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BLOCK: usize = 4096;
+    const BASE: usize = BLOCK;
+
+    /// A ring of two blocks; the second one holds `frames`.
+    fn ring(frames: &[FrameHeader]) -> Mapping {
+        let ring = Mapping::anonymous(2 * BLOCK).unwrap();
+        let count = u32::try_from(frames.len()).unwrap();
+        ring.write(
+            BASE,
+            &BlockHeader {
+                status: 1,
+                frames: count,
+                first: 48,
+                ..Default::default()
+            },
+        );
+        let mut at = BASE + 48;
+        for frame in frames {
+            ring.write(at, frame);
+            at += 256;
+        }
+        ring
+    }
+
+    fn frame(kept: u32) -> FrameHeader {
+        FrameHeader {
+            next: 256,
+            kept,
+            len: kept,
+            mac: 80,
+            ..Default::default()
+        }
+    }
+
+    fn walk(ring: &Mapping) -> Vec<Step> {
+        let mut walk = Walk::start(ring, BASE, BLOCK);
+        let mut steps = Vec::new();
+        loop {
+            let step = walk.step(ring);
+            if matches!(step, Step::Done) {
+                return steps;
+            }
+            steps.push(step);
+        }
+    }
+
+    #[test]
+    fn frames_are_found_in_order_where_their_headers_say() {
+        let last = FrameHeader {
+            next: 0,
+            ..frame(100)
+        };
+        let steps = walk(&ring(&[frame(60), frame(80), last]));
+        let places: Vec<_> = steps
+            .iter()
+            .map(|step| match step {
+                Step::Frame(found) => (found.at - BASE, found.len),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(places, [(128, 60), (384, 80), (640, 100)]);
+    }
+
+    #[test]
+    fn an_empty_block_has_no_frames() {
+        assert!(walk(&ring(&[])).is_empty());
+    }
+
+    #[test]
+    fn a_stripped_tag_is_restated_as_on_the_wire() {
+        let status = libc::TP_STATUS_VLAN_VALID | libc::TP_STATUS_VLAN_TPID_VALID;
+        let header = FrameHeader {
+            status,
+            vlan_tci: 0xa123,
+            vlan_tpid: 0x88a8,
+            ..frame(60)
+        };
+        let Step::Frame(found) = walk(&ring(&[header]))[0] else {
+            panic!("no frame")
+        };
+        assert_eq!(found.tag, Some([0x88, 0xa8, 0xa1, 0x23]));
+        assert_eq!(found.wire_len(), 64);
+    }
+
+    #[test]
+    fn a_frame_of_which_the_kernel_kept_less_says_so() {
+        let header = FrameHeader {
+            len: 2000,
+            ..frame(60)
+        };
+        let Step::Frame(found) = walk(&ring(&[header]))[0] else {
+            panic!("no frame")
+        };
+        assert!(found.is_cut);
+    }
+
+    #[test]
+    fn lengths_that_lead_out_of_the_block_lose_the_rest_of_it_and_nothing_else() {
+        for broken in [
+            frame(u32::MAX),
+            frame(4096),
+            frame(13),
+            FrameHeader {
+                mac: 0,
+                ..frame(60)
+            },
+            FrameHeader {
+                mac: 57,
+                ..frame(60)
+            },
+            FrameHeader {
+                mac: u16::MAX,
+                ..frame(60)
+            },
+            FrameHeader {
+                next: 0,
+                ..frame(60)
+            },
+            FrameHeader {
+                next: 47,
+                ..frame(60)
+            },
+        ] {
+            let steps = walk(&ring(&[frame(60), broken, frame(60), frame(60)]));
+            let lost = steps.iter().map(|step| match step {
+                Step::Broken(lost) => *lost,
+                _ => 0,
+            });
+            assert_eq!(lost.sum::<usize>(), 3, "{broken:?}: {steps:?}");
+            assert_eq!(steps.len(), 2, "{broken:?}");
+        }
+        for next in [u32::MAX, 4096, 4048, 49] {
+            let ring = ring(&[frame(60), frame(60)]);
+            ring.write(BASE + 48, &FrameHeader { next, ..frame(60) });
+            let steps = walk(&ring);
+            assert!(
+                matches!(steps[..], [Step::Frame(_), Step::Broken(1)]),
+                "{next}: {steps:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_count_or_a_start_that_cannot_be_ends_the_walk() {
+        for (frames, first) in [(u32::MAX, 48), (3, u32::MAX), (3, 4090), (3, 50)] {
+            let ring = ring(&[frame(60)]);
+            let header = BlockHeader {
+                status: 1,
+                frames,
+                first,
+                ..Default::default()
+            };
+            ring.write(BASE, &header);
+            let steps = walk(&ring);
+            let frames = frames as usize;
+            let seen = steps.iter().map(|step| match step {
+                Step::Broken(lost) => *lost,
+                _ => 1,
+            });
+            assert_eq!(seen.sum::<usize>(), frames);
+        }
+    }
+}
