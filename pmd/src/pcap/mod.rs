@@ -15,7 +15,7 @@
 //!   their number. Streams, which can be read once, have one queue.
 //! * **Broken files.** A broken file header refuses to open. A record that is broken later on ends the
 //!   queues behind the frames before it: it is counted once as malformed, and
-//!   [`Device::health`] names its number, its offset and what is wrong. `strict` reads the whole
+//!   [`crate::Device::health`] names its number, its offset and what is wrong. `strict` reads the whole
 //!   file when it is opened, and refuses records longer than the file's own snaplen, too; `loop`
 //!   refuses a broken file as well.
 //! * **Writing.** One transmit queue, if `tx=` names a file (`-`: standard output); pcapng by the

@@ -3,12 +3,17 @@
 use std::{
     fs::File,
     io,
-    os::fd::AsFd,
-    path::PathBuf,
+    os::{fd::AsFd, unix::fs::OpenOptionsExt},
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+};
+
+use rustix::{
+    fs::{OFlags, fcntl_getfl, fcntl_setfl},
+    io::Errno,
 };
 
 use super::{
@@ -78,8 +83,13 @@ impl Output {
     /// After an error, leaves a file that ends behind its last whole record.
     #[cold]
     fn cut(&self, error: WriteError) -> WriteError {
-        if let Some(file) = self.writer.sink() {
-            // A pipe or a device has no length to set; the records before are whole there, too.
+        // Standard output may be a file that others had written to before: not ours to cut.
+        if let Some(file) = self
+            .writer
+            .sink()
+            .filter(|_| !is_standard(&self.options.path))
+        {
+            // A pipe or a device has no length to set.
             let _ = file.set_len(error.whole);
         }
         error
@@ -92,13 +102,31 @@ fn begin(options: &OutputOptions, begun: &AtomicU64) -> io::Result<File> {
         return Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?));
     }
     // Relaxed: one queue begins files; the port only hands the count on.
-    let file = File::create(numbered(&options.path, begun.load(Ordering::Relaxed)))?;
+    let file = create(&numbered(&options.path, begun.load(Ordering::Relaxed)))?;
     begun.fetch_add(1, Ordering::Relaxed);
     Ok(file)
 }
 
+/// Creates a file, or opens a FIFO without waiting for its reader.
+fn create(path: &Path) -> io::Result<File> {
+    let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
+    let opened = File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .custom_flags(nonblocking)
+        .open(path);
+    let file = opened.map_err(|error| match Errno::from_io_error(&error) {
+        Some(Errno::NXIO) => io::Error::other("nobody reads the FIFO; start its reader first"),
+        _ => error,
+    })?;
+    // Only opening must not wait; writing does, as long as the reader is there.
+    fcntl_setfl(&file, fcntl_getfl(&file)?.difference(OFlags::NONBLOCK))?;
+    Ok(file)
+}
+
 /// The name of the `number`-th file. Devices and FIFOs keep theirs.
-fn numbered(path: &std::path::Path, number: u64) -> PathBuf {
+fn numbered(path: &Path, number: u64) -> PathBuf {
     if number == 0 || path.metadata().is_ok_and(|meta| !meta.is_file()) {
         return path.to_owned();
     }
@@ -116,9 +144,7 @@ fn numbered(path: &std::path::Path, number: u64) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
-    use super::numbered;
+    use super::{Path, numbered};
 
     #[test]
     fn rotated_files_keep_folder_and_extension() {

@@ -118,7 +118,10 @@ pub(crate) fn packet(
     options: &[u8],
 ) -> Vec<u8> {
     let caplen = u32::try_from(data.len()).unwrap();
-    let (high, low) = (u32::try_from(time >> 32).unwrap(), time as u32);
+    let (high, low) = (
+        u32::try_from(time >> 32).unwrap(),
+        u32::try_from(time & 0xffff_ffff).unwrap(),
+    );
     let mut body: Vec<u8> = [interface, high, low, caplen, len]
         .into_iter()
         .flat_map(|word| order.u32(word))

@@ -108,6 +108,54 @@ fn a_fifo_is_looped_out_of_memory() {
 }
 
 #[test]
+fn a_fifo_is_written_to_once_it_has_a_reader() {
+    let folder = Folder::new();
+    let path = fifo(&folder);
+    let sent = frames(&[60, 61, 1000]);
+    let pool = pool(64, 2048);
+    let mut device = Registry::new()
+        .open(&format!("pcap:,tx={}", path.display()))
+        .unwrap();
+    let error = device
+        .start(pmd::Config::default().with_tx(&pool))
+        .err()
+        .unwrap();
+    assert!(
+        error
+            .to_string()
+            .ends_with("nobody reads the FIFO; start its reader first"),
+        "{error}"
+    );
+    let mut reader = Rig::open(&spec(&path), &pool);
+    let mut rig = Rig::start(device, &pool, 0);
+    rig.send(&sent);
+    rig.stop();
+    assert_eq!(reader.bytes(), sent);
+    assert_eq!(reader.device.health(), Health::Ended);
+    reader.stop();
+}
+
+#[test]
+fn a_pipe_whose_reader_went_away_is_a_fault() {
+    let folder = Folder::new();
+    let path = fifo(&folder);
+    let pool = pool(64, 2048);
+    let reader = Rig::open(&spec(&path), &pool);
+    let mut rig = Rig::open(&format!("pcap:,tx={}", path.display()), &pool);
+    rig.send(&frames(&[60]));
+    drop(reader);
+    let device = rig.stop();
+    let Health::Faulted(why) = device.health() else {
+        panic!("it is a fault")
+    };
+    assert!(
+        why.starts_with("the reader of the pipe went away after 0 bytes"),
+        "{why}"
+    );
+    assert_eq!(device.stats().1.drops.of(pmd::DropReason::SendError), 1);
+}
+
+#[test]
 fn a_stream_is_one_ports_alone_and_cannot_be_read_twice() {
     let folder = Folder::new();
     let path = fifo(&folder);
