@@ -51,7 +51,9 @@ pub enum Error {
         needs: String,
     },
     /// Ring sizes are powers of two.
-    #[error("port '{port}': ring of {ring} descriptors: must be a power of two in {low}..={high} (nearest: {nearest})")]
+    #[error(
+        "port '{port}': ring of {ring} descriptors: must be a power of two in {low}..={high} (nearest: {nearest})"
+    )]
     RingSize {
         /// The spec.
         port: String,
@@ -77,7 +79,9 @@ pub enum Error {
         most: usize,
     },
     /// The device cannot split heads from payloads.
-    #[error("port '{port}': the {driver} driver cannot split headers from payloads; use the bounce path (receive into host memory, copy payloads in bulk)")]
+    #[error(
+        "port '{port}': the {driver} driver cannot split headers from payloads; use the bounce path (receive into host memory, copy payloads in bulk)"
+    )]
     NoSplit {
         /// The spec.
         port: String,
@@ -127,7 +131,9 @@ pub enum Error {
 }
 
 fn did_you_mean(suggestion: Option<&str>) -> String {
-    suggestion.map(|name| format!(" (did you mean '{name}'?)")).unwrap_or_default()
+    suggestion
+        .map(|name| format!(" (did you mean '{name}'?)"))
+        .unwrap_or_default()
 }
 
 impl Error {

@@ -48,12 +48,16 @@ pub struct Layers {
 #[must_use]
 #[inline]
 pub fn layers(frame: &[u8]) -> Option<Layers> {
-    let mut layers =
-        Layers { ethertype: u16_at(frame, 12)?, network: ETHERNET, ..Layers::default() };
+    let mut layers = Layers {
+        ethertype: u16_at(frame, 12)?,
+        network: ETHERNET,
+        ..Layers::default()
+    };
     while matches!(layers.ethertype, ethertype::VLAN | ethertype::QINQ) {
-        let (Some(tag), Some(next)) =
-            (u16_at(frame, layers.network), u16_at(frame, layers.network + 2))
-        else {
+        let (Some(tag), Some(next)) = (
+            u16_at(frame, layers.network),
+            u16_at(frame, layers.network + 2),
+        ) else {
             return Some(layers);
         };
         layers.vlan = layers.vlan.or(Some(tag & 0xfff));
@@ -119,7 +123,9 @@ fn ipv6(frame: &[u8], layers: &mut Layers) -> Option<()> {
 
 fn transport(frame: &[u8], layers: &mut Layers) -> Option<()> {
     let len = match layers.protocol? {
-        protocol::UDP => frame.get(layers.transport..layers.transport + 8).map(|_| 8)?,
+        protocol::UDP => frame
+            .get(layers.transport..layers.transport + 8)
+            .map(|_| 8)?,
         protocol::TCP => {
             let header = frame.get(layers.transport..layers.transport + 20)?;
             let len = usize::from(header[12] >> 4) * 4;

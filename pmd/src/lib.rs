@@ -30,7 +30,7 @@ pub use device::{Capabilities, Device, DeviceInfo, Health, Link, SplitSupport};
 pub use error::Error;
 pub use mapper::{DmaMapper, Iova, MapError, MappedPool, SoftwareMapper};
 pub use queue::{AnyRxQueue, RxQueue, SplitRxQueue, TxQueue};
-pub use registry::{Driver, Registry};
+pub use registry::{Driver, Open, Registry};
 pub use spec::{PortSpec, SpecError};
 pub use split::SplitAt;
 pub use stats::{DropReason, Drops, QueueCounters, QueueStats};

@@ -14,8 +14,11 @@ pub struct Driver {
     /// One line for people.
     pub about: &'static str,
     /// Opens a port.
-    pub open: fn(&mut Registry, &PortSpec) -> Result<Box<dyn Device>, Error>,
+    pub open: Open,
 }
+
+/// How a driver opens a port.
+pub type Open = fn(&mut Registry, &PortSpec) -> Result<Box<dyn Device>, Error>;
 
 /// Every driver of this crate, in the order of reports.
 const DRIVERS: &[Driver] = &[
@@ -59,18 +62,31 @@ impl Registry {
 
     /// The wire of that name, made by the first who asks.
     pub(crate) fn wire(&mut self, name: &str, make: impl FnOnce() -> Wire) -> Arc<Wire> {
-        Arc::clone(self.wires.entry(name.to_owned()).or_insert_with(|| Arc::new(make())))
+        Arc::clone(
+            self.wires
+                .entry(name.to_owned())
+                .or_insert_with(|| Arc::new(make())),
+        )
     }
 
     /// Counts one more opening of `key` and refuses the one after `most`.
-    pub(crate) fn claim(&mut self, spec: &PortSpec, key: String, most: usize) -> Result<usize, Error> {
+    pub(crate) fn claim(
+        &mut self,
+        spec: &PortSpec,
+        key: String,
+        most: usize,
+    ) -> Result<usize, Error> {
         let count = self.open.entry(key).or_default();
         if *count == most {
             return Err(Error::NotThere {
                 port: spec.to_string(),
                 why: format!(
                     "already open; {}",
-                    if most == 1 { "name each port once" } else { "a wire has two ends" }
+                    if most == 1 {
+                        "name each port once"
+                    } else {
+                        "a wire has two ends"
+                    }
                 ),
             });
         }
@@ -80,12 +96,19 @@ impl Registry {
 
     fn find(spec: &PortSpec) -> Result<&'static Driver, Error> {
         // A bare interface name means the kernel's packet socket.
-        let name = if spec.driver.is_empty() { "af_packet" } else { &spec.driver };
+        let name = if spec.driver.is_empty() {
+            "af_packet"
+        } else {
+            &spec.driver
+        };
         if let Some(driver) = DRIVERS.iter().find(|driver| driver.name == name) {
             return Ok(driver);
         }
         let known: Vec<_> = DRIVERS.iter().map(|driver| driver.name).collect();
-        let nearest = known.iter().map(|known| (distance(known, name), known)).min();
+        let nearest = known
+            .iter()
+            .map(|known| (distance(known, name), known))
+            .min();
         Err(Error::UnknownDriver {
             port: spec.to_string(),
             driver: name.to_owned(),

@@ -15,7 +15,9 @@ pub struct PortSpec {
 
 /// A port spec cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("port '{port}': {why}; a port is driver:addr[,key=val]*, such as ring:a or pcap:in.pcap,loop")]
+#[error(
+    "port '{port}': {why}; a port is driver:addr[,key=val]*, such as ring:a or pcap:in.pcap,loop"
+)]
 pub struct SpecError {
     /// The text.
     pub port: String,
@@ -52,7 +54,11 @@ impl FromStr for PortSpec {
                 return Err(wrong(&format!("option '{key}' is given twice")));
             }
         }
-        Ok(Self { driver: driver.to_owned(), addr: addr.to_owned(), options })
+        Ok(Self {
+            driver: driver.to_owned(),
+            addr: addr.to_owned(),
+            options,
+        })
     }
 }
 
@@ -75,14 +81,22 @@ impl PortSpec {
     /// # Errors
     /// One is not; the message names those that are.
     pub fn only(&self, known: &[&str]) -> Result<(), crate::Error> {
-        match self.options.keys().find(|key| !known.contains(&key.as_str())) {
+        match self
+            .options
+            .keys()
+            .find(|key| !known.contains(&key.as_str()))
+        {
             None => Ok(()),
             Some(key) => Err(crate::Error::BadOption {
                 port: self.to_string(),
                 why: format!(
                     "driver '{}' has no option '{key}'; it has: {}",
                     self.driver,
-                    if known.is_empty() { "none".to_owned() } else { known.join(", ") }
+                    if known.is_empty() {
+                        "none".to_owned()
+                    } else {
+                        known.join(", ")
+                    }
                 ),
             }),
         }
@@ -93,16 +107,23 @@ impl PortSpec {
     /// # Errors
     /// The value cannot be parsed; the message says what it should be.
     pub fn option<T: FromStr>(&self, key: &str, what: &str) -> Result<Option<T>, crate::Error> {
-        let Some(value) = self.options.get(key) else { return Ok(None) };
-        value.parse().map(Some).map_err(|_| crate::Error::BadOption {
-            port: self.to_string(),
-            why: format!("option {key}={value}: should be {what}"),
-        })
+        let Some(value) = self.options.get(key) else {
+            return Ok(None);
+        };
+        value
+            .parse()
+            .map(Some)
+            .map_err(|_| crate::Error::BadOption {
+                port: self.to_string(),
+                why: format!("option {key}={value}: should be {what}"),
+            })
     }
 
     /// Whether an option without a value is given (`loop`), or with `=1`.
     #[must_use]
     pub fn flag(&self, key: &str) -> bool {
-        self.options.get(key).is_some_and(|value| matches!(value.as_str(), "" | "1" | "yes"))
+        self.options
+            .get(key)
+            .is_some_and(|value| matches!(value.as_str(), "" | "1" | "yes"))
     }
 }

@@ -89,7 +89,10 @@ impl Drops {
 
     /// The reasons there were, with their counts.
     pub fn iter(&self) -> impl Iterator<Item = (DropReason, u64)> {
-        DropReason::ALL.into_iter().map(|reason| (reason, self.of(reason))).filter(|(_, n)| *n > 0)
+        DropReason::ALL
+            .into_iter()
+            .map(|reason| (reason, self.of(reason)))
+            .filter(|(_, n)| *n > 0)
     }
 }
 
@@ -112,7 +115,9 @@ impl QueueStats {
     #[must_use]
     pub fn sum<'a>(queues: impl IntoIterator<Item = &'a QueueCounters>) -> Self {
         let mut sum = Self::default();
-        queues.into_iter().for_each(|queue| sum.merge(&queue.snapshot()));
+        queues
+            .into_iter()
+            .for_each(|queue| sum.merge(&queue.snapshot()));
         sum
     }
 
@@ -145,7 +150,10 @@ pub struct QueueCounters(Arc<CachePadded<Cells>>);
 /// One writer: no read-modify-write is needed, and readers see whole numbers.
 #[inline(always)]
 fn add(cell: &AtomicU64, by: u64) {
-    cell.store(cell.load(Ordering::Relaxed).wrapping_add(by), Ordering::Relaxed);
+    cell.store(
+        cell.load(Ordering::Relaxed).wrapping_add(by),
+        Ordering::Relaxed,
+    );
 }
 
 impl QueueCounters {
@@ -154,6 +162,14 @@ impl QueueCounters {
     pub fn delivered(&self, frames: usize, bytes: usize) {
         add(&self.0.delivered, frames as u64);
         add(&self.0.bytes, bytes as u64);
+    }
+
+    /// Moves frames from delivered to dropped: they were handed over, and turned out lost later. The
+    /// queue's alone to call.
+    pub fn undelivered(&self, reason: DropReason, frames: usize, bytes: usize) {
+        add(&self.0.delivered, (frames as u64).wrapping_neg());
+        add(&self.0.bytes, (bytes as u64).wrapping_neg());
+        self.dropped(reason, frames);
     }
 
     /// Counts dropped frames. The queue's alone to call.

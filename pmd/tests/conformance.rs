@@ -1,6 +1,6 @@
-//! The conformance suite on the reference, on `ring`, and on `ring` behind the bounce path.
+//! The conformance suite on the reference, on `ring`, on `ring` behind the bounce path, and on `pcap`.
 
-use mempool::heap::Heap;
+use mempool::{Burst, Cache, Cpu, Shared, heap::Heap};
 use pmd::{
     AnyRxQueue, Config, Device, Error, Queues, Registry, RxMemory, TxQueue,
     bounce::Bounce,
@@ -8,7 +8,11 @@ use pmd::{
 };
 use providers::Fake;
 
-const QUICK: usize = if cfg!(debug_assertions) { 60_000 } else { 1_000_000 };
+const QUICK: usize = if cfg!(debug_assertions) {
+    60_000
+} else {
+    1_000_000
+};
 
 /// A wire between two ports of one registry.
 struct PortWire {
@@ -57,7 +61,11 @@ impl Wire for PortWire {
             }
             (_, rx) => rx,
         };
-        Ok(Box::new(Ports { tx: tx.remove(0), rx, _devices: [sender, receiver] }))
+        Ok(Box::new(Ports {
+            tx: tx.remove(0),
+            rx,
+            _devices: [sender, receiver],
+        }))
     }
 
     fn traits(&self) -> WireTraits {
@@ -87,15 +95,161 @@ fn the_reference_passes_its_own_suite() {
 
 #[test]
 fn ring_passes_and_splits_in_software() {
-    passes(PortWire { name: "ring", spec: "ring:conformance", bounce: false, traits: RING }, 9);
+    passes(
+        PortWire {
+            name: "ring",
+            spec: "ring:conformance",
+            bounce: false,
+            traits: RING,
+        },
+        9,
+    );
 }
 
 #[test]
 fn a_small_ring_passes() {
-    passes(PortWire { name: "ring 2", spec: "ring:tiny,size=2", bounce: false, traits: RING }, 9);
+    passes(
+        PortWire {
+            name: "ring 2",
+            spec: "ring:tiny,size=2",
+            bounce: false,
+            traits: RING,
+        },
+        9,
+    );
 }
 
 #[test]
 fn the_bounce_path_passes_as_a_split_queue() {
-    passes(PortWire { name: "bounce", spec: "ring:bounce", bounce: true, traits: RING }, 9);
+    passes(
+        PortWire {
+            name: "bounce",
+            spec: "ring:bounce",
+            bounce: true,
+            traits: RING,
+        },
+        9,
+    );
+}
+
+/// A file between two ports: written first, then read.
+struct PcapWire {
+    dir: tempfile::TempDir,
+    extension: &'static str,
+    files: usize,
+}
+
+struct PcapJoined {
+    registry: Registry,
+    file: String,
+    setup: Setup,
+    tx: Option<(Box<dyn Device>, Box<dyn TxQueue>)>,
+    /// Stands in for the sender's counters once its queue is gone.
+    sent: Option<Counted>,
+    rx: Option<(Box<dyn Device>, AnyRxQueue)>,
+}
+
+/// A closed transmit queue: takes nothing, remembers its counts.
+struct Counted(pmd::QueueCounters);
+
+impl TxQueue for Counted {
+    fn send(&mut self, _: &mut Cache<Cpu>, _: &mut Burst<Cpu>) -> usize {
+        0
+    }
+    fn send_shared(&mut self, _: &mut Cache<Cpu>, _: &mut Burst<Shared>) -> usize {
+        0
+    }
+    fn reap(&mut self, _: &mut Cache<Cpu>) -> usize {
+        0
+    }
+    fn in_flight(&self) -> usize {
+        0
+    }
+    fn counters(&self) -> &pmd::QueueCounters {
+        &self.0
+    }
+}
+
+impl Joined for PcapJoined {
+    fn tx(&mut self) -> &mut dyn TxQueue {
+        match (&mut self.tx, &mut self.sent) {
+            (Some((_, tx)), _) => &mut **tx,
+            (None, Some(sent)) => sent,
+            (None, None) => unreachable!("one of the two is there"),
+        }
+    }
+
+    fn rx(&mut self) -> &mut AnyRxQueue {
+        if let Some((mut device, tx)) = self.tx.take() {
+            self.sent = Some(Counted(tx.counters().clone()));
+            device
+                .stop(Queues {
+                    rx: vec![],
+                    tx: vec![tx],
+                })
+                .expect("the file is complete");
+        }
+        let (_, rx) = self.rx.get_or_insert_with(|| {
+            let spec = format!("pcap:{}", self.file);
+            let mut device = self.registry.open(&spec).expect("the file is a capture");
+            let config = Config::default()
+                .with_rx(self.setup.rx.clone())
+                .rings(self.setup.ring);
+            let rx = device.start(config).expect("starts").rx.remove(0);
+            (device, rx)
+        });
+        rx
+    }
+}
+
+impl Wire for PcapWire {
+    fn name(&self) -> &'static str {
+        "pcap"
+    }
+
+    fn connect(&mut self, setup: &Setup) -> Result<Box<dyn Joined>, Error> {
+        self.files += 1;
+        let file = self
+            .dir
+            .path()
+            .join(format!("{}.{}", self.files, self.extension));
+        let file = file.to_str().expect("a plain path").to_owned();
+        let mut registry = Registry::new();
+        let mut device = registry.open(&format!("pcap:,tx={file}"))?;
+        let config = Config::default().with_tx(&setup.tx).rings(setup.ring);
+        let tx = device.start(config)?.tx.remove(0);
+        let (tx, setup) = (Some((device, tx)), setup.clone());
+        Ok(Box::new(PcapJoined {
+            registry,
+            file,
+            setup,
+            tx,
+            sent: None,
+            rx: None,
+        }))
+    }
+
+    fn traits(&self) -> WireTraits {
+        WireTraits {
+            split: false,
+            interactive: false,
+            budget: 60_000,
+            ..RING
+        }
+    }
+}
+
+#[test]
+fn pcap_passes_by_way_of_files() {
+    for extension in ["pcap", "pcapng"] {
+        let dir = tempfile::tempdir().expect("a place for files");
+        passes(
+            PcapWire {
+                dir,
+                extension,
+                files: 0,
+            },
+            5,
+        );
+    }
 }

@@ -101,7 +101,10 @@ pub fn run(
         if !(check.applies)(&traits) {
             continue;
         }
-        let memory = traffic::Memory { host: provider, device };
+        let memory = traffic::Memory {
+            host: provider,
+            device,
+        };
         (check.run)(wire, &memory).map_err(|why| Failure {
             check: format!("{}: {}", wire.name(), check.name),
             why,

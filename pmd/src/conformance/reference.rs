@@ -1,6 +1,9 @@
 //! The reference port: a `VecDeque`. Obviously right, and slow; the suite must pass on it before it
 //! is believed about a driver.
-#![expect(clippy::disallowed_types, reason = "a model for tests: clarity before speed")]
+#![expect(
+    clippy::disallowed_types,
+    reason = "a model for tests: clarity before speed"
+)]
 
 use std::{
     collections::VecDeque,
@@ -10,9 +13,7 @@ use std::{
 use mempool::{Burst, Cache, Cpu, Readable, Shared};
 
 use super::{Joined, Setup, Wire, WireTraits};
-use crate::{
-    AnyRxQueue, Error, QueueCounters, RxMemory, RxQueue, TxQueue, copy::copy_frame,
-};
+use crate::{AnyRxQueue, Error, QueueCounters, RxMemory, RxQueue, TxQueue, copy::copy_frame};
 
 type Queue = Arc<Mutex<VecDeque<Vec<u8>>>>;
 
@@ -27,13 +28,26 @@ impl Wire for ReferenceWire {
 
     fn connect(&mut self, setup: &Setup) -> Result<Box<dyn Joined>, Error> {
         if !matches!(setup.rx, RxMemory::Whole(_)) {
-            return Err(Error::NoSplit { port: "reference".into(), driver: "reference" });
+            return Err(Error::NoSplit {
+                port: "reference".into(),
+                driver: "reference",
+            });
         }
         let queue = Queue::default();
         let most = setup.ring;
-        let tx = ReferenceTx { queue: Arc::clone(&queue), most, counters: Default::default() };
-        let rx = ReferenceRx { queue, counters: Default::default() };
-        Ok(Box::new(Pair { tx: Box::new(tx), rx: AnyRxQueue::Whole(Box::new(rx)) }))
+        let tx = ReferenceTx {
+            queue: Arc::clone(&queue),
+            most,
+            counters: Default::default(),
+        };
+        let rx = ReferenceRx {
+            queue,
+            counters: Default::default(),
+        };
+        Ok(Box::new(Pair {
+            tx: Box::new(tx),
+            rx: AnyRxQueue::Whole(Box::new(rx)),
+        }))
     }
 
     fn traits(&self) -> WireTraits {
@@ -118,7 +132,9 @@ impl RxQueue for ReferenceRx {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut count, mut bytes) = (0, 0);
         while burst.room() > 0 {
-            let Some(frame) = queue.pop_front() else { break };
+            let Some(frame) = queue.pop_front() else {
+                break;
+            };
             let parts = std::iter::once(frame.as_slice());
             match copy_frame(cache, frame.len(), parts, &Default::default()) {
                 Ok(copy) => {

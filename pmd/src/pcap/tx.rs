@@ -63,8 +63,7 @@ impl PcapTx {
         } = *error;
         self.output = None;
         self.counters
-            .delivered(lost_frames.wrapping_neg(), lost_bytes.wrapping_neg());
-        self.counters.dropped(DropReason::SendError, lost_frames);
+            .undelivered(DropReason::SendError, lost_frames, lost_bytes);
         self.state.fault(error.to_string());
     }
 }

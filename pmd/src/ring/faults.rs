@@ -27,7 +27,9 @@ pub(super) enum Fate {
 impl Faults {
     pub(super) fn from_spec(spec: &PortSpec) -> Result<Self, Error> {
         let share = |key: &str| -> Result<u32, Error> {
-            let Some(text) = spec.options.get(key) else { return Ok(0) };
+            let Some(text) = spec.options.get(key) else {
+                return Ok(0);
+            };
             parse_share(text).ok_or_else(|| Error::BadOption {
                 port: spec.to_string(),
                 why: format!("option {key}={text}: should be a share such as 1% or 0.01"),
@@ -44,7 +46,12 @@ impl Faults {
 
     /// The same faults with a sequence of its own for each queue.
     pub(super) fn for_queue(self, queue: usize) -> Self {
-        Self { seed: self.seed.wrapping_add((queue as u64).wrapping_mul(0x9e37_79b9)), ..self }
+        Self {
+            seed: self
+                .seed
+                .wrapping_add((queue as u64).wrapping_mul(0x9e37_79b9)),
+            ..self
+        }
     }
 
     pub(super) fn any(&self) -> bool {
@@ -62,7 +69,11 @@ impl Faults {
         if draw < edge {
             return Fate::Swap;
         }
-        if draw < edge.saturating_add(self.dup) { Fate::Duplicate } else { Fate::Pass }
+        if draw < edge.saturating_add(self.dup) {
+            Fate::Duplicate
+        } else {
+            Fate::Pass
+        }
     }
 
     /// SplitMix64 (Steele, Lea, Flood 2014), upper half.
@@ -86,7 +97,11 @@ fn parse_share(text: &str) -> Option<u32> {
     if !(0.0..=1.0).contains(&share) {
         return None;
     }
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0..=1 of 2^32")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "0..=1 of 2^32"
+    )]
     let scaled = (share * f64::from(u32::MAX)) as u32;
     Some(scaled)
 }
@@ -107,7 +122,12 @@ mod tests {
 
     #[test]
     fn the_same_seed_gives_the_same_faults_near_their_shares() {
-        let faults = Faults { loss: u32::MAX / 100, dup: u32::MAX / 50, seed: 7, ..Faults::default() };
+        let faults = Faults {
+            loss: u32::MAX / 100,
+            dup: u32::MAX / 50,
+            seed: 7,
+            ..Faults::default()
+        };
         let draw = |mut faults: Faults| (0..100_000).map(|_| faults.next()).collect::<Vec<_>>();
         let (first, second) = (draw(faults), draw(faults));
         assert_eq!(first, second);

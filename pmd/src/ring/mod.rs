@@ -55,7 +55,9 @@ impl RingPort {
             let why = "a wire needs a name: ring:a".into();
             return Err(Error::BadOption { port, why });
         }
-        let size = spec.option("size", "a number of descriptors")?.unwrap_or(SIZE);
+        let size = spec
+            .option("size", "a number of descriptors")?
+            .unwrap_or(SIZE);
         crate::config::check_ring(&port, size)?;
         let faults = Faults::from_spec(spec)?;
         let end = registry.claim(spec, format!("ring:{}", spec.addr), 2)?;
@@ -68,8 +70,22 @@ impl RingPort {
         };
         // A locally administered address: 02:6d:77 ('mw'), the wire's end last.
         let mac = [0x02, 0x6d, 0x77, 0, 0, u8::try_from(end).unwrap_or(0)];
-        let info = DeviceInfo { driver: DRIVER.name, port, mac, numa_node: None, capabilities };
-        Ok(Self { info, wire, end, faults, rx: Vec::new(), tx: Vec::new(), running: false })
+        let info = DeviceInfo {
+            driver: DRIVER.name,
+            port,
+            mac,
+            numa_node: None,
+            capabilities,
+        };
+        Ok(Self {
+            info,
+            wire,
+            end,
+            faults,
+            rx: Vec::new(),
+            tx: Vec::new(),
+            running: false,
+        })
     }
 }
 
@@ -94,9 +110,10 @@ impl Device for RingPort {
                 RxMemory::Split(split) => {
                     let queue = rx::SplitRx::new(lane, split, queue.ring, faults, counters);
                     let port = || self.info.port.clone();
-                    AnyRxQueue::Split(Box::new(
-                        queue.map_err(|source| Error::Map { port: port(), source })?,
-                    ))
+                    AnyRxQueue::Split(Box::new(queue.map_err(|source| Error::Map {
+                        port: port(),
+                        source,
+                    })?))
                 }
             });
         }
@@ -105,7 +122,12 @@ impl Device for RingPort {
             let lane = self.wire.lane(self.end, index);
             let counters = QueueCounters::default();
             tx.push(counters.clone());
-            queues.tx.push(Box::new(tx::RingTx::new(lane, &queue.pool, self.faults.rate, counters)));
+            queues.tx.push(Box::new(tx::RingTx::new(
+                lane,
+                &queue.pool,
+                self.faults.rate,
+                counters,
+            )));
         }
         (self.rx, self.tx) = (rx, tx);
         self.running = true;
@@ -119,7 +141,10 @@ impl Device for RingPort {
     }
 
     fn link(&self) -> Link {
-        Link { is_up: self.running, speed_mbps: None }
+        Link {
+            is_up: self.running,
+            speed_mbps: None,
+        }
     }
 
     fn stats(&self) -> (QueueStats, QueueStats, Vec<(String, u64)>) {
