@@ -1,4 +1,4 @@
-/* One bar: how to prepare it, what runs on this core and on the other, and what a round is worth. */
+/* One bar: how to prepare it, what runs on either core, and what a round is worth. */
 #ifndef PEER_BAR_H
 #define PEER_BAR_H
 

@@ -30,7 +30,7 @@
 
 #define OTHER_LCORE 1
 #define WINDOWS_MAX 4096
-#define STEP_OBJECTS 512
+#define STEP_OBJECTS 64
 #define NO_HUGE_VARIABLE "DPDK_BARS_NO_HUGE"
 
 /* A window is about 40,000 objects; round trips are slow, so theirs is 4,000. */
@@ -142,12 +142,13 @@ static void report_one_core(const struct bar *bar, unsigned int windows)
 {
 	struct spread spread = measure(bar, windows);
 	unsigned int rounds = STEP_OBJECTS / bar->objects_per_round;
-	double instructions;
+	unsigned int base = rounds > 0 ? 1 : 0;
+	double per_round;
 
 	steps_install();
-	instructions = steps_per_round(bar->rounds, rounds < 2 ? 2 : rounds) / bar->objects_per_round;
+	per_round = steps_per_round(bar->rounds, base, rounds > 0 ? rounds : 1);
 	dprintf(row_file, "%s\t%.3f\t%.3f\t%.2f\t-\n", bar->name, spread.least, spread.median,
-		instructions);
+		per_round / bar->objects_per_round);
 }
 
 static void report_two_cores(const struct bar *bar, unsigned int windows)

@@ -1,4 +1,4 @@
-/* Single-producer single-consumer rings of 1,024 pointers: on one core, across two, and there and back. */
+/* Single-producer single-consumer rings of 1,024 pointers: one core, two, and there and back. */
 #ifndef PEER_RING_BARS_H
 #define PEER_RING_BARS_H
 

@@ -4,7 +4,8 @@
  * counts one; a `rep` instruction counts one for each iteration.
  *
  * The count of n rounds holds a fixed part (setting and clearing the flag, the call); taking the
- * difference of two counts of different length removes it without an estimate.
+ * difference of two counts of different length removes it without an estimate. A step costs tens
+ * of microseconds in a virtual machine, so the rounds are few.
  */
 #ifndef PEER_STEPS_H
 #define PEER_STEPS_H
@@ -47,15 +48,16 @@ static inline uint64_t steps_of(void (*code)(unsigned int), unsigned int rounds)
 	return steps_seen;
 }
 
-/* Instructions of one round: the steps of 2 * rounds less the steps of rounds. */
-static inline double steps_per_round(void (*code)(unsigned int), unsigned int rounds)
+/* Instructions of one round: the steps of base + more rounds less the steps of base. */
+static inline double steps_per_round(void (*code)(unsigned int), unsigned int base,
+				     unsigned int more)
 {
-	uint64_t once, twice;
+	uint64_t few, many;
 
-	code(2 * rounds);
-	once = steps_of(code, rounds);
-	twice = steps_of(code, 2 * rounds);
-	return (double)(twice - once) / rounds;
+	code(base + more);
+	few = steps_of(code, base);
+	many = steps_of(code, base + more);
+	return (double)(many - few) / more;
 }
 
 #endif

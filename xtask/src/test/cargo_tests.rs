@@ -1,0 +1,108 @@
+//! The stages that are `cargo test` runs. Which tests exist is asked of cargo; the names `soak`,
+//! `netns` and `loom` are conventions and mark the stage that a test file belongs to.
+
+use anyhow::Result;
+
+use crate::child::Child;
+use crate::tally::Counts;
+use crate::workspace::{Workspace, cargo};
+
+/// Test files that have a stage of their own.
+const OWN_STAGE: [&str; 3] = ["loom", "netns", "soak"];
+
+/// The arguments that select everything the unit stage runs, doc tests left out.
+pub(super) fn unit_selection(workspace: &Workspace) -> Vec<String> {
+    let mut arguments = vec![
+        "--workspace".to_owned(),
+        "--lib".to_owned(),
+        "--bins".to_owned(),
+    ];
+    for name in workspace
+        .test_names()
+        .into_iter()
+        .filter(|name| !OWN_STAGE.contains(name))
+    {
+        arguments.extend(["--test".to_owned(), name.to_owned()]);
+    }
+    arguments
+}
+
+/// Everything that plain `cargo test` runs, except the files with a stage of their own.
+pub(super) fn unit(workspace: &Workspace, full: bool) -> Result<Counts> {
+    let tests = cargo(&["test", "--no-fail-fast"])
+        .args(unit_selection(workspace))
+        .args(["--", "--show-output"]);
+    let mut counts = Counts::of_tests(&long_form(tests, full).stream()?);
+    let documented = cargo(&["test", "--workspace", "--doc", "--no-fail-fast"]);
+    counts += Counts::of_tests(&long_form(documented, full).stream()?);
+    Ok(counts)
+}
+
+/// The models, in a target folder of their own since the flag rebuilds everything.
+pub(super) fn loom(workspace: &Workspace, full: bool) -> Result<Counts> {
+    if !workspace.has_test("loom") {
+        return Ok(Counts::skip("loom", "no crate has a tests/loom.rs"));
+    }
+    let target = workspace.target.join("loom");
+    let models = cargo(&[
+        "test",
+        "-p",
+        "memwire-mempool",
+        "--release",
+        "--test",
+        "loom",
+    ])
+    .args(["--target-dir".into(), target.into_os_string()])
+    .args(["--", "--show-output"])
+    .env("RUSTFLAGS", "--cfg loom");
+    Ok(Counts::of_tests(&long_form(models, full).stream()?))
+}
+
+/// Long runs, at the speed that they are about.
+pub(super) fn soak(workspace: &Workspace, full: bool) -> Result<Counts> {
+    if !workspace.has_test("soak") {
+        return Ok(Counts::skip("soak", "no crate has a tests/soak.rs"));
+    }
+    let runs = cargo(&[
+        "test",
+        "--release",
+        "--workspace",
+        "--no-fail-fast",
+        "--test",
+        "soak",
+    ])
+    .args(["--", "--show-output"]);
+    Ok(Counts::of_tests(&long_form(runs, full).stream()?))
+}
+
+/// Real traffic between namespaces, one test at a time since they share the machine.
+pub(super) fn namespaces(workspace: &Workspace, full: bool) -> Result<Counts> {
+    let mut counts = Counts::default();
+    let binaries = cargo(&["build", "--release", "--workspace", "--bins"]).stream()?;
+    if !binaries.success {
+        counts += Counts::failure();
+    }
+    if !workspace.has_test("netns") {
+        counts += Counts::skip("namespaces", "no crate has a tests/netns.rs");
+        return Ok(counts);
+    }
+    let runs = cargo(&[
+        "test",
+        "--release",
+        "--workspace",
+        "--no-fail-fast",
+        "--test",
+        "netns",
+    ])
+    .args(["--", "--test-threads=1", "--nocapture"]);
+    counts += Counts::of_tests(&long_form(runs, full).stream()?);
+    Ok(counts)
+}
+
+fn long_form(tests: Child, full: bool) -> Child {
+    if full {
+        tests.env("MEMWIRE_FULL", "1")
+    } else {
+        tests
+    }
+}

@@ -1,0 +1,163 @@
+//! The `setup` stage: programs that other stages use, and hugepages. Only root can change either;
+//! anyone else is told what is missing, and the tests that need it skip. Restores nothing.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::child::Child;
+use crate::tally::Counts;
+use crate::workspace::{is_root, succeeds};
+
+/// Debian packages: what makes and carries real traffic, and DPDK to compare with.
+const PACKAGES: [&str; 12] = [
+    "tcpdump",
+    "tcpreplay",
+    "iperf3",
+    "ffmpeg",
+    "iproute2",
+    "ethtool",
+    "iputils-ping",
+    "tshark",
+    "libdpdk-dev",
+    "dpdk-dev",
+    "pkg-config",
+    "gcc",
+];
+const INSTALL_LIMIT: Duration = Duration::from_secs(15 * 60);
+
+const HUGE_2M: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
+const HUGE_1G: &str = "/sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages";
+/// 1 GiB in all.
+const HUGE_2M_WANTED: u64 = 512;
+
+/// Installs and reserves what is missing; never a failure, since the tests then say SKIP.
+pub(super) fn run() -> Result<Counts> {
+    let mut counts = packages()?;
+    counts += hugepages();
+    Ok(counts)
+}
+
+fn packages() -> Result<Counts> {
+    if !succeeds("dpkg-query", &["--version"]) {
+        return Ok(Counts::skip(
+            "packages",
+            "this is not Debian (no dpkg-query)",
+        ));
+    }
+    let missing = missing_packages();
+    if missing.is_empty() {
+        println!("packages: all installed");
+        return Ok(Counts::check(true));
+    }
+    let line = format!(
+        "apt-get install -y --no-install-recommends {}",
+        missing.join(" ")
+    );
+    if !is_root() {
+        let reason = format!("not root, and some are missing; run: {line}");
+        return Ok(Counts::skip("packages", &reason));
+    }
+    apt(&["update"])?;
+    apt(&[
+        &["install", "-y", "--no-install-recommends"],
+        missing.as_slice(),
+    ]
+    .concat())?;
+    let missing = missing_packages();
+    if missing.is_empty() {
+        return Ok(Counts::check(true));
+    }
+    Ok(Counts::skip(
+        "packages",
+        &format!("not installed: {}", missing.join(" ")),
+    ))
+}
+
+fn missing_packages() -> Vec<&'static str> {
+    PACKAGES
+        .into_iter()
+        .filter(|package| !is_installed(package))
+        .collect()
+}
+
+fn is_installed(package: &str) -> bool {
+    std::process::Command::new("dpkg-query")
+        .args(["--show", "--showformat=${db:Status-Status}", package])
+        .output()
+        .is_ok_and(|output| output.status.success() && output.stdout == b"installed")
+}
+
+/// Runs apt-get without questions. That it fails is seen by what is missing afterwards.
+fn apt(arguments: &[&str]) -> Result<()> {
+    Child::new("apt-get")
+        .args(arguments)
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .time_limit(INSTALL_LIMIT)
+        .stream()?;
+    Ok(())
+}
+
+fn hugepages() -> Counts {
+    let Some(had) = read_count(HUGE_2M) else {
+        return Counts::skip("hugepages", "the kernel has none of 2 MiB");
+    };
+    // Leave a small machine the memory to build with.
+    let affordable = available_kib().map_or(0, |kib| kib / 4 / 2048);
+    let wanted = HUGE_2M_WANTED.min(had + affordable);
+    let got_2m = raise(HUGE_2M, had, wanted);
+    let had_1g = read_count(HUGE_1G).unwrap_or(0);
+    let affords_1g = available_kib().is_some_and(|kib| kib > 8 << 20);
+    let got_1g = raise(HUGE_1G, had_1g, u64::from(affords_1g));
+    println!("hugepages: {got_2m} of 2 MiB (wanted {HUGE_2M_WANTED}), {got_1g} of 1 GiB");
+    if got_2m == 0 {
+        let reason = format!("none of 2 MiB; as root: echo {HUGE_2M_WANTED} > {HUGE_2M}");
+        return Counts::skip("hugepages", &reason);
+    }
+    Counts::check(true)
+}
+
+/// Writes the wanted count unless there are as many already; says how many there are then.
+fn raise(path: &str, had: u64, wanted: u64) -> u64 {
+    if wanted <= had {
+        return had;
+    }
+    // Refusal (not root, memory too fragmented) shows in the count.
+    let _ = fs::write(path, wanted.to_string());
+    read_count(path).unwrap_or(had)
+}
+
+fn read_count(path: &str) -> Option<u64> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+fn available_kib() -> Option<u64> {
+    let memory = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = memory
+        .lines()
+        .find(|line| line.starts_with("MemAvailable:"))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_larger_count_is_never_lowered() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("nr_hugepages");
+        let path = path.to_str().expect("a plain name");
+        fs::write(path, "700\n").expect("writable");
+
+        assert_eq!(raise(path, 700, 512), 700);
+        assert_eq!(fs::read_to_string(path).expect("readable"), "700\n");
+        assert_eq!(raise(path, 700, 800), 800);
+    }
+
+    #[test]
+    fn a_count_that_cannot_be_written_stays() {
+        assert_eq!(raise("/proc/version", 3, 9), 3);
+    }
+}

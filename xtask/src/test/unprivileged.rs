@@ -1,0 +1,202 @@
+//! What an ordinary user sees: the unit tests and the README's first command without root. The
+//! executables are those that root built; only who runs them changes.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use super::cargo_tests::unit_selection;
+use crate::child::Child;
+use crate::tally::Counts;
+use crate::workspace::{Workspace, cargo, is_root, succeeds};
+
+/// The user and group `nobody`.
+const NOBODY: &str = "65534";
+/// Tests that build something, so that they need to write to the target folder.
+const BUILDING_TESTS: [&str; 1] = ["compile_fail"];
+
+struct TestExecutable {
+    target: String,
+    path: PathBuf,
+    folder: PathBuf,
+}
+
+/// Runs each unit test executable as nobody.
+pub(super) fn tests(workspace: &Workspace) -> Result<Counts> {
+    const NAME: &str = "unprivileged";
+    if !is_root() {
+        return Ok(Counts::skip(
+            NAME,
+            "not root, so the unit stage was this already",
+        ));
+    }
+    if !succeeds("setpriv", &["--version"]) {
+        return Ok(Counts::skip(NAME, "needs setpriv (util-linux)"));
+    }
+    let executables = executables(workspace)?;
+    let scratch = Scratch::new(workspace)?;
+    let mut counts = Counts::default();
+    for executable in executables {
+        if BUILDING_TESTS.contains(&executable.target.as_str()) {
+            continue;
+        }
+        if !nobody_reaches(&executable.path) {
+            return Ok(Counts::skip(
+                NAME,
+                "an ordinary user cannot read this checkout",
+            ));
+        }
+        println!("--- {} as an ordinary user", executable.target);
+        let output = as_nobody(&executable.path, &scratch)
+            .args(["--show-output"])
+            .env("CARGO_MANIFEST_DIR", executable.folder.as_os_str())
+            .folder(&executable.folder)
+            .stream()?;
+        counts += Counts::of_tests(&output);
+    }
+    Ok(counts)
+}
+
+/// `gpurx` with no arguments worth the name works for anyone and reports in JSON.
+pub(super) fn fresh_run(workspace: &Workspace) -> Result<Counts> {
+    let built = cargo(&["build", "--release", "--bin", "gpurx"]).stream()?;
+    if !built.success {
+        return Ok(Counts::failure());
+    }
+    let program = workspace.target.join("release/gpurx");
+    let scratch = Scratch::new(workspace)?;
+    let as_other = is_root() && succeeds("setpriv", &["--version"]) && nobody_reaches(&program);
+    let run = if as_other {
+        as_nobody(&program, &scratch)
+    } else {
+        Child::new(utf8(&program)?)
+    };
+    let output = run
+        .args(["--duration", "2s", "--json"])
+        .folder(&scratch.folder)
+        .stream()?;
+    if !output.success {
+        println!("gpurx ended with status {:?}", output.code);
+        return Ok(Counts::failure());
+    }
+    Ok(match serde_json::from_str::<Value>(&output.stdout) {
+        Ok(_) => Counts::check(true),
+        Err(error) => {
+            println!("gpurx --json printed something else than one JSON value: {error}");
+            Counts::failure()
+        }
+    })
+}
+
+/// The executables of the unit stage, built if need be.
+fn executables(workspace: &Workspace) -> Result<Vec<TestExecutable>> {
+    let built = cargo(&["test", "--no-run", "--message-format=json"])
+        .args(unit_selection(workspace))
+        .output()?;
+    ensure!(built.success, "the tests do not build:\n{}", built.stderr);
+    built
+        .stdout
+        .lines()
+        .filter_map(|line| executable_in(line).transpose())
+        .collect()
+}
+
+/// The test executable that a line of cargo's messages announces, if it does.
+fn executable_in(line: &str) -> Result<Option<TestExecutable>> {
+    let message: Value = serde_json::from_str(line).context("a message of cargo")?;
+    let is_test = message["reason"] == "compiler-artifact" && message["profile"]["test"] == true;
+    let (Some(path), Some(target), Some(manifest)) = (
+        message["executable"].as_str().filter(|_| is_test),
+        message["target"]["name"].as_str(),
+        message["manifest_path"].as_str(),
+    ) else {
+        return Ok(None);
+    };
+    let folder = Path::new(manifest)
+        .parent()
+        .context("a manifest has a folder")?;
+    Ok(Some(TestExecutable {
+        target: target.to_owned(),
+        path: PathBuf::from(path),
+        folder: folder.to_path_buf(),
+    }))
+}
+
+fn as_nobody(program: &Path, scratch: &Scratch) -> Child {
+    Child::new("setpriv")
+        .args([format!("--reuid={NOBODY}"), format!("--regid={NOBODY}")])
+        .args(["--clear-groups"])
+        .args([program])
+        .env("TMPDIR", scratch.folder.as_os_str())
+        .env("HOME", scratch.folder.as_os_str())
+}
+
+fn nobody_reaches(program: &Path) -> bool {
+    let (user, group) = (format!("--reuid={NOBODY}"), format!("--regid={NOBODY}"));
+    let program = program.to_string_lossy();
+    succeeds(
+        "setpriv",
+        &[&user, &group, "--clear-groups", "test", "-x", &program],
+    )
+}
+
+fn utf8(path: &Path) -> Result<&str> {
+    path.to_str()
+        .with_context(|| format!("{} is not UTF-8", path.display()))
+}
+
+/// A folder that anyone may write to, gone when dropped.
+struct Scratch {
+    folder: PathBuf,
+}
+
+impl Scratch {
+    fn new(workspace: &Workspace) -> Result<Self> {
+        let own = std::process::id();
+        let candidates = [std::env::temp_dir(), workspace.target.clone()];
+        for parent in candidates {
+            let folder = parent.join(format!("memwire-unprivileged-{own}"));
+            if fs::create_dir(&folder).is_ok() {
+                fs::set_permissions(&folder, fs::Permissions::from_mode(0o1777))?;
+                return Ok(Self { folder });
+            }
+        }
+        anyhow::bail!("no folder to hand to an ordinary user could be made")
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // A leftover in the temporary folder is no reason to fail.
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_test_executables_are_taken_from_cargos_messages() {
+        let test = r#"{"reason":"compiler-artifact","manifest_path":"/w/a/Cargo.toml",
+            "target":{"name":"a"},"profile":{"test":true},"executable":"/w/target/a-1"}"#;
+        let library = r#"{"reason":"compiler-artifact","manifest_path":"/w/a/Cargo.toml",
+            "target":{"name":"a"},"profile":{"test":false},"executable":null}"#;
+
+        let found = executable_in(test).expect("JSON").expect("a test");
+
+        assert_eq!(
+            (found.target.as_str(), found.folder.as_path()),
+            ("a", Path::new("/w/a"))
+        );
+        assert!(executable_in(library).expect("JSON").is_none());
+        assert!(
+            executable_in(r#"{"reason":"build-finished"}"#)
+                .expect("JSON")
+                .is_none()
+        );
+    }
+}
