@@ -16,7 +16,7 @@ use memwire_apps::{
 use pmd::{Device, DropReason, Drops, QueueStats};
 use serde::Serialize;
 
-use crate::{Args, Mode, worker::Tally};
+use crate::{Args, Mode, app::fault, worker::Tally};
 
 /// Why the run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -28,10 +28,8 @@ pub(crate) enum Ended {
     Duration,
     /// `-c` was reached.
     Count,
-    /// The ports ended by themselves.
+    /// The ports ended by themselves, or one failed.
     Ports,
-    /// A port failed.
-    Fault,
 }
 
 /// One port over some time.
@@ -71,6 +69,8 @@ pub struct Summary {
     version: &'static str,
     mode: Mode,
     ended: Ended,
+    /// Which port failed, and why.
+    fault: Option<String>,
     seconds: f64,
     rx_packets: u64,
     rx_bytes: u64,
@@ -219,6 +219,7 @@ impl Monitor {
             version: env!("CARGO_PKG_VERSION"),
             mode: args.mode,
             ended,
+            fault: fault(devices),
             seconds: time.as_secs_f64(),
             rx_packets,
             rx_bytes,
@@ -255,7 +256,7 @@ impl Summary {
     /// Prints the totals.
     ///
     /// # Errors
-    /// They cannot be written, or frames or buffers are unaccounted for.
+    /// They cannot be written, a port failed, or frames or buffers are unaccounted for.
     pub fn conclude(&self, output: &mut Output) -> Result<(), AppError> {
         let lines: Vec<_> = self
             .ports
@@ -284,6 +285,9 @@ impl Summary {
             self.rx_bytes,
         ));
         output.summary(self)?;
+        if let Some(fault) = &self.fault {
+            return Err(AppError::failed(fault));
+        }
         if self.balanced {
             return Ok(());
         }
