@@ -241,15 +241,11 @@ pub(crate) fn fault(devices: &[Box<dyn Device>]) -> Option<String> {
 /// Whether nothing more can come: every port whose traffic is finite has ended, or, where none is,
 /// every port.
 fn have_ended(devices: &[Box<dyn Device>]) -> bool {
-    let is_ended = |device: &&Box<dyn Device>| device.health() == Health::Ended;
-    let finite: Vec<_> = devices
-        .iter()
-        .filter(|d| d.info().capabilities.finite)
-        .collect();
-    match finite.is_empty() {
-        true => devices.iter().all(|device| is_ended(&device)),
-        false => finite.iter().all(is_ended),
-    }
+    let is_ended = |device: &dyn Device| device.health() == Health::Ended;
+    let is_finite = |device: &dyn Device| device.info().capabilities.finite;
+    let is_any_finite = devices.iter().any(|device| is_finite(&**device));
+    let mut devices = devices.iter().map(AsRef::as_ref);
+    devices.all(|device| is_ended(device) || (is_any_finite && !is_finite(device)))
 }
 
 /// Stops the devices with the queues that their workers had.

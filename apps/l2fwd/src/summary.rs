@@ -122,11 +122,11 @@ impl Monitor {
         let time = now - self.last;
         let stats: Vec<_> = devices.iter().map(|device| two(&**device)).collect();
         let nothing = Default::default();
-        let line = |(at, device): (usize, &Box<dyn Device>)| {
+        let lines = devices.iter().enumerate().map(|(at, device)| {
             let seen = self.seen.get(at).unwrap_or(&nothing);
             self.line(at, &device.info().port, &stats[at], seen, time)
-        };
-        let lines: Vec<_> = devices.iter().enumerate().map(line).collect();
+        });
+        let lines = lines.collect::<Vec<_>>();
         let rounds = self.rounds();
         let idle = share(rounds.1 - self.seen_rounds.1, rounds.0 - self.seen_rounds.0);
         (self.last, self.seen, self.seen_rounds) = (now, stats, rounds);
@@ -190,12 +190,12 @@ impl Monitor {
     ) -> Summary {
         let nothing = Default::default();
         let stats: Vec<_> = devices.iter().map(|device| two(&**device)).collect();
-        let port = |(at, device): (usize, &Box<dyn Device>)| PortSummary {
+        let ports = devices.iter().enumerate().map(|(at, device)| PortSummary {
             port: PortReport::of(&**device),
             tx_refused: self.refused(at),
             line: self.line(at, &device.info().port, &stats[at], &nothing, time),
-        };
-        let mut ports: Vec<_> = devices.iter().enumerate().map(port).collect();
+        });
+        let mut ports = ports.collect::<Vec<_>>();
         let mirror = (ports.len() > 2).then(|| ports.remove(2));
         let received = |at: usize| stats[at].0.delivered;
         // What one port receives, the other (and the mirror, of both) takes over or refuses.
