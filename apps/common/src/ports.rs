@@ -36,11 +36,8 @@ fn is_same(a: &str, b: &str) -> bool {
 /// The drivers there are, for `--help`.
 #[must_use]
 pub fn drivers_help() -> String {
-    let mut table = crate::table::Table::new(&["  PORT", ""]);
-    for driver in Registry::drivers() {
-        table.row([format!("  {}", driver.usage), format!(" {}", driver.about)]);
-    }
-    table.left_aligned().to_string()
+    let entry = |driver: &pmd::Driver| format!("  {}\n      {}\n", driver.usage, driver.about);
+    Registry::drivers().iter().map(entry).collect()
 }
 
 #[cfg(test)]

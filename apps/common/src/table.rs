@@ -6,7 +6,6 @@ use std::fmt;
 #[derive(Clone, Debug)]
 pub struct Table {
     rows: Vec<Vec<String>>,
-    is_left: bool,
 }
 
 impl Table {
@@ -15,20 +14,12 @@ impl Table {
     pub fn new(header: &[&str]) -> Self {
         Self {
             rows: vec![header.iter().map(|cell| (*cell).to_owned()).collect()],
-            is_left: false,
         }
     }
 
     /// Appends a row; cells that are missing are empty.
     pub fn row(&mut self, cells: impl IntoIterator<Item = impl Into<String>>) {
         self.rows.push(cells.into_iter().map(Into::into).collect());
-    }
-
-    /// Aligns every column to the left.
-    #[must_use]
-    pub fn left_aligned(mut self) -> Self {
-        self.is_left = true;
-        self
     }
 
     fn widths(&self) -> Vec<usize> {
@@ -54,7 +45,7 @@ impl fmt::Display for Table {
             for (column, width) in widths.iter().enumerate() {
                 let cell = row.get(column).map_or("", String::as_str);
                 let gap = if column > 0 { "  " } else { "" };
-                line += &if column == 0 || self.is_left {
+                line += &if column == 0 {
                     format!("{gap}{cell:<width$}")
                 } else {
                     format!("{gap}{cell:>width$}")

@@ -36,6 +36,14 @@ pub fn run(
     let specs = port_specs(args)?;
     let cores = lcore::assign(args.run.lcores.as_ref(), args.run.queues)?;
     let mut devices = ports::open(registry, &specs)?;
+    if devices[..2]
+        .iter()
+        .all(|device| device.info().capabilities.rx_queues == 0)
+    {
+        return Err(AppError::usage(
+            "neither port receives: there is nothing to forward",
+        ));
+    }
     let pool = build_pool(args)?;
     let queues = start(args, &pool, &mut devices)?;
     let workers = build_workers(args, &pool, &devices, queues);
@@ -54,18 +62,11 @@ pub fn run(
     }
     let mut monitor = Monitor::new(&pool, tallies);
     let watched = watch(args, &devices, &threads, &leave, &mut monitor, output);
-    let ended = watched.as_ref().copied().unwrap_or(Ended::Fault);
     let seconds = monitor.elapsed();
-    let workers = threads.join()?;
-    bring_back(workers, &mut devices)?;
-    watched?;
-    let ended = match (ended, &leave.enough) {
-        (Ended::Asked, Some((seen, enough)))
-            if seen.load(std::sync::atomic::Ordering::Relaxed) >= *enough =>
-        {
-            Ended::Count
-        }
-        (ended, _) => ended,
+    bring_back(threads.join()?, &mut devices)?;
+    let ended = match watched? {
+        Ended::Asked if leave.is_reached() => Ended::Count,
+        ended => ended,
     };
     Ok(monitor.summary(args, &devices, seconds, ended))
 }
@@ -126,14 +127,19 @@ fn start(
     let mut started = Vec::with_capacity(devices.len());
     for (at, device) in devices.iter_mut().enumerate() {
         let is_mirror = at == 2;
+        let can = &device.info().capabilities;
+        let receives = can.rx_queues > 0 && !is_mirror;
+        let sends = can.tx_queues > 0 || is_mirror;
         let mut config = Config {
-            promiscuous: !is_mirror,
+            promiscuous: receives,
             ..Config::default()
         };
         for _ in 0..args.run.queues {
-            config = config.with_tx(pool);
-            if !is_mirror {
+            if receives {
                 config = config.with_rx(RxMemory::Whole(pool.clone()));
+            }
+            if sends {
+                config = config.with_tx(pool);
             }
         }
         started.push(device.start(config.rings(args.pool.ring))?);
@@ -153,11 +159,15 @@ fn build_workers(
     let mut queues = queues.into_iter();
     let mut pairs = |at: usize| {
         let Queues { rx, tx } = queues.next().unwrap_or_default();
-        let rx = rx.into_iter().filter_map(AnyRxQueue::whole);
+        let mut rx = rx.into_iter().filter_map(AnyRxQueue::whole);
+        let mut tx = tx.into_iter();
         let ends = finite(at) || !is_any_finite;
-        rx.zip(tx)
-            .map(|(rx, tx)| Pair { rx, tx, ends })
-            .collect::<Vec<_>>()
+        let pair = |_| Pair {
+            rx: rx.next(),
+            tx: tx.next(),
+            ends,
+        };
+        (0..args.run.queues).map(pair).collect::<Vec<_>>()
     };
     let both = pairs(0).into_iter().zip(pairs(1)).collect::<Vec<_>>();
     let mut mirrors = queues.next().unwrap_or_default().tx.into_iter();
@@ -202,16 +212,8 @@ fn watch(
                 Ended::Asked
             });
         }
-        for device in devices {
-            if let Health::Faulted(why) = device.health() {
-                let port = &device.info().port;
-                return Err(AppError::failed(format!(
-                    "port '{port}' no longer works: {why}"
-                )));
-            }
-        }
         let now = Instant::now();
-        if drain_deadline.is_none() && have_ended(&devices[..2]) {
+        if drain_deadline.is_none() && (fault(devices).is_some() || have_ended(&devices[..2])) {
             leave.drain.set();
             drain_deadline = Some(now + DRAIN);
         }
@@ -228,18 +230,22 @@ fn watch(
     }
 }
 
+/// Which port no longer works, and why.
+pub(crate) fn fault(devices: &[Box<dyn Device>]) -> Option<String> {
+    devices.iter().find_map(|device| match device.health() {
+        Health::Faulted(why) => Some(format!("port '{}': {why}", device.info().port)),
+        Health::Good | Health::Ended => None,
+    })
+}
+
 /// Whether nothing more can come: every port whose traffic is finite has ended, or, where none is,
 /// every port.
 fn have_ended(devices: &[Box<dyn Device>]) -> bool {
-    let is_ended = |device: &&Box<dyn Device>| device.health() == Health::Ended;
-    let finite: Vec<_> = devices
-        .iter()
-        .filter(|d| d.info().capabilities.finite)
-        .collect();
-    match finite.is_empty() {
-        true => devices.iter().all(|device| is_ended(&device)),
-        false => finite.iter().all(is_ended),
-    }
+    let is_ended = |device: &dyn Device| device.health() == Health::Ended;
+    let is_finite = |device: &dyn Device| device.info().capabilities.finite;
+    let is_any_finite = devices.iter().any(|device| is_finite(&**device));
+    let mut devices = devices.iter().map(AsRef::as_ref);
+    devices.all(|device| is_ended(device) || (is_any_finite && !is_finite(device)))
 }
 
 /// Stops the devices with the queues that their workers had.
@@ -248,8 +254,8 @@ fn bring_back(workers: Vec<Worker>, devices: &mut [Box<dyn Device>]) -> Result<(
     for worker in workers {
         let (pairs, mirror): (_, Option<Box<dyn TxQueue>>) = worker.into_queues();
         for (at, pair) in pairs.into_iter().enumerate() {
-            queues[at].rx.push(AnyRxQueue::Whole(pair.rx));
-            queues[at].tx.push(pair.tx);
+            queues[at].rx.extend(pair.rx.map(AnyRxQueue::Whole));
+            queues[at].tx.extend(pair.tx);
         }
         if let Some(tx) = mirror {
             queues[2].tx.push(tx);

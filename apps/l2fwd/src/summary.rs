@@ -16,7 +16,7 @@ use memwire_apps::{
 use pmd::{Device, DropReason, Drops, QueueStats};
 use serde::Serialize;
 
-use crate::{Args, Mode, worker::Tally};
+use crate::{Args, Mode, app::fault, worker::Tally};
 
 /// Why the run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -28,10 +28,8 @@ pub(crate) enum Ended {
     Duration,
     /// `-c` was reached.
     Count,
-    /// The ports ended by themselves.
+    /// The ports ended by themselves, or one failed.
     Ports,
-    /// A port failed.
-    Fault,
 }
 
 /// One port over some time.
@@ -71,6 +69,8 @@ pub struct Summary {
     version: &'static str,
     mode: Mode,
     ended: Ended,
+    /// Which port failed, and why.
+    fault: Option<String>,
     seconds: f64,
     rx_packets: u64,
     rx_bytes: u64,
@@ -122,11 +122,11 @@ impl Monitor {
         let time = now - self.last;
         let stats: Vec<_> = devices.iter().map(|device| two(&**device)).collect();
         let nothing = Default::default();
-        let line = |(at, device): (usize, &Box<dyn Device>)| {
+        let lines = devices.iter().enumerate().map(|(at, device)| {
             let seen = self.seen.get(at).unwrap_or(&nothing);
             self.line(at, &device.info().port, &stats[at], seen, time)
-        };
-        let lines: Vec<_> = devices.iter().enumerate().map(line).collect();
+        });
+        let lines = lines.collect::<Vec<_>>();
         let rounds = self.rounds();
         let idle = share(rounds.1 - self.seen_rounds.1, rounds.0 - self.seen_rounds.0);
         (self.last, self.seen, self.seen_rounds) = (now, stats, rounds);
@@ -190,12 +190,12 @@ impl Monitor {
     ) -> Summary {
         let nothing = Default::default();
         let stats: Vec<_> = devices.iter().map(|device| two(&**device)).collect();
-        let port = |(at, device): (usize, &Box<dyn Device>)| PortSummary {
+        let ports = devices.iter().enumerate().map(|(at, device)| PortSummary {
             port: PortReport::of(&**device),
             tx_refused: self.refused(at),
             line: self.line(at, &device.info().port, &stats[at], &nothing, time),
-        };
-        let mut ports: Vec<_> = devices.iter().enumerate().map(port).collect();
+        });
+        let mut ports = ports.collect::<Vec<_>>();
         let mirror = (ports.len() > 2).then(|| ports.remove(2));
         let received = |at: usize| stats[at].0.delivered;
         // What one port receives, the other (and the mirror, of both) takes over or refuses.
@@ -219,6 +219,7 @@ impl Monitor {
             version: env!("CARGO_PKG_VERSION"),
             mode: args.mode,
             ended,
+            fault: fault(devices),
             seconds: time.as_secs_f64(),
             rx_packets,
             rx_bytes,
@@ -255,7 +256,7 @@ impl Summary {
     /// Prints the totals.
     ///
     /// # Errors
-    /// They cannot be written, or frames or buffers are unaccounted for.
+    /// They cannot be written, a port failed, or frames or buffers are unaccounted for.
     pub fn conclude(&self, output: &mut Output) -> Result<(), AppError> {
         let lines: Vec<_> = self
             .ports
@@ -284,6 +285,9 @@ impl Summary {
             self.rx_bytes,
         ));
         output.summary(self)?;
+        if let Some(fault) = &self.fault {
+            return Err(AppError::failed(fault));
+        }
         if self.balanced {
             return Ok(());
         }

@@ -26,7 +26,7 @@ fn run(line: &str) -> Result<Summary, AppError> {
 }
 
 fn error_of(line: &str) -> (Exit, String) {
-    let error = run(line).err().expect("an error");
+    let error = run(line).expect_err("an error");
     (error.code(), error.to_string())
 }
 
