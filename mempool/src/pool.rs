@@ -251,13 +251,14 @@ impl<A: Access> Pool<A> {
             let what = "slots of the new area";
             return Err(Error::TooLarge { pool: pool(), what, value: slots, limit });
         }
+        let none_left = || Error::NoAreaLeft { pool: pool(), limit: core.table.areas() };
+        let free = |areas: &[Option<Area>]| areas.iter().position(Option::is_none);
+        // Asked twice: memory is not taken in vain, nor the lock held while it is.
+        free(&core.control().areas).ok_or_else(none_left)?;
         let region = allocate::<A>(&core.name, memory, slots, core.table.stride())?;
         let provider = memory.info().name;
         let mut control = core.control();
-        let free = control.areas.iter().position(Option::is_none);
-        let Some(at) = free else {
-            return Err(Error::NoAreaLeft { pool: pool(), limit: core.table.areas() });
-        };
+        let at = free(&control.areas).ok_or_else(none_left)?;
         self.install(&mut control.areas, at, region, slots, provider);
         Ok(AreaId(at))
     }
@@ -278,14 +279,22 @@ impl<A: Access> Pool<A> {
             // SAFETY: the slot is not on the list yet: it is ours.
             unsafe { core.table.meta(slot).write(core.fresh) };
         }
-        // A revocation is a drain that nobody asked the pool for.
-        let shell = Arc::downgrade(&self.shell);
+        // A revocation is a drain that nobody asked the pool for. It may come late: the area could be
+        // another region's by then.
+        let (shell, base) = (Arc::downgrade(&self.shell), region.base().addr());
         let watch: Arc<dyn Fn() + Send + Sync> = Arc::new(move || {
-            if let Some(shell) = shell.upgrade() {
-                shell.core().set_draining(at);
+            let Some(shell) = shell.upgrade() else { return };
+            let core = shell.core();
+            let control = core.control();
+            if control.areas[at].as_ref().is_some_and(|area| area.region.base().addr() == base) {
+                core.set_draining(at);
             }
         });
         region.watch(Arc::downgrade(&watch));
+        if region.handle().is_revoked() {
+            // Revoked before there was anybody to tell.
+            core.set_draining(at);
+        }
         areas[at] =
             Some(Area { region, slots: count, provider, draining: false, _watch: Some(watch) });
         let mut numbers: Vec<u32> = (first..first + count).collect();
