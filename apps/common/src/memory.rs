@@ -8,6 +8,9 @@ use providers::{Fake, Host, Hugepages, PageSize, Private};
 
 use crate::{AppError, units::parse_size};
 
+const HELP: &str =
+    "Memory: host, hugepage[:2M|:1G], private, fake[:SIZE], or auto (hugepages if there are any)";
+
 /// Which memory.
 #[derive(Args, Clone, Debug)]
 pub struct MemoryArgs {
