@@ -36,29 +36,20 @@ pub fn run(
     let specs = port_specs(args)?;
     let cores = lcore::assign(args.run.lcores.as_ref(), args.run.queues)?;
     let mut devices = ports::open(registry, &specs)?;
-    if devices[..2]
-        .iter()
-        .all(|device| device.info().capabilities.rx_queues == 0)
-    {
-        return Err(AppError::usage(
-            "neither port receives: there is nothing to forward",
-        ));
+    if devices[..2].iter().all(|device| device.info().capabilities.rx_queues == 0) {
+        return Err(AppError::usage("neither port receives: there is nothing to forward"));
     }
     let pool = build_pool(args)?;
     let queues = start(args, &pool, &mut devices)?;
     let workers = build_workers(args, &pool, &devices, queues);
     let tallies: Tallies = workers.iter().map(Worker::tally).collect();
 
-    let leave = Leave {
-        enough: args.run.count.map(|count| (Arc::default(), count)),
-        ..Leave::default()
-    };
+    let leave =
+        Leave { enough: args.run.count.map(|count| (Arc::default(), count)), ..Leave::default() };
     let mut threads = Workers::new(stop);
     for (at, (worker, core)) in workers.into_iter().zip(cores).enumerate() {
         let leave = leave.clone();
-        threads.spawn(format!("l2fwd-{at}"), Some(core), move |stop| {
-            worker.run(stop, &leave)
-        })?;
+        threads.spawn(format!("l2fwd-{at}"), Some(core), move |stop| worker.run(stop, &leave))?;
     }
     let mut monitor = Monitor::new(&pool, tallies);
     let watched = watch(args, &devices, &threads, &leave, &mut monitor, output);
@@ -84,18 +75,9 @@ fn port_specs(args: &Args) -> Result<Vec<String>, AppError> {
 fn build_pool(args: &Args) -> Result<Pool<Cpu>, AppError> {
     let ring = args.pool.ring;
     let per_queue = [
-        QueuePlan {
-            rx_ring: ring,
-            tx_ring: ring,
-        },
-        QueuePlan {
-            rx_ring: ring,
-            tx_ring: ring,
-        },
-        QueuePlan {
-            rx_ring: 0,
-            tx_ring: args.mirror.as_ref().map_or(0, |_| ring),
-        },
+        QueuePlan { rx_ring: ring, tx_ring: ring },
+        QueuePlan { rx_ring: ring, tx_ring: ring },
+        QueuePlan { rx_ring: 0, tx_ring: args.mirror.as_ref().map_or(0, |_| ring) },
     ];
     let plan = Sizing {
         queues: per_queue.repeat(args.run.queues),
@@ -107,15 +89,8 @@ fn build_pool(args: &Args) -> Result<Pool<Cpu>, AppError> {
     let slots = args.pool.slots(&plan)?;
     let needed = (slots as u64).saturating_mul(args.pool.buffer_size as u64);
     let memory = args.memory.memory.open(needed)?;
-    let pool = Pool::builder()
-        .name("frames")
-        .slots(slots)
-        .stride(args.pool.buffer_size);
-    let pool = if args.mirror.is_some() {
-        pool.shareable()
-    } else {
-        pool
-    };
+    let pool = Pool::builder().name("frames").slots(slots).stride(args.pool.buffer_size);
+    let pool = if args.mirror.is_some() { pool.shareable() } else { pool };
     Ok(pool.memory(&*memory).build()?)
 }
 
@@ -130,10 +105,7 @@ fn start(
         let can = &device.info().capabilities;
         let receives = can.rx_queues > 0 && !is_mirror;
         let sends = can.tx_queues > 0 || is_mirror;
-        let mut config = Config {
-            promiscuous: receives,
-            ..Config::default()
-        };
+        let mut config = Config { promiscuous: receives, ..Config::default() };
         for _ in 0..args.run.queues {
             if receives {
                 config = config.with_rx(RxMemory::Whole(pool.clone()));
@@ -162,23 +134,13 @@ fn build_workers(
         let mut rx = rx.into_iter().filter_map(AnyRxQueue::whole);
         let mut tx = tx.into_iter();
         let ends = finite(at) || !is_any_finite;
-        let pair = |_| Pair {
-            rx: rx.next(),
-            tx: tx.next(),
-            ends,
-        };
+        let pair = |_| Pair { rx: rx.next(), tx: tx.next(), ends };
         (0..args.run.queues).map(pair).collect::<Vec<_>>()
     };
     let both = pairs(0).into_iter().zip(pairs(1)).collect::<Vec<_>>();
     let mut mirrors = queues.next().unwrap_or_default().tx.into_iter();
     let worker = |(first, second)| {
-        Worker::new(
-            [first, second],
-            mirrors.next(),
-            pool,
-            args.run.burst,
-            args.mode,
-        )
+        Worker::new([first, second], mirrors.next(), pool, args.run.burst, args.mode)
     };
     both.into_iter().map(worker).collect()
 }
@@ -198,19 +160,10 @@ fn watch(
     let mut drain_deadline = None;
     loop {
         let now = Instant::now();
-        let until = [Some(next_line), deadline, drain_deadline]
-            .into_iter()
-            .flatten()
-            .min();
-        let nap = until
-            .map_or(LOOK, |until| until.saturating_duration_since(now))
-            .min(LOOK);
+        let until = [Some(next_line), deadline, drain_deadline].into_iter().flatten().min();
+        let nap = until.map_or(LOOK, |until| until.saturating_duration_since(now)).min(LOOK);
         if !threads.wait(nap) {
-            return Ok(if drain_deadline.is_some() {
-                Ended::Ports
-            } else {
-                Ended::Asked
-            });
+            return Ok(if drain_deadline.is_some() { Ended::Ports } else { Ended::Asked });
         }
         let now = Instant::now();
         if drain_deadline.is_none() && (fault(devices).is_some() || have_ended(&devices[..2])) {

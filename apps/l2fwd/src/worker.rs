@@ -95,20 +95,9 @@ impl Worker {
         mode: Mode,
     ) -> Self {
         let shared = || Burst::with_limit(Burst::of_shared(pool).pool(), burst);
-        let mirror = mirror.map(|tx| Mirror {
-            tx,
-            frames: shared(),
-            copies: shared(),
-        });
+        let mirror = mirror.map(|tx| Mirror { tx, frames: shared(), copies: shared() });
         let (cache, burst) = (pool.cache(), Burst::with_limit(pool, burst));
-        Self {
-            pairs,
-            mirror,
-            cache,
-            burst,
-            mode,
-            tally: Arc::default(),
-        }
+        Self { pairs, mirror, cache, burst, mode, tally: Arc::default() }
     }
 
     pub(crate) fn tally(&self) -> Arc<CachePadded<Tally>> {
@@ -200,9 +189,7 @@ impl Mirror {
         cache: &mut Cache<Cpu>,
         burst: &mut Burst<Cpu>,
     ) -> [usize; 2] {
-        self.frames
-            .share_from(burst)
-            .expect("the pool is shareable wherever there is a mirror");
+        self.frames.share_from(burst).expect("the pool is shareable wherever there is a mirror");
         self.frames.clone_into(&mut self.copies);
         [
             send_or_drop(tx, cache, &mut self.frames),

@@ -14,9 +14,7 @@ use pmd::{
 };
 
 fn run(line: &str) -> Result<Summary, AppError> {
-    let words = ["l2fwd", "-m", "host", "--quiet"]
-        .into_iter()
-        .chain(line.split_whitespace());
+    let words = ["l2fwd", "-m", "host", "--quiet"].into_iter().chain(line.split_whitespace());
     let args = Args::try_parse_from(words).unwrap();
     let mut output = Output::new(&args.run)?;
     l2fwd::run(&args, &mut Registry::new(), &Stop::new(), &mut output)
@@ -47,10 +45,7 @@ fn read(path: &Path) -> Vec<Vec<u8>> {
 #[test]
 fn a_capture_comes_through_whole_and_ends_the_run() {
     let folder = tempfile::tempdir().unwrap();
-    let (from, to) = (
-        folder.path().join("in.pcap"),
-        folder.path().join("out.pcap"),
-    );
+    let (from, to) = (folder.path().join("in.pcap"), folder.path().join("out.pcap"));
     let copy = folder.path().join("copy.pcap");
     write(&from, 10_000);
     let line = format!(
@@ -84,10 +79,7 @@ fn what_a_port_cannot_send_is_dropped_and_counted() {
 #[test]
 fn frames_before_a_broken_record_are_forwarded_and_the_record_is_named() {
     let folder = tempfile::tempdir().unwrap();
-    let (from, to) = (
-        folder.path().join("in.pcap"),
-        folder.path().join("out.pcap"),
-    );
+    let (from, to) = (folder.path().join("in.pcap"), folder.path().join("out.pcap"));
     write(&from, 100);
     let whole = fs::read(&from).unwrap();
     fs::write(&from, &whole[..whole.len() - 10]).unwrap();
@@ -96,17 +88,13 @@ fn frames_before_a_broken_record_are_forwarded_and_the_record_is_named() {
     assert_eq!(summary.received(), 99);
     assert_eq!(read(&to).len(), 99);
     let args = Args::try_parse_from(["l2fwd", "--json=/dev/null"]).unwrap();
-    let error = summary
-        .conclude(&mut Output::new(&args.run).unwrap())
-        .unwrap_err();
+    let error = summary.conclude(&mut Output::new(&args.run).unwrap()).unwrap_err();
     assert_eq!(error.code(), Exit::Failed);
     assert!(error.to_string().contains("record 100"), "{error}");
 }
 
 #[test]
 fn ports_that_only_send_have_nothing_to_forward() {
-    let error = run("-p pcap:,tx=/dev/null -p pcap:,tx=/dev/zero")
-        .err()
-        .unwrap();
+    let error = run("-p pcap:,tx=/dev/null -p pcap:,tx=/dev/zero").err().unwrap();
     assert_eq!(error.code(), Exit::Usage, "{error}");
 }

@@ -21,9 +21,7 @@ fn text(bytes: &[u8]) -> String {
 
 /// Starts it and returns when it runs: when the first line of JSON is there.
 fn started() -> (Child, impl BufRead) {
-    let mut child = l2fwd("-p null: -p null: -i 50ms --json-stream")
-        .spawn()
-        .unwrap();
+    let mut child = l2fwd("-p null: -p null: -i 50ms --json-stream").spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap());
     lines.read_line(&mut String::new()).unwrap();
     (child, lines)
@@ -49,39 +47,19 @@ fn a_signal_ends_it_cleanly_within_two_seconds_with_the_totals() {
 }
 
 fn code_and_texts(line: &str) -> (Option<i32>, String, String) {
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = l2fwd(line).output().unwrap();
+    let Output { status, stdout, stderr } = l2fwd(line).output().unwrap();
     (status.code(), text(&stdout), text(&stderr))
 }
 
 #[test]
 fn errors_go_to_stderr_with_their_exit_code() {
     for (line, code, says) in [
-        (
-            "-p null:",
-            2,
-            "error: l2fwd forwards between two ports; 1 given\n hint: ",
-        ),
-        (
-            "-p null: -p null: -t soon",
-            2,
-            "'soon' is not a duration such as 10s",
-        ),
-        (
-            "-p null: -p null: --json=/nowhere/x.json",
-            3,
-            "error: --json=/nowhere/x.json: ",
-        ),
+        ("-p null:", 2, "error: l2fwd forwards between two ports; 1 given\n hint: "),
+        ("-p null: -p null: -t soon", 2, "'soon' is not a duration such as 10s"),
+        ("-p null: -p null: --json=/nowhere/x.json", 3, "error: --json=/nowhere/x.json: "),
     ] {
         let (found, stdout, stderr) = code_and_texts(line);
-        assert_eq!(
-            (found, stdout.as_str()),
-            (Some(code), ""),
-            "{line}: {stderr}"
-        );
+        assert_eq!((found, stdout.as_str()), (Some(code), ""), "{line}: {stderr}");
         assert!(stderr.contains(says), "{line}: {stderr}");
     }
 }
