@@ -405,8 +405,7 @@ impl<A: Access> Drop for Burst<A> {
         let slots = unsafe {
             slice::from_raw_parts_mut(ptr::from_mut(&mut self.slots).cast::<u32>(), self.len)
         };
-        let count = slots.len();
-        core.put_noting(slots, count);
+        core.put_strays(slots);
         self.len = 0;
     }
 }
