@@ -92,7 +92,8 @@ impl Counters {
         Self {
             refills: sum(&events.refills, |gauge| &gauge.refills),
             spills: sum(&events.spills, |gauge| &gauge.spills),
-            strays: events.strays.load(Ordering::Relaxed),
+            strays: events.strays.load(Ordering::Relaxed)
+                + events.strays_parked.load(Ordering::Relaxed),
             exhausted: sum(&events.exhausted, |gauge| &gauge.exhausted),
             leaked: events.leaked.load(Ordering::Relaxed),
         }

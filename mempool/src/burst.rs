@@ -14,7 +14,7 @@ use crate::{
 pub struct Burst<A: Access> {
     core: NonNull<Core>,
     len: usize,
-    /// Ask for at most this many frames.
+    /// Takes at most this many frames: `len <= limit <= CAPACITY`, always.
     limit: usize,
     /// Whether a frame of several segments may be among them.
     chained: bool,
@@ -192,10 +192,11 @@ impl<A: Access> Burst<A> {
     /// If the burst is full or the buffer is of another pool.
     #[inline]
     pub fn push(&mut self, buf: Buf<A>) {
-        assert!(self.len < CAPACITY, "burst is full");
+        assert!(self.len < self.limit, "burst is full");
         assert!(buf.core_ptr() == self.core, "burst and buffer are of two pools");
         self.chained |= buf.is_chain();
-        self.slots[self.len].write(buf.into_raw());
+        // SAFETY: `len < limit <= CAPACITY`.
+        unsafe { self.slots.get_unchecked_mut(self.len) }.write(buf.into_raw());
         self.len += 1;
     }
 
@@ -225,8 +226,16 @@ impl<A: Access> Burst<A> {
     /// # Panics
     /// If there are fewer.
     pub fn drain_front(&mut self, count: usize) -> impl Iterator<Item = Buf<A>> + use<'_, A> {
-        assert!(count <= self.len, "only {} frames", self.len);
-        Drain { burst: self, at: 0, end: count }
+        self.drained(count)
+    }
+
+    /// [`Burst::drain_front`] with its type named.
+    pub(crate) fn drained(&mut self, count: usize) -> Drain<'_, A> {
+        let len = self.len;
+        assert!(count <= len, "only {len} frames");
+        // An iterator that is forgotten must not leave frames here that it handed out.
+        self.len = 0;
+        Drain { burst: self, at: 0, end: count, len }
     }
 
     /// Moves frames from the front of `other` to the end of this burst, up to `count` and as room
@@ -236,7 +245,7 @@ impl<A: Access> Burst<A> {
     /// If the bursts are of two pools.
     pub fn append_front(&mut self, other: &mut Self, count: usize) -> usize {
         assert!(other.core == self.core, "bursts are of two pools");
-        let count = count.min(other.len).min(CAPACITY - self.len);
+        let count = count.min(other.len).min(self.room());
         // SAFETY: `count` fits both arrays; two bursts never overlap.
         unsafe { self.tail_ptr().copy_from_nonoverlapping(other.slots.as_ptr(), count) };
         self.len += count;
@@ -338,10 +347,13 @@ fn free_segments<A: Access>(mut buf: Buf<A>, cache: &mut Cache<A>) {
     cache.give(buf);
 }
 
-struct Drain<'a, A: Access> {
+/// Takes frames out of a burst, which is empty meanwhile; what is not taken goes back on drop.
+pub(crate) struct Drain<'a, A: Access> {
     burst: &'a mut Burst<A>,
     at: usize,
     end: usize,
+    /// Frames there were.
+    len: usize,
 }
 
 impl<A: Access> Iterator for Drain<'_, A> {
@@ -351,17 +363,18 @@ impl<A: Access> Iterator for Drain<'_, A> {
         if self.at == self.end {
             return None;
         }
-        let slot = self.burst.slots()[self.at];
+        // SAFETY: `at < end <= len`, the number of slots that were written.
+        let slot = unsafe { self.burst.slots[self.at].assume_init() };
         self.at += 1;
-        // SAFETY: the burst owns the slot; `drop` below forgets the first `at`.
+        // SAFETY: the slot was the burst's; `drop` below brings back only those from `at` on.
         Some(unsafe { Buf::from_raw(self.burst.core, slot) })
     }
 }
 
 impl<A: Access> Drop for Drain<'_, A> {
     fn drop(&mut self) {
-        let at = self.at;
-        self.burst.remove_front(at);
+        self.burst.len = self.len;
+        self.burst.remove_front(self.at);
     }
 }
 
@@ -392,8 +405,7 @@ impl<A: Access> Drop for Burst<A> {
         let slots = unsafe {
             slice::from_raw_parts_mut(ptr::from_mut(&mut self.slots).cast::<u32>(), self.len)
         };
-        let count = slots.len();
-        core.put_noting(slots, count);
+        core.put_strays(slots);
         self.len = 0;
     }
 }

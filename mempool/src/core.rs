@@ -7,7 +7,7 @@ use std::{
     mem::MaybeUninit,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64},
     },
 };
 
@@ -17,7 +17,8 @@ use crate::{
     Region, Slot,
     meta::Meta,
     ring::Mpmc,
-    table::{MAX_AREAS, Table},
+    sync::{ModelU32, ModelU64, Ordering},
+    table::Table,
 };
 
 /// A count that its owner publishes with plain relaxed stores and `audit` reads.
@@ -42,9 +43,8 @@ pub(crate) struct Area {
     pub(crate) region: Region,
     pub(crate) slots: u32,
     pub(crate) provider: String,
-    pub(crate) draining: bool,
     /// Keeps the region's revocation watcher alive.
-    pub(crate) _watch: Option<Arc<dyn Fn() + Send + Sync>>,
+    pub(crate) _watch: Arc<dyn Fn() + Send + Sync>,
 }
 
 #[derive(Default)]
@@ -59,7 +59,10 @@ pub(crate) struct Control {
 pub(crate) struct Events {
     pub(crate) refills: AtomicU64,
     pub(crate) spills: AtomicU64,
-    pub(crate) strays: AtomicU64,
+    /// Strays that went to the shared list: written by whoever publishes there.
+    pub(crate) strays: ModelU64,
+    /// Strays that were parked: nothing orders those who park.
+    pub(crate) strays_parked: AtomicU64,
     pub(crate) exhausted: AtomicU64,
     pub(crate) leaked: AtomicU64,
 }
@@ -79,9 +82,9 @@ pub(crate) struct Core {
     pub(crate) free: Mpmc,
     pub(crate) events: CachePadded<Events>,
     /// Slots of draining areas that came home.
-    parked: Box<[AtomicU32]>,
+    parked: Box<[ModelU32]>,
     /// Reference counts of shared buffers; empty unless the pool was built shareable.
-    pub(crate) references: Box<[AtomicU32]>,
+    pub(crate) references: Box<[ModelU32]>,
     control: Mutex<Control>,
     #[cfg(debug_assertions)]
     out: Box<[std::sync::atomic::AtomicBool]>,
@@ -100,8 +103,8 @@ impl Core {
             draining: AtomicU64::new(0),
             free: Mpmc::new(count),
             events: CachePadded::default(),
-            parked: (0..table.areas()).map(|_| AtomicU32::new(0)).collect(),
-            references: (0..if shareable { count } else { 0 }).map(|_| AtomicU32::new(0)).collect(),
+            parked: (0..table.areas()).map(|_| ModelU32::new(0)).collect(),
+            references: (0..if shareable { count } else { 0 }).map(|_| ModelU32::new(0)).collect(),
             control: Mutex::new(Control {
                 areas: (0..table.areas()).map(|_| None).collect(),
                 ..Control::default()
@@ -209,21 +212,42 @@ impl Core {
     /// Puts slots on the shared list. There is room for every slot that exists, so it is refused only
     /// for as long as a consumer is between claim and publish.
     pub(crate) fn put_shared(&self, slots: &mut [u32]) {
-        self.put_noting(slots, 0);
-    }
-
-    /// As [`Core::put_shared`], and counts `strays`. The count is made while nobody else publishes,
-    /// before the store that is our last touch of the pool.
-    pub(crate) fn put_noting(&self, slots: &mut [u32], strays: usize) {
         let slots = if self.is_draining() {
             let kept = self.park(slots);
             &slots[..kept]
         } else {
             slots
         };
-        let count = || add(&self.events.strays, strays as u64);
+        self.publish(slots, || ());
+    }
+
+    /// As [`Core::put_shared`], and counts the slots as strays. The count is made while nobody else
+    /// publishes, before the store that is our last touch of the pool.
+    pub(crate) fn put_strays(&self, slots: &mut [u32]) {
+        let mut strays = slots.len();
+        let slots = if self.is_draining() {
+            // Counted before they are parked: the last one parked may be the pool's end. Some may
+            // stay on the shared list, but none is counted twice.
+            bump(&self.events.strays_parked, strays);
+            strays = 0;
+            let kept = self.park(slots);
+            &slots[..kept]
+        } else {
+            slots
+        };
+        self.publish(slots, || self.note_strays(strays));
+    }
+
+    /// Counts strays; only while nobody else publishes.
+    #[inline(always)]
+    fn note_strays(&self, strays: usize) {
+        let counter = &self.events.strays;
+        counter.store(counter.load(Ordering::Relaxed) + strays as u64, Ordering::Relaxed);
+    }
+
+    fn publish(&self, slots: &[u32], count: impl Fn()) {
         let mut patience = crate::sync::Patience::new();
-        while !self.free.put_noting(slots, count) {
+        while !self.free.put_noting(slots, &count) {
             patience.wait();
         }
     }
@@ -240,8 +264,8 @@ impl Core {
             return unsafe { self.put_chain(slot) };
         }
         self.note_given(&[slot]);
-        if self.is_draining() || !self.free.put_noting(&[slot], || add(&self.events.strays, 1)) {
-            self.put_noting(&mut [slot], 1);
+        if self.is_draining() || !self.free.put_noting(&[slot], || self.note_strays(1)) {
+            self.put_strays(&mut [slot]);
         }
     }
 
@@ -254,7 +278,7 @@ impl Core {
             // SAFETY: the caller owns every slot of the chain.
             let next = unsafe { self.unlink(slot) };
             self.note_given(&[slot]);
-            self.put_noting(&mut [slot], 1);
+            self.put_strays(&mut [slot]);
             slot = next;
         }
     }
@@ -284,8 +308,8 @@ impl Core {
 
     /// Whether every slot is on the shared list or parked: nobody can touch the pool any more.
     pub(crate) fn is_all_home(&self) -> bool {
-        let control = self.control();
-        let parked: usize = (0..MAX_AREAS.min(self.table.areas())).map(|at| self.parked(at)).sum();
-        self.free.len() + parked == self.capacity(&control)
+        let capacity = self.capacity(&self.control());
+        let parked: usize = (0..self.table.areas()).map(|at| self.parked(at)).sum();
+        self.free.len() + parked == capacity
     }
 }

@@ -126,7 +126,8 @@ impl Frame<'_, Peer> {
     pub fn copy_out(self, offset: usize, to: &mut [u8]) -> usize {
         let meta = self.meta();
         let count = meta.len().saturating_sub(offset).min(to.len());
-        let base = self.core.table.address(self.slot).wrapping_add(meta.offset() + offset);
+        let base = self.core.table.address(self.slot);
+        let base = base.wrapping_add(meta.offset()).wrapping_add(offset);
         for (at, byte) in to[..count].iter_mut().enumerate() {
             // SAFETY: within the slot's payload, mapped readable (`Access::accepts`).
             *byte = unsafe { base.add(at).read_volatile() };
@@ -217,9 +218,11 @@ macro_rules! owner_methods {
             /// [`crate::Cache::take_bare`].
             ///
             /// # Panics
-            /// If the slot has no room for it.
+            /// If the slot has no room for it; in debug builds, if further segments are chained
+            /// behind it (they would be lost).
             #[inline(always)]
             pub fn received(&mut self, len: usize, rx: &RxMeta) {
+                debug_assert!(self.view().next().is_none(), "received over a chain");
                 let meta = self.core.fresh.received(self.stride(), len, rx);
                 *self.meta_mut() = meta;
             }
@@ -317,7 +320,8 @@ impl FrameMut<'_, Peer> {
     pub fn copy_in(&mut self, offset: usize, bytes: &[u8]) -> usize {
         let meta = *self.view().meta();
         let count = meta.len().saturating_sub(offset).min(bytes.len());
-        let base = self.core.table.address(self.slot).wrapping_add(meta.offset() + offset);
+        let base = self.core.table.address(self.slot);
+        let base = base.wrapping_add(meta.offset()).wrapping_add(offset);
         for (at, byte) in bytes[..count].iter().enumerate() {
             // SAFETY: within the slot's payload, mapped writable (`Access::accepts`).
             unsafe { base.add(at).write_volatile(*byte) };

@@ -31,6 +31,8 @@ impl Quiesced {
 pub struct InFlight<A: Access> {
     ledger: Box<[u32]>,
     posted: usize,
+    /// Slots behind the first ones of posted frames: 0 unless chains are posted.
+    tails: usize,
     gauge: Arc<Gauge>,
     pool: Pool<A>,
 }
@@ -47,12 +49,13 @@ impl<A: Access> InFlight<A> {
         Self {
             ledger: vec![Slot::NONE; positions].into_boxed_slice(),
             posted: 0,
+            tails: 0,
             gauge,
             pool: pool.clone(),
         }
     }
 
-    /// Buffers posted now.
+    /// Frames posted now.
     #[must_use]
     pub fn len(&self) -> usize {
         self.posted
@@ -78,8 +81,22 @@ impl<A: Access> InFlight<A> {
 
     fn publish(&mut self, posted: usize) {
         self.posted = posted;
-        // Relaxed: a figure for `audit`.
-        self.gauge.store(u32::try_from(posted).unwrap_or(u32::MAX), Ordering::Relaxed);
+        // References are not slots: one slot may be posted several times. For the audit a shared
+        // buffer stays with whoever holds its other references.
+        if !A::COUNTED {
+            let slots = u32::try_from(posted + self.tails).unwrap_or(u32::MAX);
+            // Relaxed: a figure for `audit`.
+            self.gauge.store(slots, Ordering::Relaxed);
+        }
+    }
+
+    /// Slots behind the first one of a frame.
+    ///
+    /// # Safety
+    /// The caller owns the frame, or borrows its owner.
+    unsafe fn tails_of(&self, slot: u32) -> usize {
+        // SAFETY: whoever owns the frame owns its metadata (caller).
+        usize::from(unsafe { (*self.pool.core().table.meta(slot)).segments } - 1)
     }
 
     /// Posts a buffer at a ring position: from here on only the device may touch it.
@@ -91,6 +108,7 @@ impl<A: Access> InFlight<A> {
         let ours = buf.core_ptr() == self.pool.core_ptr();
         match self.ledger.get_mut(position) {
             Some(entry) if *entry == Slot::NONE && ours => {
+                self.tails += buf.frame().meta().segments() - 1;
                 *entry = buf.into_raw();
                 let slot = Slot(*entry);
                 self.publish(self.posted + 1);
@@ -114,6 +132,10 @@ impl<A: Access> InFlight<A> {
         if slot == Slot::NONE {
             return None;
         }
+        if self.tails > 0 {
+            // SAFETY: the ledger owned the frame until now.
+            self.tails -= unsafe { self.tails_of(slot) };
+        }
         self.publish(self.posted - 1);
         // SAFETY: `post` took the one owner of this slot; the entry is cleared, so this is again the
         // one.
@@ -124,7 +146,7 @@ impl<A: Access> InFlight<A> {
     /// wrapping; stops at a position that is taken. Returns how many.
     ///
     /// # Panics
-    /// If the burst is of another pool.
+    /// If the burst is of another pool, or the ledger has no positions.
     pub fn post_front(&mut self, position: usize, burst: &mut Burst<A>, count: usize) -> usize {
         assert!(burst.core_ptr() == self.pool.core_ptr(), "ledger and burst are of two pools");
         let count = count.min(burst.len());
@@ -133,6 +155,10 @@ impl<A: Access> InFlight<A> {
         for &slot in &burst.slots()[..count] {
             if self.ledger[at] != Slot::NONE {
                 break;
+            }
+            if burst.has_chains() {
+                // SAFETY: the burst owns the frame.
+                self.tails += unsafe { self.tails_of(slot) };
             }
             self.ledger[at] = slot;
             posted += 1;
@@ -150,12 +176,11 @@ impl<A: Access> InFlight<A> {
     /// stops at one where nothing is posted, or when the burst is full. Returns how many.
     ///
     /// # Panics
-    /// If the burst is of another pool.
+    /// If the burst is of another pool, or the ledger has no positions.
     pub fn complete_into(
         &mut self,
         position: usize,
         count: usize,
-        chained: bool,
         burst: &mut Burst<A>,
     ) -> usize {
         assert!(burst.core_ptr() == self.pool.core_ptr(), "ledger and burst are of two pools");
@@ -177,7 +202,13 @@ impl<A: Access> InFlight<A> {
             done
         };
         // SAFETY: the ledger held the one ownership of each slot, and has just given it up.
-        let done = unsafe { burst.adopt(chained, fill) };
+        let done = unsafe { burst.adopt(self.tails > 0, fill) };
+        if self.tails > 0 {
+            for &slot in &burst.slots()[burst.len() - done..] {
+                // SAFETY: the burst owns the frame.
+                self.tails -= unsafe { self.tails_of(slot) };
+            }
+        }
         self.publish(self.posted - done);
         done
     }
@@ -196,7 +227,9 @@ impl<A: Access> Drop for InFlight<A> {
     /// mapped for good.
     fn drop(&mut self) {
         if self.posted > 0 {
-            bump(&self.pool.core().events.leaked, self.posted);
+            if !A::COUNTED {
+                bump(&self.pool.core().events.leaked, self.posted + self.tails);
+            }
             tracing::warn!(
                 pool = self.pool.name(),
                 buffers = self.posted,

@@ -279,24 +279,24 @@ impl<A: Access> Pool<A> {
             // SAFETY: the slot is not on the list yet: it is ours.
             unsafe { core.table.meta(slot).write(core.fresh) };
         }
-        // A revocation is a drain that nobody asked the pool for. It may come late: the area could be
-        // another region's by then.
-        let (shell, base) = (Arc::downgrade(&self.shell), region.base().addr());
+        // A revocation is a drain that nobody asked the pool for. It may come late, when another
+        // area has the number: the region that is there now decides.
+        let shell = Arc::downgrade(&self.shell);
         let watch: Arc<dyn Fn() + Send + Sync> = Arc::new(move || {
-            let Some(shell) = shell.upgrade() else { return };
-            let core = shell.core();
-            let control = core.control();
-            if control.areas[at].as_ref().is_some_and(|area| area.region.base().addr() == base) {
-                core.set_draining(at);
+            if let Some(shell) = shell.upgrade() {
+                let core = shell.core();
+                let control = core.control();
+                if control.areas[at].as_ref().is_some_and(|area| area.region.is_revoked()) {
+                    core.set_draining(at);
+                }
             }
         });
         region.watch(Arc::downgrade(&watch));
-        if region.handle().is_revoked() {
-            // Revoked before there was anybody to tell.
+        // Or have come already: between the provider's grant and the line above.
+        if region.is_revoked() {
             core.set_draining(at);
         }
-        areas[at] =
-            Some(Area { region, slots: count, provider, draining: false, _watch: Some(watch) });
+        areas[at] = Some(Area { region, slots: count, provider, _watch: watch });
         let mut numbers: Vec<u32> = (first..first + count).collect();
         core.put_shared(&mut numbers);
     }
@@ -308,10 +308,9 @@ impl<A: Access> Pool<A> {
     /// There is no such area.
     pub fn drain_area(&self, area: AreaId) -> Result<(), Error> {
         let core = self.core();
-        let mut control = core.control();
-        match control.areas.get_mut(area.0) {
-            Some(Some(known)) => known.draining = true,
-            _ => return Err(Error::NoSuchArea { pool: core.name.clone(), area: area.0 }),
+        let control = core.control();
+        if !matches!(control.areas.get(area.0), Some(Some(_))) {
+            return Err(Error::NoSuchArea { pool: core.name.clone(), area: area.0 });
         }
         core.set_draining(area.0);
         drop(control);
@@ -376,13 +375,14 @@ fn allocate<A: Access>(
         .filter(|len| isize::try_from(*len).is_ok())
         .ok_or_else(|| Error::Overflow { pool: pool(), slots, stride })?;
     let info = memory.info();
+    let wrong_access = |found: crate::CpuAccess| Error::WrongAccess {
+        pool: pool(),
+        access: A::NAME,
+        provider: info.name.clone(),
+        found: found.name(),
+    };
     if !A::accepts(info.cpu_access) {
-        return Err(Error::WrongAccess {
-            pool: pool(),
-            access: A::NAME,
-            provider: info.name,
-            found: info.cpu_access.name(),
-        });
+        return Err(wrong_access(info.cpu_access));
     }
     let short = |available: u64| Error::NotEnoughMemory {
         pool: pool(),
@@ -400,6 +400,10 @@ fn allocate<A: Access>(
     })?;
     if region.len() < len {
         return Err(short(region.len() as u64));
+    }
+    // A provider's word is safe code's; slices are made on the memory's, which vouches for it.
+    if !A::accepts(region.cpu_access()) {
+        return Err(wrong_access(region.cpu_access()));
     }
     Ok(region)
 }

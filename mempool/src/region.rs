@@ -194,6 +194,11 @@ impl Region {
         Revoker { inner: Arc::downgrade(&self.inner) }
     }
 
+    /// Whether the provider took the region back.
+    pub(crate) fn is_revoked(&self) -> bool {
+        self.inner.revoked.load(Ordering::Acquire)
+    }
+
     /// Asks to be told of a revocation for as long as `watcher` is alive.
     pub(crate) fn watch(&self, watcher: Watcher) {
         let mut watchers = self.inner.watchers.lock().unwrap_or_else(PoisonError::into_inner);

@@ -76,14 +76,15 @@ pub(crate) fn adopt_orphan(core: NonNull<Core>) {
 /// many still wait. Runs by itself whenever a pool is built.
 pub fn reap_orphans() -> usize {
     let mut orphans = ORPHANS.lock().unwrap_or_else(PoisonError::into_inner);
-    orphans.retain(|orphan| {
-        // SAFETY: orphans are freed only here, under the lock.
-        let home = unsafe { orphan.0.as_ref() }.is_all_home();
-        if home {
-            // SAFETY: no handle (that made it an orphan) and no buffer is left, as in `Shell::drop`.
-            drop(unsafe { Box::from_raw(orphan.0.as_ptr()) });
-        }
-        !home
-    });
-    orphans.len()
+    // SAFETY: an orphan is freed only by whoever takes it off this list, under the lock.
+    let is_home = |orphan: &mut Orphan| unsafe { orphan.0.as_ref() }.is_all_home();
+    let home: Vec<_> = orphans.extract_if(.., is_home).collect();
+    let waiting = orphans.len();
+    // Their memory may hold handles of other pools, whose end wants the lock.
+    drop(orphans);
+    for orphan in home {
+        // SAFETY: no handle (that made it an orphan) and no buffer is left, as in `Shell::drop`.
+        drop(unsafe { Box::from_raw(orphan.0.as_ptr()) });
+    }
+    waiting
 }

@@ -1,9 +1,13 @@
 //! Counted buffers: one slot, several readers. Opt-in, so that nobody else pays for the count.
 #![allow(unsafe_code, reason = "turns one owner into a counted one and back")]
 
-use std::{ptr::NonNull, sync::atomic::Ordering};
+use std::ptr::NonNull;
 
-use crate::{Buf, Burst, Cache, Cpu, Pool, Shared, core::Core};
+use crate::{Buf, Burst, Cache, Cpu, Pool, Shared, core::Core, sync::Ordering};
+
+/// References to one slot at most. Far from the counter's end, as for `Arc`: so many threads cannot
+/// be between the addition and the check.
+const MAX_REFERENCES: u32 = u32::MAX / 2;
 
 /// A counted, read-only reference to a buffer: cloned for multicast, freed by the last one. Made by
 /// [`Buf::share`].
@@ -24,7 +28,12 @@ impl Clone for Buf<Shared> {
     fn clone(&self) -> Self {
         let slot = self.slot().index();
         // Relaxed, as for `Arc`: a new reference is made from one that is held.
-        self.core().references[slot as usize].fetch_add(1, Ordering::Relaxed);
+        let before = self.core().references[slot as usize].fetch_add(1, Ordering::Relaxed);
+        if before > MAX_REFERENCES {
+            // Only forgotten references come to so many; a count that wraps would free the slot under
+            // the others.
+            std::process::abort();
+        }
         // SAFETY: the count above is this handle's.
         unsafe { Self::from_raw(self.core_ptr(), slot) }
     }

@@ -30,7 +30,7 @@ pub struct Sizing {
 #[error(
     "pool of {slots} buffers is too small: rings take {rings}, {workers} caches of {cache} keep up \
      to {caches}, bursts hold {bursts}, the application {held}: at least {needed} are needed (next power of two: {})",
-    needed.next_power_of_two()
+    needed.checked_next_power_of_two().unwrap_or(*needed)
 )]
 pub struct SizingError {
     /// Buffers of the pool.
@@ -53,8 +53,10 @@ pub struct SizingError {
 
 impl Sizing {
     fn parts(&self) -> (usize, usize, usize) {
-        let rings = self.queues.iter().map(|queue| queue.rx_ring + queue.tx_ring).sum();
-        (rings, self.workers * self.cache, self.workers * self.burst)
+        let add = |sum: usize, more| sum.saturating_add(more);
+        let rings = self.queues.iter().flat_map(|queue| [queue.rx_ring, queue.tx_ring]);
+        let times = |each| self.workers.saturating_mul(each);
+        (rings.fold(0, add), times(self.cache), times(self.burst))
     }
 
     /// Buffers that can be out at once: with so many, no worker ever finds the pool empty because
@@ -62,7 +64,7 @@ impl Sizing {
     #[must_use]
     pub fn needed(&self) -> usize {
         let (rings, caches, bursts) = self.parts();
-        rings + caches + bursts + self.held
+        [caches, bursts, self.held].into_iter().fold(rings, usize::saturating_add)
     }
 
     /// Checks a pool size.

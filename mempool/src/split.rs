@@ -1,6 +1,6 @@
 //! Header/data split: the head in memory the CPU reads, the payload anywhere.
 
-use crate::{Buf, Burst, Cache, Cpu, Device, Frame, Pool};
+use crate::{Buf, Burst, Cache, Cpu, Device, Frame, Pool, burst::Drain};
 
 /// One received frame: its headers in host memory, its payload (if it has one) in device memory.
 #[derive(Debug)]
@@ -122,21 +122,22 @@ impl SplitBurst {
         (0..self.len()).map(|index| self.frame(index))
     }
 
-    /// Takes all frames out, in order.
+    /// Takes all frames out, in order; those not taken stay.
     pub fn drain(&mut self) -> impl Iterator<Item = Split> + '_ {
-        let count = self.heads.len();
-        let payloads = self.data.len();
-        let mut data = self.data.drain_front(payloads);
-        let at = &self.at;
-        // Payloads were pushed in the frames' order, so they come in it too.
-        self.heads.drain_front(count).enumerate().map(move |(index, head)| Split {
-            head,
-            data: if at[index] == NO_DATA { None } else { data.next() },
-        })
+        let (frames, payloads) = (self.heads.len(), self.data.len());
+        SplitDrain {
+            heads: self.heads.drained(frames),
+            data: self.data.drained(payloads),
+            at: &mut self.at,
+            frames,
+            taken: 0,
+            payloads_taken: 0,
+        }
     }
 
     /// Takes the heads and payloads apart: what a receiver wants that frees all heads at once and
-    /// keeps the payloads.
+    /// keeps the payloads. Which payload belongs to which head is known only for as long as both
+    /// are left as they are: empty both before the next frame is pushed.
     pub fn parts_mut(&mut self) -> (&mut Burst<Cpu>, &mut Burst<Device>) {
         (&mut self.heads, &mut self.data)
     }
@@ -148,5 +149,39 @@ impl SplitBurst {
     pub fn recycle(&mut self, cache: &mut SplitCache) {
         self.heads.recycle(&mut cache.heads);
         self.data.recycle(&mut cache.data);
+    }
+}
+
+/// Both bursts' frames on their way out, and the table that has to follow them.
+struct SplitDrain<'a> {
+    heads: Drain<'a, Cpu>,
+    data: Drain<'a, Device>,
+    at: &'a mut [u16; Burst::<Cpu>::CAPACITY],
+    frames: usize,
+    taken: usize,
+    payloads_taken: u16,
+}
+
+impl Iterator for SplitDrain<'_> {
+    type Item = Split;
+
+    fn next(&mut self) -> Option<Split> {
+        let head = self.heads.next()?;
+        // Payloads were pushed in the frames' order, so they come in it too.
+        let data = if self.at[self.taken] == NO_DATA { None } else { self.data.next() };
+        self.taken += 1;
+        self.payloads_taken += u16::from(data.is_some());
+        Some(Split { head, data })
+    }
+}
+
+impl Drop for SplitDrain<'_> {
+    fn drop(&mut self) {
+        self.at.copy_within(self.taken..self.frames, 0);
+        for at in &mut self.at[..self.frames - self.taken] {
+            if *at != NO_DATA {
+                *at = at.saturating_sub(self.payloads_taken);
+            }
+        }
     }
 }

@@ -1,4 +1,6 @@
-//! The one place that chooses between the real atomics and loom's.
+//! The one place that chooses between the real atomics and loom's. What decides who owns a slot and
+//! when a pool may be freed comes from here; gauges for readers, and masks that may be seen late, are
+//! plain `std` and no concern of the models.
 
 #[cfg(not(loom))]
 pub(crate) use std::{
@@ -13,6 +15,9 @@ pub(crate) use loom::{
     sync::atomic::{AtomicU32, AtomicU64, Ordering},
     thread::yield_now,
 };
+
+/// The atomics above, for files that also keep counters outside the models.
+pub(crate) use {AtomicU32 as ModelU32, AtomicU64 as ModelU64};
 
 /// How often a waiter spins before it gives its time slice to whoever it waits for.
 #[cfg(not(loom))]
