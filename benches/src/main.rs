@@ -21,7 +21,8 @@ fn main() -> anyhow::Result<()> {
         return Ok(());
     };
     let case = CASES.iter().find(|case| case.name == name);
-    let case = case.ok_or_else(|| anyhow::anyhow!("no case '{name}'; run without one for a list"))?;
+    let case =
+        case.ok_or_else(|| anyhow::anyhow!("no case '{name}'; run without one for a list"))?;
     // One-core cases stay where they are; cross-core ones pin their own threads.
     let single = !name.contains("-x") && !name.ends_with("-rtt");
     if single && !placement::pin(0) {

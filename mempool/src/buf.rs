@@ -3,9 +3,7 @@
 
 use std::{fmt, marker::PhantomData, mem::ManuallyDrop, ptr::NonNull};
 
-use crate::{
-    Access, Cpu, Frame, FrameMut, Readable, Shared, Slot, Writable, chain, core::Core,
-};
+use crate::{Access, Cpu, Frame, FrameMut, Readable, Shared, Slot, Writable, chain, core::Core};
 
 /// The one owner of one slot, or of a frame of several. Neither `Copy` nor `Clone`; dropping it
 /// anywhere, on any thread, is correct; recycling a burst into a cache is the fast path.

@@ -5,9 +5,7 @@
 use std::{mem::MaybeUninit, ptr, ptr::NonNull, slice};
 
 use crate::{
-    Access, Buf, Cache, Frame, FrameMut, Pool, RxMeta, Shared, Slot,
-    core::Core,
-    slot::PAD,
+    Access, Buf, Cache, Frame, FrameMut, Pool, RxMeta, Shared, Slot, core::Core, slot::PAD,
 };
 
 /// Owns up to [`Burst::CAPACITY`] frames of one pool, in order. Dropping it frees them.
@@ -319,11 +317,7 @@ impl<A: Access> Burst<A> {
     /// # Safety
     /// `fill` yields slots of this pool that were surrendered and not adopted since; `chained` is
     /// true if a frame of several segments may be among them.
-    pub unsafe fn adopt(
-        &mut self,
-        chained: bool,
-        fill: impl FnOnce(&mut [u32]) -> usize,
-    ) -> usize {
+    pub unsafe fn adopt(&mut self, chained: bool, fill: impl FnOnce(&mut [u32]) -> usize) -> usize {
         let room = self.room();
         for slot in &mut self.slots[self.len..self.len + room] {
             slot.write(Slot::NONE);

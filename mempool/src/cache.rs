@@ -231,9 +231,8 @@ impl<A: Access> Cache<A> {
             let most = want - self.len + self.size / 2;
             let at = self.len;
             // SAFETY: `at + most <= want + size / 2`, inside the array.
-            let got = unsafe {
-                self.core.as_ref().take_shared(self.slots.as_mut_ptr().add(at), most)
-            };
+            let got =
+                unsafe { self.core.as_ref().take_shared(self.slots.as_mut_ptr().add(at), most) };
             self.set_len(at + got);
             add(&self.gauge.refills, 1);
             if self.len < want {

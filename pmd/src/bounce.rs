@@ -44,8 +44,7 @@ impl Bounce {
         for reason in DropReason::ALL {
             let new = drops.of(reason) - self.carried.of(reason);
             if new > 0 {
-                self.counters
-                    .dropped(reason, usize::try_from(new).unwrap_or(0));
+                self.counters.dropped(reason, usize::try_from(new).unwrap_or(0));
             }
         }
         self.carried = drops;
@@ -65,22 +64,14 @@ impl SplitRxQueue for Bounce {
         let count = self.arrived.len();
         for mut head in self.arrived.drain_front(count) {
             let first = head.len();
-            let len = if head.is_chain() {
-                head.frame().frame_len()
-            } else {
-                first
-            };
+            let len = if head.is_chain() { head.frame().frame_len() } else { first };
             let head_len = self.at.head_len(head.bytes(), len, first);
             let data = if head_len == len {
                 None
             } else {
                 let frame = head.frame();
                 let parts = frame.segments().enumerate().map(|(index, segment)| {
-                    if index == 0 {
-                        &segment.bytes()[head_len..]
-                    } else {
-                        segment.bytes()
-                    }
+                    if index == 0 { &segment.bytes()[head_len..] } else { segment.bytes() }
                 });
                 match self.data.fill(len - head_len, parts) {
                     Ok(data) => Some(data),

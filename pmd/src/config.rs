@@ -74,28 +74,20 @@ impl Config {
     /// One receive queue and one transmit queue on whole frames of one pool.
     #[must_use]
     pub fn one_queue(pool: &Pool<Cpu>) -> Self {
-        Self::default()
-            .with_rx(RxMemory::Whole(pool.clone()))
-            .with_tx(pool)
+        Self::default().with_rx(RxMemory::Whole(pool.clone())).with_tx(pool)
     }
 
     /// Adds a receive queue with the default ring.
     #[must_use]
     pub fn with_rx(mut self, memory: RxMemory) -> Self {
-        self.rx.push(RxConfig {
-            memory,
-            ring: DEFAULT_RING,
-        });
+        self.rx.push(RxConfig { memory, ring: DEFAULT_RING });
         self
     }
 
     /// Adds a transmit queue with the default ring.
     #[must_use]
     pub fn with_tx(mut self, pool: &Pool<Cpu>) -> Self {
-        self.tx.push(TxConfig {
-            pool: pool.clone(),
-            ring: DEFAULT_RING,
-        });
+        self.tx.push(TxConfig { pool: pool.clone(), ring: DEFAULT_RING });
         self
     }
 
@@ -103,33 +95,20 @@ impl Config {
     #[must_use]
     pub fn split(self, heads: &Pool<Cpu>, data: &Pool<Device>, at: SplitAt) -> Self {
         let (heads, data) = (heads.clone(), data.clone());
-        self.with_rx(RxMemory::Split(SplitConfig {
-            heads,
-            data,
-            at,
-            post: PostOrder::Cache,
-        }))
+        self.with_rx(RxMemory::Split(SplitConfig { heads, data, at, post: PostOrder::Cache }))
     }
 
     /// Sets the size of every ring.
     #[must_use]
     pub fn rings(mut self, descriptors: usize) -> Self {
-        self.rx
-            .iter_mut()
-            .for_each(|queue| queue.ring = descriptors);
-        self.tx
-            .iter_mut()
-            .for_each(|queue| queue.ring = descriptors);
+        self.rx.iter_mut().for_each(|queue| queue.ring = descriptors);
+        self.tx.iter_mut().for_each(|queue| queue.ring = descriptors);
         self
     }
 
     /// Checks what every driver demands: ring sizes.
     pub(crate) fn check(&self, port: &str) -> Result<(), Error> {
-        let rings = self
-            .rx
-            .iter()
-            .map(|queue| queue.ring)
-            .chain(self.tx.iter().map(|q| q.ring));
+        let rings = self.rx.iter().map(|queue| queue.ring).chain(self.tx.iter().map(|q| q.ring));
         for ring in rings {
             check_ring(port, ring)?;
         }
@@ -146,18 +125,8 @@ pub(crate) fn check_ring(port: &str, ring: usize) -> Result<(), Error> {
     let clamped = ring.clamp(low, high);
     let above = clamped.next_power_of_two();
     let below = above / 2;
-    let nearest = if clamped - below < above - clamped {
-        below.max(low)
-    } else {
-        above
-    };
-    Err(Error::RingSize {
-        port: port.to_owned(),
-        ring,
-        low,
-        high,
-        nearest,
-    })
+    let nearest = if clamped - below < above - clamped { below.max(low) } else { above };
+    Err(Error::RingSize { port: port.to_owned(), ring, low, high, nearest })
 }
 
 /// The queues of a started device. Move them to their workers; bring them back to

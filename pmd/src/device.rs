@@ -51,10 +51,7 @@ impl DeviceInfo {
     /// What every driver checks first: state, number of queues, ring sizes.
     pub(crate) fn check_start(&self, running: bool, config: &Config) -> Result<(), Error> {
         if running {
-            return Err(Error::State {
-                port: self.port.clone(),
-                why: "already started",
-            });
+            return Err(Error::State { port: self.port.clone(), why: "already started" });
         }
         let caps = &self.capabilities;
         for (what, asked, most) in [
@@ -62,12 +59,7 @@ impl DeviceInfo {
             ("transmit", config.tx.len(), caps.tx_queues),
         ] {
             if asked > most {
-                return Err(Error::TooManyQueues {
-                    port: self.port.clone(),
-                    what,
-                    asked,
-                    most,
-                });
+                return Err(Error::TooManyQueues { port: self.port.clone(), what, asked, most });
             }
         }
         config.check(&self.port)
@@ -75,10 +67,7 @@ impl DeviceInfo {
 
     /// The answer to a split configuration that the driver cannot serve.
     pub(crate) fn no_split(&self) -> Error {
-        Error::NoSplit {
-            port: self.port.clone(),
-            driver: self.driver,
-        }
+        Error::NoSplit { port: self.port.clone(), driver: self.driver }
     }
 }
 

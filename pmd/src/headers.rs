@@ -48,16 +48,12 @@ pub struct Layers {
 #[must_use]
 #[inline]
 pub fn layers(frame: &[u8]) -> Option<Layers> {
-    let mut layers = Layers {
-        ethertype: u16_at(frame, 12)?,
-        network: ETHERNET,
-        ..Layers::default()
-    };
+    let mut layers =
+        Layers { ethertype: u16_at(frame, 12)?, network: ETHERNET, ..Layers::default() };
     while matches!(layers.ethertype, ethertype::VLAN | ethertype::QINQ) {
-        let (Some(tag), Some(next)) = (
-            u16_at(frame, layers.network),
-            u16_at(frame, layers.network + 2),
-        ) else {
+        let (Some(tag), Some(next)) =
+            (u16_at(frame, layers.network), u16_at(frame, layers.network + 2))
+        else {
             return Some(layers);
         };
         layers.vlan = layers.vlan.or(Some(tag & 0xfff));
@@ -123,9 +119,7 @@ fn ipv6(frame: &[u8], layers: &mut Layers) -> Option<()> {
 
 fn transport(frame: &[u8], layers: &mut Layers) -> Option<()> {
     let len = match layers.protocol? {
-        protocol::UDP => frame
-            .get(layers.transport..layers.transport + 8)
-            .map(|_| 8)?,
+        protocol::UDP => frame.get(layers.transport..layers.transport + 8).map(|_| 8)?,
         protocol::TCP => {
             let header = frame.get(layers.transport..layers.transport + 20)?;
             let len = usize::from(header[12] >> 4) * 4;
@@ -187,17 +181,9 @@ mod tests {
             ("tcp with options", frame(&[&[8, 0], &ipv4(6, 0, 0), &tcp(8), b"x"]), 66),
             ("ip options", frame(&[&[8, 0], &ipv4(17, 12, 0), &udp]), 54),
             ("vlan", frame(&[&[0x81, 0, 0, 7, 8, 0], &ipv4(17, 0, 0), &udp, b"x"]), 46),
-            (
-                "qinq",
-                frame(&[&[0x88, 0xa8, 0, 9, 0x81, 0, 0, 7, 8, 0], &ipv4(17, 0, 0), &udp]),
-                50,
-            ),
+            ("qinq", frame(&[&[0x88, 0xa8, 0, 9, 0x81, 0, 0, 7, 8, 0], &ipv4(17, 0, 0), &udp]), 50),
             ("ipv6", frame(&[&[0x86, 0xdd], &ipv6(17), &udp]), 62),
-            (
-                "ipv6 hop-by-hop",
-                frame(&[&[0x86, 0xdd], &ipv6(0), &[17, 1], &[0; 14], &udp]),
-                78,
-            ),
+            ("ipv6 hop-by-hop", frame(&[&[0x86, 0xdd], &ipv6(0), &[17, 1], &[0; 14], &udp]), 78),
             (
                 "ipv6 first fragment",
                 frame(&[&[0x86, 0xdd], &ipv6(44), &[17, 0, 0, 1, 0, 0, 0, 1], &udp]),

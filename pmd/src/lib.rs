@@ -7,10 +7,10 @@
 //! Drivers know pools and addresses; where a pool's memory comes from is not their business.
 
 pub mod af_packet;
-pub mod bounce;
+mod bounce;
 mod config;
-mod copy;
 pub mod conformance;
+mod copy;
 mod device;
 mod error;
 pub mod headers;
@@ -25,6 +25,7 @@ mod spec;
 mod split;
 mod stats;
 
+pub use bounce::Bounce;
 pub use config::{Config, PostOrder, Queues, RxConfig, RxMemory, SplitConfig, TxConfig};
 pub use device::{Capabilities, Device, DeviceInfo, Health, Link, SplitSupport};
 pub use error::Error;

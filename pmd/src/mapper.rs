@@ -89,11 +89,7 @@ impl<A: Access, M: DmaMapper> MappedPool<A, M> {
     /// # Errors
     /// One cannot be mapped; none stays mapped then.
     pub fn new(pool: &Pool<A>, mapper: M) -> Result<Self, MapError> {
-        let mut mapped = Self {
-            pool: pool.clone(),
-            mapper,
-            areas: Vec::new(),
-        };
+        let mut mapped = Self { pool: pool.clone(), mapper, areas: Vec::new() };
         mapped.refresh()?;
         Ok(mapped)
     }
@@ -115,10 +111,7 @@ impl<A: Access, M: DmaMapper> MappedPool<A, M> {
             if self.areas.len() <= at {
                 self.areas.resize_with(at + 1, || None);
             }
-            if self.areas[at]
-                .as_ref()
-                .is_some_and(|(_, old)| old.base() != area.region.base())
-            {
+            if self.areas[at].as_ref().is_some_and(|(_, old)| old.base() != area.region.base()) {
                 self.forget(at);
             }
             if self.areas[at].is_none() {

@@ -35,9 +35,7 @@ impl Null {
     /// An option is unknown or out of range, or the name is taken.
     pub fn open(registry: &mut Registry, spec: &PortSpec) -> Result<Self, Error> {
         spec.only(&["size"])?;
-        let size = spec
-            .option("size", "a frame size in bytes, 14..=9216")?
-            .unwrap_or(64);
+        let size = spec.option("size", "a frame size in bytes, 14..=9216")?.unwrap_or(64);
         if !SIZES.contains(&size) {
             let port = spec.to_string();
             return Err(Error::BadOption {
@@ -56,20 +54,8 @@ impl Null {
             ..Capabilities::default()
         };
         let (port, driver) = (spec.to_string(), DRIVER.name);
-        let info = DeviceInfo {
-            driver,
-            port,
-            mac: [0; 6],
-            numa_node: None,
-            capabilities,
-        };
-        Ok(Self {
-            info,
-            size,
-            rx: Vec::new(),
-            tx: Vec::new(),
-            running: false,
-        })
+        let info = DeviceInfo { driver, port, mac: [0; 6], numa_node: None, capabilities };
+        Ok(Self { info, size, rx: Vec::new(), tx: Vec::new(), running: false })
     }
 }
 
@@ -87,22 +73,13 @@ impl Device for Null {
                 RxMemory::Split(_) => return Err(self.info.no_split()),
             };
             if self.size > pool.room() {
-                let why = format!(
-                    "frames of {} B do not fit buffers of {} B",
-                    self.size,
-                    pool.room()
-                );
-                return Err(Error::BadOption {
-                    port: self.info.port.clone(),
-                    why,
-                });
+                let why =
+                    format!("frames of {} B do not fit buffers of {} B", self.size, pool.room());
+                return Err(Error::BadOption { port: self.info.port.clone(), why });
             }
             let counters = QueueCounters::default();
             self.rx.push(counters.clone());
-            queues.rx.push(AnyRxQueue::Whole(Box::new(NullRx {
-                size: self.size,
-                counters,
-            })));
+            queues.rx.push(AnyRxQueue::Whole(Box::new(NullRx { size: self.size, counters })));
         }
         for _ in &config.tx {
             let counters = QueueCounters::default();
@@ -120,18 +97,11 @@ impl Device for Null {
     }
 
     fn link(&self) -> Link {
-        Link {
-            is_up: self.running,
-            speed_mbps: None,
-        }
+        Link { is_up: self.running, speed_mbps: None }
     }
 
     fn stats(&self) -> (QueueStats, QueueStats, Vec<(String, u64)>) {
-        (
-            QueueStats::sum(&self.rx),
-            QueueStats::sum(&self.tx),
-            Vec::new(),
-        )
+        (QueueStats::sum(&self.rx), QueueStats::sum(&self.tx), Vec::new())
     }
 
     fn health(&self) -> Health {

@@ -1,9 +1,6 @@
 //! Payload buffers of a split queue: posted in order, filled in order. What a NIC's data descriptors
 //! are to hardware, for the queues that split in software (`ring`, the bounce path).
-#![allow(
-    unsafe_code,
-    reason = "a software NIC writes posted buffers through their window"
-)]
+#![allow(unsafe_code, reason = "a software NIC writes posted buffers through their window")]
 
 use mempool::{AreaId, Buf, Burst, Cache, Device, InFlight, Pool, Quiesced, RegionHandle};
 
@@ -35,12 +32,7 @@ impl PostedData {
         ring: usize,
         order: PostOrder,
     ) -> Result<Self, MapError> {
-        Ok(Self::new(
-            Door::Window(MappedPool::new(pool, SoftwareMapper)?),
-            pool,
-            ring,
-            order,
-        ))
+        Ok(Self::new(Door::Window(MappedPool::new(pool, SoftwareMapper)?), pool, ring, order))
     }
 
     /// For the bounce path, which takes the provider's engine where there is no window.
@@ -174,10 +166,7 @@ fn write(door: &mut Door, area: AreaId, offset: usize, bytes: &[u8]) -> Result<(
             let Some(Iova(at)) = mapped.iova((area, offset)) else {
                 return Err(DropReason::NoDataBuffer);
             };
-            #[expect(
-                clippy::cast_possible_truncation,
-                reason = "an address of this process"
-            )]
+            #[expect(clippy::cast_possible_truncation, reason = "an address of this process")]
             let to = std::ptr::with_exposed_provenance_mut::<u8>(at as usize);
             // SAFETY: the place is in a buffer that the caller completed and holds, and whose slot
             // has room for `bytes` (checked there); the window spans the area, is writable, and is
@@ -191,9 +180,7 @@ fn write(door: &mut Door, area: AreaId, offset: usize, bytes: &[u8]) -> Result<(
             }
             let region = regions.get(area.index()).and_then(Option::as_ref);
             let region = region.ok_or(DropReason::NoDataBuffer)?;
-            region
-                .write(offset, bytes)
-                .map_err(|_| DropReason::NoDataBuffer)
+            region.write(offset, bytes).map_err(|_| DropReason::NoDataBuffer)
         }
     }
 }

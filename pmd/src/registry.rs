@@ -21,12 +21,8 @@ pub struct Driver {
 pub type Open = fn(&mut Registry, &PortSpec) -> Result<Box<dyn Device>, Error>;
 
 /// Every driver of this crate, in the order of reports.
-const DRIVERS: &[Driver] = &[
-    crate::af_packet::DRIVER,
-    crate::null::DRIVER,
-    crate::pcap::DRIVER,
-    crate::ring::DRIVER,
-];
+const DRIVERS: &[Driver] =
+    &[crate::af_packet::DRIVER, crate::null::DRIVER, crate::pcap::DRIVER, crate::ring::DRIVER];
 
 /// Opens ports, and keeps what they share: in-process wires have two ends.
 #[derive(Default)]
@@ -62,11 +58,7 @@ impl Registry {
 
     /// The wire of that name, made by the first who asks.
     pub(crate) fn wire(&mut self, name: &str, make: impl FnOnce() -> Wire) -> Arc<Wire> {
-        Arc::clone(
-            self.wires
-                .entry(name.to_owned())
-                .or_insert_with(|| Arc::new(make())),
-        )
+        Arc::clone(self.wires.entry(name.to_owned()).or_insert_with(|| Arc::new(make())))
     }
 
     /// Counts one more opening of `key` and refuses the one after `most`.
@@ -82,11 +74,7 @@ impl Registry {
                 port: spec.to_string(),
                 why: format!(
                     "already open; {}",
-                    if most == 1 {
-                        "name each port once"
-                    } else {
-                        "a wire has two ends"
-                    }
+                    if most == 1 { "name each port once" } else { "a wire has two ends" }
                 ),
             });
         }
@@ -96,19 +84,12 @@ impl Registry {
 
     fn find(spec: &PortSpec) -> Result<&'static Driver, Error> {
         // A bare interface name means the kernel's packet socket.
-        let name = if spec.driver.is_empty() {
-            "af_packet"
-        } else {
-            &spec.driver
-        };
+        let name = if spec.driver.is_empty() { "af_packet" } else { &spec.driver };
         if let Some(driver) = DRIVERS.iter().find(|driver| driver.name == name) {
             return Ok(driver);
         }
         let known: Vec<_> = DRIVERS.iter().map(|driver| driver.name).collect();
-        let nearest = known
-            .iter()
-            .map(|known| (distance(known, name), known))
-            .min();
+        let nearest = known.iter().map(|known| (distance(known, name), known)).min();
         Err(Error::UnknownDriver {
             port: spec.to_string(),
             driver: name.to_owned(),

@@ -31,10 +31,8 @@ impl FromStr for PortSpec {
     type Err = SpecError;
 
     fn from_str(text: &str) -> Result<Self, SpecError> {
-        let wrong = |why: &str| SpecError {
-            port: text.chars().take(200).collect(),
-            why: why.to_owned(),
-        };
+        let wrong =
+            |why: &str| SpecError { port: text.chars().take(200).collect(), why: why.to_owned() };
         if text.is_empty() {
             return Err(wrong("the spec is empty"));
         }
@@ -54,11 +52,7 @@ impl FromStr for PortSpec {
                 return Err(wrong(&format!("option '{key}' is given twice")));
             }
         }
-        Ok(Self {
-            driver: driver.to_owned(),
-            addr: addr.to_owned(),
-            options,
-        })
+        Ok(Self { driver: driver.to_owned(), addr: addr.to_owned(), options })
     }
 }
 
@@ -81,22 +75,14 @@ impl PortSpec {
     /// # Errors
     /// One is not; the message names those that are.
     pub fn only(&self, known: &[&str]) -> Result<(), crate::Error> {
-        match self
-            .options
-            .keys()
-            .find(|key| !known.contains(&key.as_str()))
-        {
+        match self.options.keys().find(|key| !known.contains(&key.as_str())) {
             None => Ok(()),
             Some(key) => Err(crate::Error::BadOption {
                 port: self.to_string(),
                 why: format!(
                     "driver '{}' has no option '{key}'; it has: {}",
                     self.driver,
-                    if known.is_empty() {
-                        "none".to_owned()
-                    } else {
-                        known.join(", ")
-                    }
+                    if known.is_empty() { "none".to_owned() } else { known.join(", ") }
                 ),
             }),
         }
@@ -110,20 +96,15 @@ impl PortSpec {
         let Some(value) = self.options.get(key) else {
             return Ok(None);
         };
-        value
-            .parse()
-            .map(Some)
-            .map_err(|_| crate::Error::BadOption {
-                port: self.to_string(),
-                why: format!("option {key}={value}: should be {what}"),
-            })
+        value.parse().map(Some).map_err(|_| crate::Error::BadOption {
+            port: self.to_string(),
+            why: format!("option {key}={value}: should be {what}"),
+        })
     }
 
     /// Whether an option without a value is given (`loop`), or with `=1`.
     #[must_use]
     pub fn flag(&self, key: &str) -> bool {
-        self.options
-            .get(key)
-            .is_some_and(|value| matches!(value.as_str(), "" | "1" | "yes"))
+        self.options.get(key).is_some_and(|value| matches!(value.as_str(), "" | "1" | "yes"))
     }
 }

@@ -89,10 +89,7 @@ impl Drops {
 
     /// The reasons there were, with their counts.
     pub fn iter(&self) -> impl Iterator<Item = (DropReason, u64)> {
-        DropReason::ALL
-            .into_iter()
-            .map(|reason| (reason, self.of(reason)))
-            .filter(|(_, n)| *n > 0)
+        DropReason::ALL.into_iter().map(|reason| (reason, self.of(reason))).filter(|(_, n)| *n > 0)
     }
 }
 
@@ -115,9 +112,7 @@ impl QueueStats {
     #[must_use]
     pub fn sum<'a>(queues: impl IntoIterator<Item = &'a QueueCounters>) -> Self {
         let mut sum = Self::default();
-        queues
-            .into_iter()
-            .for_each(|queue| sum.merge(&queue.snapshot()));
+        queues.into_iter().for_each(|queue| sum.merge(&queue.snapshot()));
         sum
     }
 
@@ -150,10 +145,7 @@ pub struct QueueCounters(Arc<CachePadded<Cells>>);
 /// One writer: no read-modify-write is needed, and readers see whole numbers.
 #[inline(always)]
 fn add(cell: &AtomicU64, by: u64) {
-    cell.store(
-        cell.load(Ordering::Relaxed).wrapping_add(by),
-        Ordering::Relaxed,
-    );
+    cell.store(cell.load(Ordering::Relaxed).wrapping_add(by), Ordering::Relaxed);
 }
 
 impl QueueCounters {

@@ -2,17 +2,12 @@
 
 use mempool::{Burst, Cache, Cpu, Shared, heap::Heap};
 use pmd::{
-    AnyRxQueue, Config, Device, Error, Queues, Registry, RxMemory, TxQueue,
-    bounce::Bounce,
+    AnyRxQueue, Bounce, Config, Device, Error, Queues, Registry, RxMemory, TxQueue,
     conformance::{self, Joined, ReferenceWire, Setup, Wire, WireTraits},
 };
 use providers::Fake;
 
-const QUICK: usize = if cfg!(debug_assertions) {
-    60_000
-} else {
-    1_000_000
-};
+const QUICK: usize = if cfg!(debug_assertions) { 60_000 } else { 1_000_000 };
 
 /// A wire between two ports of one registry.
 struct PortWire {
@@ -61,11 +56,7 @@ impl Wire for PortWire {
             }
             (_, rx) => rx,
         };
-        Ok(Box::new(Ports {
-            tx: tx.remove(0),
-            rx,
-            _devices: [sender, receiver],
-        }))
+        Ok(Box::new(Ports { tx: tx.remove(0), rx, _devices: [sender, receiver] }))
     }
 
     fn traits(&self) -> WireTraits {
@@ -95,41 +86,17 @@ fn the_reference_passes_its_own_suite() {
 
 #[test]
 fn ring_passes_and_splits_in_software() {
-    passes(
-        PortWire {
-            name: "ring",
-            spec: "ring:conformance",
-            bounce: false,
-            traits: RING,
-        },
-        9,
-    );
+    passes(PortWire { name: "ring", spec: "ring:conformance", bounce: false, traits: RING }, 9);
 }
 
 #[test]
 fn a_small_ring_passes() {
-    passes(
-        PortWire {
-            name: "ring 2",
-            spec: "ring:tiny,size=2",
-            bounce: false,
-            traits: RING,
-        },
-        9,
-    );
+    passes(PortWire { name: "ring 2", spec: "ring:tiny,size=2", bounce: false, traits: RING }, 9);
 }
 
 #[test]
 fn the_bounce_path_passes_as_a_split_queue() {
-    passes(
-        PortWire {
-            name: "bounce",
-            spec: "ring:bounce",
-            bounce: true,
-            traits: RING,
-        },
-        9,
-    );
+    passes(PortWire { name: "bounce", spec: "ring:bounce", bounce: true, traits: RING }, 9);
 }
 
 /// A file between two ports: written first, then read.
@@ -182,19 +149,12 @@ impl Joined for PcapJoined {
     fn rx(&mut self) -> &mut AnyRxQueue {
         if let Some((mut device, tx)) = self.tx.take() {
             self.sent = Some(Counted(tx.counters().clone()));
-            device
-                .stop(Queues {
-                    rx: vec![],
-                    tx: vec![tx],
-                })
-                .expect("the file is complete");
+            device.stop(Queues { rx: vec![], tx: vec![tx] }).expect("the file is complete");
         }
         let (_, rx) = self.rx.get_or_insert_with(|| {
             let spec = format!("pcap:{}", self.file);
             let mut device = self.registry.open(&spec).expect("the file is a capture");
-            let config = Config::default()
-                .with_rx(self.setup.rx.clone())
-                .rings(self.setup.ring);
+            let config = Config::default().with_rx(self.setup.rx.clone()).rings(self.setup.ring);
             let rx = device.start(config).expect("starts").rx.remove(0);
             (device, rx)
         });
@@ -209,33 +169,18 @@ impl Wire for PcapWire {
 
     fn connect(&mut self, setup: &Setup) -> Result<Box<dyn Joined>, Error> {
         self.files += 1;
-        let file = self
-            .dir
-            .path()
-            .join(format!("{}.{}", self.files, self.extension));
+        let file = self.dir.path().join(format!("{}.{}", self.files, self.extension));
         let file = file.to_str().expect("a plain path").to_owned();
         let mut registry = Registry::new();
         let mut device = registry.open(&format!("pcap:,tx={file}"))?;
         let config = Config::default().with_tx(&setup.tx).rings(setup.ring);
         let tx = device.start(config)?.tx.remove(0);
         let (tx, setup) = (Some((device, tx)), setup.clone());
-        Ok(Box::new(PcapJoined {
-            registry,
-            file,
-            setup,
-            tx,
-            sent: None,
-            rx: None,
-        }))
+        Ok(Box::new(PcapJoined { registry, file, setup, tx, sent: None, rx: None }))
     }
 
     fn traits(&self) -> WireTraits {
-        WireTraits {
-            split: false,
-            interactive: false,
-            budget: 60_000,
-            ..RING
-        }
+        WireTraits { split: false, interactive: false, budget: 60_000, ..RING }
     }
 }
 
@@ -243,13 +188,6 @@ impl Wire for PcapWire {
 fn pcap_passes_by_way_of_files() {
     for extension in ["pcap", "pcapng"] {
         let dir = tempfile::tempdir().expect("a place for files");
-        passes(
-            PcapWire {
-                dir,
-                extension,
-                files: 0,
-            },
-            5,
-        );
+        passes(PcapWire { dir, extension, files: 0 }, 5);
     }
 }

@@ -86,14 +86,7 @@ fn originals() -> Vec<Vec<u8>> {
         mixed.extend(section(order));
         mixed.extend(interface(order, 1, &option(order, 9, &[9])));
         mixed.extend(interface(order, 1, &option(order, 9, &[0x8a])));
-        mixed.extend(packet(
-            order,
-            1,
-            1 << 40,
-            1500,
-            &udp(1, 1, 61),
-            &option(order, 1, b"why"),
-        ));
+        mixed.extend(packet(order, 1, 1 << 40, 1500, &udp(1, 1, 61), &option(order, 1, b"why")));
         mixed.extend(block(order, 5, &[1; 40]));
         mixed.extend(simple(order, 60, &udp(1, 2, 60)));
         mixed.extend(packet(order, 0, 1 << 60, 64, &udp(1, 3, 64), &[]));
@@ -101,28 +94,13 @@ fn originals() -> Vec<Vec<u8>> {
     let mut big = header(Big, NANO, 4 << 28 | 1 << 26 | 1);
     big.extend(record(Big, 1, 2, 64, 64, &udp(1, 1, 64)));
     big.extend(record(Big, 1, 2, 60, 1500, &udp(1, 1, 60)));
-    vec![
-        mixed,
-        big,
-        classic(&frames(&[60, 64, 300, 60])),
-        blocks(&frames(&[60, 61, 300, 60])),
-    ]
+    vec![mixed, big, classic(&frames(&[60, 64, 300, 60])), blocks(&frames(&[60, 61, 300, 60]))]
 }
 
 /// Damages a file in one to four places.
 fn damage(file: &mut Vec<u8>, dice: &mut Dice) {
-    const WORDS: [u32; 10] = [
-        0,
-        1,
-        11,
-        12,
-        0x7fff_ffff,
-        0x8000_0000,
-        u32::MAX,
-        u32::MAX - 3,
-        262_144,
-        262_145,
-    ];
+    const WORDS: [u32; 10] =
+        [0, 1, 11, 12, 0x7fff_ffff, 0x8000_0000, u32::MAX, u32::MAX - 3, 262_144, 262_145];
     for _ in 0..=dice.roll(4) {
         if file.len() < 8 {
             return;
@@ -154,11 +132,7 @@ fn damage(file: &mut Vec<u8>, dice: &mut Dice) {
 }
 
 fn rounds() -> usize {
-    if std::env::var_os("MEMWIRE_FULL").is_some_and(|full| full == "1") {
-        200_000
-    } else {
-        20_000
-    }
+    if std::env::var_os("MEMWIRE_FULL").is_some_and(|full| full == "1") { 200_000 } else { 20_000 }
 }
 
 #[test]
@@ -200,10 +174,7 @@ fn a_damaged_capture_yields_frames_or_an_error_in_bounded_memory() {
         });
         assert!(held <= 640 << 10, "round {round} took {held} B");
     }
-    assert!(
-        good * 20 > rounds() && broken * 20 > rounds(),
-        "{good} whole, {broken} broken"
-    );
+    assert!(good * 20 > rounds() && broken * 20 > rounds(), "{good} whole, {broken} broken");
 }
 
 #[test]
@@ -211,12 +182,8 @@ fn a_port_on_a_damaged_capture_accounts_for_every_frame() {
     let originals = originals();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("in.pcap");
-    let pool: Pool<mempool::Cpu> = Pool::builder()
-        .slots(64)
-        .stride(256)
-        .memory(&Heap::new())
-        .build()
-        .unwrap();
+    let pool: Pool<mempool::Cpu> =
+        Pool::builder().slots(64).stride(256).memory(&Heap::new()).build().unwrap();
     let mut cache = pool.cache();
     let mut dice = Dice(0x1234_5678_9abc_def1);
     for round in 0..rounds() / 40 {
@@ -228,25 +195,19 @@ fn a_port_on_a_damaged_capture_accounts_for_every_frame() {
         else {
             continue;
         };
-        let config = (0..2).fold(Config::default(), |config, _| {
-            config.with_rx(RxMemory::Whole(pool.clone()))
-        });
+        let config = (0..2)
+            .fold(Config::default(), |config, _| config.with_rx(RxMemory::Whole(pool.clone())));
         let mut queues = device.start(config).unwrap();
         let mut got = 0;
         for _ in 0..20 {
             for queue in &mut queues.rx {
-                let AnyRxQueue::Whole(queue) = queue else {
-                    unreachable!("not configured")
-                };
+                let AnyRxQueue::Whole(queue) = queue else { unreachable!("not configured") };
                 let mut burst = Burst::new(&pool);
                 got += queue.recv(&mut cache, &mut burst);
                 burst.recycle(&mut cache);
             }
         }
-        assert!(
-            option == ",loop" || device.health() != Health::Good,
-            "round {round}"
-        );
+        assert!(option == ",loop" || device.health() != Health::Good, "round {round}");
         let (rx, _, _) = device.stats();
         assert!(rx.is_balanced());
         assert_eq!(rx.delivered, got as u64);

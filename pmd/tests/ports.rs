@@ -3,8 +3,8 @@
 
 use mempool::{Burst, Cpu, Device as DeviceMemory, Pool, SplitBurst, SplitCache, heap::Heap};
 use pmd::{
-    AnyRxQueue, Config, Error, Health, PostOrder, Queues, Registry, RxMemory, SplitAt,
-    SplitConfig, SplitRxQueue, bounce::Bounce,
+    AnyRxQueue, Bounce, Config, Error, Health, PostOrder, Queues, Registry, RxMemory, SplitAt,
+    SplitConfig, SplitRxQueue,
 };
 use providers::Fake;
 
@@ -54,7 +54,10 @@ fn options_are_checked_with_their_names_and_ranges() {
         ("null:,size=big", "option size=big: should be a frame size in bytes"),
         ("ring:", "a wire needs a name: ring:a"),
         ("ring:a,loss=2", "option loss=2: should be a share such as 1% or 0.01"),
-        ("ring:a,size=1000", "ring of 1000 descriptors: must be a power of two in 2..=32768 (nearest: 1024)"),
+        (
+            "ring:a,size=1000",
+            "ring of 1000 descriptors: must be a power of two in 2..=32768 (nearest: 1024)",
+        ),
     ] {
         let error = refusal(spec).to_string();
         assert!(error.contains(why), "{error}");
@@ -318,7 +321,11 @@ mod opaque {
 
     impl Provider for Opaque {
         fn info(&self) -> ProviderInfo {
-            ProviderInfo { name: "opaque".into(), cpu_access: CpuAccess::None, ..Heap::new().info() }
+            ProviderInfo {
+                name: "opaque".into(),
+                cpu_access: CpuAccess::None,
+                ..Heap::new().info()
+            }
         }
         fn alloc(&self, request: &RegionRequest) -> Result<Region, ProviderError> {
             let inner = Heap::new().alloc(request)?;

@@ -10,7 +10,8 @@ type Port = (Box<dyn RxQueue>, Box<dyn TxQueue>);
 fn port(registry: &mut Registry, spec: &str, pool: &Pool<Cpu>) -> anyhow::Result<Port> {
     let mut device = registry.open(spec)?;
     let mut queues = device.start(Config::one_queue(pool))?;
-    let rx = queues.rx.remove(0).whole().ok_or_else(|| anyhow::anyhow!("not a whole-frame queue"))?;
+    let rx =
+        queues.rx.remove(0).whole().ok_or_else(|| anyhow::anyhow!("not a whole-frame queue"))?;
     let tx = queues.tx.remove(0);
     // The queues outlive the control plane here: nothing is stopped before the process ends.
     std::mem::forget(device);

@@ -42,7 +42,11 @@ pub const CASES: &[Case] = &[
     Case { name: "spsc-x1", about: "SPSC ring core to core, one by one", run: ring::cross_1 },
     Case { name: "spsc-rtt", about: "SPSC round trip, two rings", run: ring::round_trip },
     Case { name: "rtrb-x32", about: "rtrb core to core, chunks of 32", run: ring::rtrb_32 },
-    Case { name: "arrayqueue-x1", about: "crossbeam ArrayQueue core to core", run: ring::array_queue },
+    Case {
+        name: "arrayqueue-x1",
+        about: "crossbeam ArrayQueue core to core",
+        run: ring::array_queue,
+    },
 ];
 
 /// Measures work on one core: `step` handles `objects` objects.

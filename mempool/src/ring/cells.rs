@@ -23,7 +23,10 @@ unsafe impl Send for Cells {}
 
 impl Cells {
     pub(super) fn new(count: usize) -> Self {
-        assert!(count.is_power_of_two() && count <= 1 << 31, "ring size: a power of two up to 2^31");
+        assert!(
+            count.is_power_of_two() && count <= 1 << 31,
+            "ring size: a power of two up to 2^31"
+        );
         Self {
             cells: (0..count).map(|_| UnsafeCell::new(MaybeUninit::uninit())).collect(),
             mask: u32::try_from(count - 1).unwrap_or(u32::MAX),

@@ -67,12 +67,7 @@ impl Walk {
     /// At the first frame of the block of `len` bytes that starts at `base`; the block is ours.
     pub(super) fn start(ring: &Mapping, base: usize, len: usize) -> Self {
         let header: BlockHeader = ring.read(base);
-        Self {
-            base,
-            len,
-            at: header.first as usize,
-            left: header.frames as usize,
-        }
+        Self { base, len, at: header.first as usize, left: header.frames as usize }
     }
 
     /// Frames not yet seen, as the block says: an upper bound.
@@ -113,10 +108,7 @@ impl Walk {
             return None;
         }
         let at = self.base + self.at + mac;
-        Some((
-            describe(&header, at, ring.read(at - OFFLOADS)),
-            self.at.checked_add(next)?,
-        ))
+        Some((describe(&header, at, ring.read(at - OFFLOADS)), self.at.checked_add(next)?))
     }
 }
 
@@ -125,11 +117,7 @@ fn describe(header: &FrameHeader, at: usize, offloads: Offloads) -> Found {
     let has = |bit| header.status & bit != 0;
     let tag = has(libc::TP_STATUS_VLAN_VALID).then(|| {
         let has_type = has(libc::TP_STATUS_VLAN_TPID_VALID);
-        let kind = if has_type {
-            header.vlan_tpid
-        } else {
-            ethertype::VLAN
-        };
+        let kind = if has_type { header.vlan_tpid } else { ethertype::VLAN };
         let [_, _, high, low] = header.vlan_tci.to_be_bytes();
         let [first, second] = kind.to_be_bytes();
         [first, second, high, low]
@@ -142,21 +130,9 @@ fn describe(header: &FrameHeader, at: usize, offloads: Offloads) -> Found {
         offload = offload.with(Offload::RX_L4_CSUM_GOOD);
     }
     let timestamp = u64::from(header.seconds) * 1_000_000_000 + u64::from(header.nanoseconds);
-    let meta = RxMeta {
-        offload,
-        hash: header.hash,
-        timestamp,
-        ..RxMeta::default()
-    };
+    let meta = RxMeta { offload, hash: header.hash, timestamp, ..RxMeta::default() };
     let is_cut = header.len > header.kept;
-    Found {
-        at,
-        len: header.kept as usize,
-        is_cut,
-        tag,
-        offloads,
-        meta,
-    }
+    Found { at, len: header.kept as usize, is_cut, tag, offloads, meta }
 }
 
 #[cfg(test)]
@@ -172,12 +148,7 @@ mod tests {
         let count = u32::try_from(frames.len()).unwrap();
         ring.write(
             BASE,
-            &BlockHeader {
-                status: 1,
-                frames: count,
-                first: 48,
-                ..Default::default()
-            },
+            &BlockHeader { status: 1, frames: count, first: 48, ..Default::default() },
         );
         let mut at = BASE + 48;
         for frame in frames {
@@ -188,13 +159,7 @@ mod tests {
     }
 
     fn frame(kept: u32) -> FrameHeader {
-        FrameHeader {
-            next: 256,
-            kept,
-            len: kept,
-            mac: 80,
-            ..Default::default()
-        }
+        FrameHeader { next: 256, kept, len: kept, mac: 80, ..Default::default() }
     }
 
     fn walk(ring: &Mapping) -> Vec<Step> {
@@ -211,10 +176,7 @@ mod tests {
 
     #[test]
     fn frames_are_found_in_order_where_their_headers_say() {
-        let last = FrameHeader {
-            next: 0,
-            ..frame(100)
-        };
+        let last = FrameHeader { next: 0, ..frame(100) };
         let steps = walk(&ring(&[frame(60), frame(80), last]));
         let places: Vec<_> = steps
             .iter()
@@ -234,28 +196,16 @@ mod tests {
     #[test]
     fn a_stripped_tag_is_restated_as_on_the_wire() {
         let status = libc::TP_STATUS_VLAN_VALID | libc::TP_STATUS_VLAN_TPID_VALID;
-        let header = FrameHeader {
-            status,
-            vlan_tci: 0xa123,
-            vlan_tpid: 0x88a8,
-            ..frame(60)
-        };
-        let Step::Frame(found) = walk(&ring(&[header]))[0] else {
-            panic!("no frame")
-        };
+        let header = FrameHeader { status, vlan_tci: 0xa123, vlan_tpid: 0x88a8, ..frame(60) };
+        let Step::Frame(found) = walk(&ring(&[header]))[0] else { panic!("no frame") };
         assert_eq!(found.tag, Some([0x88, 0xa8, 0xa1, 0x23]));
         assert_eq!(found.wire_len(), 64);
     }
 
     #[test]
     fn a_frame_of_which_the_kernel_kept_less_says_so() {
-        let header = FrameHeader {
-            len: 2000,
-            ..frame(60)
-        };
-        let Step::Frame(found) = walk(&ring(&[header]))[0] else {
-            panic!("no frame")
-        };
+        let header = FrameHeader { len: 2000, ..frame(60) };
+        let Step::Frame(found) = walk(&ring(&[header]))[0] else { panic!("no frame") };
         assert!(found.is_cut);
     }
 
@@ -265,26 +215,11 @@ mod tests {
             frame(u32::MAX),
             frame(4096),
             frame(13),
-            FrameHeader {
-                mac: 0,
-                ..frame(60)
-            },
-            FrameHeader {
-                mac: 57,
-                ..frame(60)
-            },
-            FrameHeader {
-                mac: u16::MAX,
-                ..frame(60)
-            },
-            FrameHeader {
-                next: 0,
-                ..frame(60)
-            },
-            FrameHeader {
-                next: 47,
-                ..frame(60)
-            },
+            FrameHeader { mac: 0, ..frame(60) },
+            FrameHeader { mac: 57, ..frame(60) },
+            FrameHeader { mac: u16::MAX, ..frame(60) },
+            FrameHeader { next: 0, ..frame(60) },
+            FrameHeader { next: 47, ..frame(60) },
         ] {
             let steps = walk(&ring(&[frame(60), broken, frame(60), frame(60)]));
             let lost = steps.iter().map(|step| match step {
@@ -298,10 +233,7 @@ mod tests {
             let ring = ring(&[frame(60), frame(60)]);
             ring.write(BASE + 48, &FrameHeader { next, ..frame(60) });
             let steps = walk(&ring);
-            assert!(
-                matches!(steps[..], [Step::Frame(_), Step::Broken(1)]),
-                "{next}: {steps:?}"
-            );
+            assert!(matches!(steps[..], [Step::Frame(_), Step::Broken(1)]), "{next}: {steps:?}");
         }
     }
 
@@ -309,12 +241,7 @@ mod tests {
     fn a_count_or_a_start_that_cannot_be_ends_the_walk() {
         for (frames, first) in [(u32::MAX, 48), (3, u32::MAX), (3, 4090), (3, 50)] {
             let ring = ring(&[frame(60)]);
-            let header = BlockHeader {
-                status: 1,
-                frames,
-                first,
-                ..Default::default()
-            };
+            let header = BlockHeader { status: 1, frames, first, ..Default::default() };
             ring.write(BASE, &header);
             let steps = walk(&ring);
             let frames = frames as usize;

@@ -58,14 +58,8 @@ impl Events {
     /// The sums over several queues, by name.
     pub(super) fn sum<'a>(queues: impl Iterator<Item = &'a Self> + Clone) -> Vec<(String, u64)> {
         let sum = |event: Event| {
-            queues
-                .clone()
-                .map(|queue| queue.0[event as usize].load(Ordering::Relaxed))
-                .sum()
+            queues.clone().map(|queue| queue.0[event as usize].load(Ordering::Relaxed)).sum()
         };
-        Event::ALL
-            .iter()
-            .map(|(event, name)| ((*name).to_owned(), sum(*event)))
-            .collect()
+        Event::ALL.iter().map(|(event, name)| ((*name).to_owned(), sum(*event))).collect()
     }
 }

@@ -36,23 +36,12 @@ impl Cut {
             _ => return None,
         };
         let (header, size) = (layers.payload?, usize::from(offloads.gso_size));
-        let payload = frame
-            .len()
-            .checked_sub(header)
-            .filter(|payload| *payload > 0)?;
+        let payload = frame.len().checked_sub(header).filter(|payload| *payload > 0)?;
         if layers.protocol != Some(wanted) || size == 0 || header + size > 0xffff {
             return None;
         }
         let (network, transport) = (layers.network, layers.transport);
-        Some(Self {
-            network,
-            transport,
-            header,
-            size,
-            payload,
-            is_v6,
-            is_tcp,
-        })
+        Some(Self { network, transport, header, size, payload, is_v6, is_tcp })
     }
 
     /// Segments there are.
@@ -93,16 +82,8 @@ impl Cut {
 
     /// The sum of the pseudo header (RFC 9293 §3.1, RFC 8200 §8.1).
     fn pseudo(&self, network: &[u8], len: usize) -> u64 {
-        let addresses = if self.is_v6 {
-            &network[8..40]
-        } else {
-            &network[12..20]
-        };
-        let protocol = if self.is_tcp {
-            protocol::TCP
-        } else {
-            protocol::UDP
-        };
+        let addresses = if self.is_v6 { &network[8..40] } else { &network[12..20] };
+        let protocol = if self.is_tcp { protocol::TCP } else { protocol::UDP };
         sum(addresses, u64::from(protocol) + len as u64)
     }
 }
@@ -150,9 +131,7 @@ mod tests {
     fn ipv4(protocol: u8, transport: &[u8]) -> Vec<u8> {
         let mut frame = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0];
         let len = low(20 + transport.len()).to_be_bytes();
-        frame.extend([
-            0x45, 0, len[0], len[1], 0xff, 0xff, 0x40, 0, 64, protocol, 0, 0,
-        ]);
+        frame.extend([0x45, 0, len[0], len[1], 0xff, 0xff, 0x40, 0, 64, protocol, 0, 0]);
         frame.extend([10, 0, 0, 1, 10, 0, 0, 2]);
         frame.extend(transport);
         frame
@@ -169,20 +148,14 @@ mod tests {
     }
 
     fn tcp(payload: &[u8]) -> Vec<u8> {
-        let mut segment = vec![
-            0, 80, 1, 187, 0xff, 0xff, 0xff, 0xfe, 0, 0, 0, 9, 0x50, 0x99,
-        ];
+        let mut segment = vec![0, 80, 1, 187, 0xff, 0xff, 0xff, 0xfe, 0, 0, 0, 9, 0x50, 0x99];
         segment.extend([1, 0, 0, 0, 0, 0]);
         segment.extend(payload);
         segment
     }
 
     fn offloads(gso_type: u8, gso_size: u16) -> Offloads {
-        Offloads {
-            gso_type,
-            gso_size,
-            ..Offloads::default()
-        }
+        Offloads { gso_type, gso_size, ..Offloads::default() }
     }
 
     fn cut_all(frame: &[u8], offloads: &Offloads) -> Vec<Vec<u8>> {
@@ -198,24 +171,14 @@ mod tests {
 
     fn transport_sum(cut: &Cut, frame: &[u8]) -> u16 {
         let transport = &frame[cut.transport..];
-        fold(sum(
-            transport,
-            cut.pseudo(&frame[cut.network..], transport.len()),
-        ))
+        fold(sum(transport, cut.pseudo(&frame[cut.network..], transport.len())))
     }
 
     #[test]
     fn a_tcp_super_frame_becomes_segments_that_say_the_same() {
         let payload: Vec<u8> = (0..=249).collect();
-        for (v6, kind) in [
-            (false, Offloads::TCP4),
-            (true, Offloads::TCP6 | Offloads::ECN),
-        ] {
-            let whole = if v6 {
-                ipv6(6, &tcp(&payload))
-            } else {
-                ipv4(6, &tcp(&payload))
-            };
+        for (v6, kind) in [(false, Offloads::TCP4), (true, Offloads::TCP6 | Offloads::ECN)] {
+            let whole = if v6 { ipv6(6, &tcp(&payload)) } else { ipv4(6, &tcp(&payload)) };
             let offloads = offloads(kind, 100);
             let cut = Cut::plan(&whole, &offloads).unwrap();
             let segments = cut_all(&whole, &offloads);
@@ -233,11 +196,7 @@ mod tests {
                 |s: &[u8]| u32::from_be_bytes(s[cut.transport + 4..][..4].try_into().unwrap());
             assert_eq!(sequence(&segments[1]), 0xffff_fffe_u32.wrapping_add(100));
             let flags: Vec<u8> = segments.iter().map(|s| s[cut.transport + 13]).collect();
-            assert_eq!(
-                flags,
-                [0x90, 0x10, 0x19],
-                "CWR first only, FIN and PSH last only"
-            );
+            assert_eq!(flags, [0x90, 0x10, 0x19], "CWR first only, FIN and PSH last only");
         }
     }
 
@@ -245,10 +204,7 @@ mod tests {
     fn each_ipv4_segment_has_its_own_length_and_identification() {
         let segments = cut_all(&ipv4(6, &tcp(&[7; 150])), &offloads(Offloads::TCP4, 100));
         let word = |s: &[u8], at: usize| u16::from_be_bytes([s[at], s[at + 1]]);
-        assert_eq!(
-            (word(&segments[0], 16), word(&segments[0], 18)),
-            (140, 0xffff)
-        );
+        assert_eq!((word(&segments[0], 16), word(&segments[0], 18)), (140, 0xffff));
         assert_eq!((word(&segments[1], 16), word(&segments[1], 18)), (90, 0));
     }
 
@@ -275,10 +231,7 @@ mod tests {
         assert_eq!(Cut::plan(&whole, &offloads(Offloads::TCP4, 0)), None);
         assert_eq!(Cut::plan(&whole, &offloads(Offloads::UDP, 100)), None);
         assert_eq!(Cut::plan(&whole, &offloads(77, 100)), None);
-        assert_eq!(
-            Cut::plan(&whole[..40], &offloads(Offloads::TCP4, 100)),
-            None
-        );
+        assert_eq!(Cut::plan(&whole[..40], &offloads(Offloads::TCP4, 100)), None);
         assert_eq!(Cut::plan(&[], &offloads(Offloads::TCP4, 100)), None);
     }
 }

@@ -39,14 +39,8 @@ impl Interface {
         let missing = || {
             let mut names = sys::interface_names();
             names.sort();
-            let why = format!(
-                "no interface '{name}' here; there are: {}",
-                names.join(", ")
-            );
-            Error::NotThere {
-                port: spec.to_string(),
-                why,
-            }
+            let why = format!("no interface '{name}' here; there are: {}", names.join(", "));
+            Error::NotThere { port: spec.to_string(), why }
         };
         if name.is_empty() || name.len() > 15 || name.contains(['/', '\0']) {
             return Err(missing());
@@ -57,11 +51,7 @@ impl Interface {
                 what: format!("packet socket on '{name}'"),
                 needs: "CAP_NET_RAW: run as root, or `setcap cap_net_raw+ep <binary>`".into(),
             },
-            _ => Error::System {
-                port: port.clone(),
-                what: "packet socket".into(),
-                source,
-            },
+            _ => Error::System { port: port.clone(), what: "packet socket".into(), source },
         })?;
         let mut request = named(name);
         sys::interface(control.as_fd(), libc::SIOCGIFINDEX, &mut request).map_err(|_| missing())?;
@@ -80,30 +70,19 @@ impl Interface {
         let mut mac = [0; 6];
         mac.copy_from_slice(&request.data[2..8]);
         let numa_node = numa_node(&control, &request.name);
-        Ok(Self {
-            control,
-            index,
-            mac,
-            numa_node,
-        })
+        Ok(Self { control, index, mac, numa_node })
     }
 
     /// Its name now; it may be renamed. None once it is gone.
     fn name(&self) -> Option<[u8; 16]> {
-        let mut request = InterfaceRequest {
-            name: [0; 16],
-            data: [0; 24],
-        };
+        let mut request = InterfaceRequest { name: [0; 16], data: [0; 24] };
         request.data[..4].copy_from_slice(&self.index.to_ne_bytes());
         sys::interface(self.control.as_fd(), libc::SIOCGIFNAME, &mut request).ok()?;
         Some(request.name)
     }
 
     fn ask(&self, what: libc::Ioctl) -> Option<InterfaceRequest> {
-        let mut request = InterfaceRequest {
-            name: self.name()?,
-            data: [0; 24],
-        };
+        let mut request = InterfaceRequest { name: self.name()?, data: [0; 24] };
         sys::interface(self.control.as_fd(), what, &mut request).ok()?;
         Some(request)
     }
@@ -137,10 +116,7 @@ impl Interface {
 
     /// The link now.
     pub(super) fn link(&self) -> Link {
-        Link {
-            is_up: self.is_up(),
-            speed_mbps: self.speed(),
-        }
+        Link { is_up: self.is_up(), speed_mbps: self.speed() }
     }
 
     fn speed(&self) -> Option<u32> {
@@ -158,10 +134,7 @@ impl Interface {
         let Ok(here) = sys::socket() else {
             return false;
         };
-        match (
-            sys::namespace(here.as_fd()),
-            sys::namespace(self.control.as_fd()),
-        ) {
+        match (sys::namespace(here.as_fd()), sys::namespace(self.control.as_fd())) {
             (Ok(here), Ok(there)) => here == there,
             _ => true, // Before Linux 5.14 nobody can tell.
         }
@@ -169,18 +142,12 @@ impl Interface {
 
     /// Another handle on the same interface, for a queue.
     pub(super) fn share(&self) -> io::Result<Self> {
-        Ok(Self {
-            control: self.control.try_clone()?,
-            ..*self
-        })
+        Ok(Self { control: self.control.try_clone()?, ..*self })
     }
 }
 
 fn named(name: &str) -> InterfaceRequest {
-    let mut request = InterfaceRequest {
-        name: [0; 16],
-        data: [0; 24],
-    };
+    let mut request = InterfaceRequest { name: [0; 16], data: [0; 24] };
     request.name[..name.len()].copy_from_slice(name.as_bytes());
     request
 }
@@ -197,8 +164,5 @@ fn numa_node(control: &OwnedFd, name: &[u8; 16]) -> Option<u32> {
 }
 
 fn is_pci(bus: &str) -> bool {
-    !bus.is_empty()
-        && bus
-            .bytes()
-            .all(|b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.'))
+    !bus.is_empty() && bus.bytes().all(|b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.'))
 }

@@ -1,9 +1,6 @@
 //! Memory that the kernel and this process share: a ring. Every access is checked against its
 //! length; who may touch what when is the business of whoever keeps the ring's status words.
-#![allow(
-    unsafe_code,
-    reason = "maps memory that the kernel writes, and copies from and to it"
-)]
+#![allow(unsafe_code, reason = "maps memory that the kernel writes, and copies from and to it")]
 
 use std::{io, os::fd::BorrowedFd, ptr::NonNull, sync::atomic::AtomicU32};
 
@@ -30,10 +27,7 @@ impl Mapping {
     }
 
     /// Memory that no kernel writes: for tests of what walks rings.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the stand-in for a socket's ring")
-    )]
+    #[cfg_attr(not(test), expect(dead_code, reason = "the stand-in for a socket's ring"))]
     pub(super) fn anonymous(len: usize) -> io::Result<Self> {
         let protection = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: as in `of`.
@@ -49,10 +43,7 @@ impl Mapping {
 
     #[inline]
     fn at(&self, at: usize, len: usize) -> NonNull<u8> {
-        assert!(
-            at <= self.len && len <= self.len - at,
-            "{len} B at {at} leave the ring"
-        );
+        assert!(at <= self.len && len <= self.len - at, "{len} B at {at} leave the ring");
         // SAFETY: `at <= len`, inside or one past the mapping.
         unsafe { self.base.add(at) }
     }
@@ -104,10 +95,7 @@ impl Mapping {
 
     /// Moves `len` bytes within the ring; the two spans do not overlap.
     pub(super) fn copy_within(&self, from: usize, to: usize, len: usize) {
-        assert!(
-            from.abs_diff(to) >= len,
-            "{len} B from {from} to {to} overlap"
-        );
+        assert!(from.abs_diff(to) >= len, "{len} B from {from} to {to} overlap");
         let (from, to) = (self.at(from, len), self.at(to, len));
         // SAFETY: both inside the mapping, apart by `len` at least; both are ours, as above.
         unsafe { from.copy_to_nonoverlapping(to, len) };

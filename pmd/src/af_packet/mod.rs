@@ -91,10 +91,7 @@ impl AfPacket {
     /// There is no such interface, it is not Ethernet, packet sockets are not permitted, or an option
     /// is unknown or out of range.
     pub fn open(registry: &mut Registry, spec: &PortSpec) -> Result<Self, Error> {
-        let spec = PortSpec {
-            driver: DRIVER.name.to_owned(),
-            ..spec.clone()
-        };
+        let spec = PortSpec { driver: DRIVER.name.to_owned(), ..spec.clone() };
         let port = spec.to_string();
         let options = Options::of(&spec)?;
         let interface = Interface::open(&spec)?;
@@ -116,13 +113,7 @@ impl AfPacket {
             ..Capabilities::default()
         };
         let (mac, numa_node) = (interface.mac, interface.numa_node);
-        let info = DeviceInfo {
-            driver: DRIVER.name,
-            port,
-            mac,
-            numa_node,
-            capabilities,
-        };
+        let info = DeviceInfo { driver: DRIVER.name, port, mac, numa_node, capabilities };
         Ok(Self {
             info,
             options,
@@ -142,11 +133,7 @@ impl AfPacket {
                 what: what.to_owned(),
                 needs: "CAP_NET_RAW: run as root, or `setcap cap_net_raw+ep <binary>`".into(),
             },
-            _ => Error::System {
-                port: self.info.port.clone(),
-                what: what.to_owned(),
-                source,
-            },
+            _ => Error::System { port: self.info.port.clone(), what: what.to_owned(), source },
         }
     }
 
@@ -173,20 +160,12 @@ impl AfPacket {
             queues.push(queue);
         }
         for queue in &queues {
-            let filter = if config.promiscuous {
-                Filter::All
-            } else {
-                Filter::Ours
-            };
+            let filter = if config.promiscuous { Filter::All } else { Filter::Ours };
             sys::set_filter(queue.socket().as_fd(), filter).map_err(self.failed("filter"))?;
         }
         if let Some(first) = queues.first().filter(|_| config.promiscuous) {
             let kind = u16::try_from(libc::PACKET_MR_PROMISC).unwrap_or(1);
-            let member = Membership {
-                index: self.interface.index,
-                kind,
-                ..Membership::default()
-            };
+            let member = Membership { index: self.interface.index, kind, ..Membership::default() };
             // It ends with the socket.
             sys::set_option(first.socket().as_fd(), libc::PACKET_ADD_MEMBERSHIP, &member)
                 .map_err(self.failed("promiscuous mode"))?;
@@ -195,18 +174,13 @@ impl AfPacket {
     }
 
     fn open_tx(&self, config: &Config) -> Result<Vec<Tx>, Error> {
-        let max_frame = self
-            .interface
-            .max_frame()
-            .ok_or_else(|| gone(&self.info.port))?;
+        let max_frame = self.interface.max_frame().ok_or_else(|| gone(&self.info.port))?;
         let open = |slots| {
             let (interface, gone) = (self.interface.share()?, Arc::clone(&self.gone));
             Tx::new(interface, &self.options, slots, max_frame, gone)
         };
         let queues = config.tx.iter().map(|queue| open(queue.ring));
-        queues
-            .collect::<io::Result<_>>()
-            .map_err(self.failed("transmit ring"))
+        queues.collect::<io::Result<_>>().map_err(self.failed("transmit ring"))
     }
 
     fn is_gone(&self) -> bool {
@@ -218,10 +192,7 @@ impl AfPacket {
 }
 
 fn gone(port: &str) -> Error {
-    Error::NotThere {
-        port: port.to_owned(),
-        why: "interface is gone".into(),
-    }
+    Error::NotThere { port: port.to_owned(), why: "interface is gone".into() }
 }
 
 /// Makes a socket the first of a fanout group, or joins it to one; returns the group's number.
@@ -243,11 +214,7 @@ impl Device for AfPacket {
 
     fn start(&mut self, config: Config) -> Result<Queues, Error> {
         self.info.check_start(self.running, &config)?;
-        if config
-            .rx
-            .iter()
-            .any(|queue| matches!(queue.memory, RxMemory::Split(_)))
-        {
+        if config.rx.iter().any(|queue| matches!(queue.memory, RxMemory::Split(_))) {
             return Err(self.info.no_split());
         }
         if self.is_gone() {
@@ -255,10 +222,7 @@ impl Device for AfPacket {
         }
         if !self.interface.is_reachable() {
             let why = "to be started from a thread in the network namespace it was opened in";
-            return Err(Error::State {
-                port: self.info.port.clone(),
-                why,
-            });
+            return Err(Error::State { port: self.info.port.clone(), why });
         }
         let tx = self.open_tx(&config)?;
         let rx = self.open_rx(&config)?;

@@ -62,10 +62,7 @@ impl Options {
 
 fn bad(spec: &PortSpec, key: &str, value: &str, should: &str) -> Error {
     let why = format!("option {key}={value}: should be {should}");
-    Error::BadOption {
-        port: spec.to_string(),
-        why,
-    }
+    Error::BadOption { port: spec.to_string(), why }
 }
 
 /// A number in a range; sizes and counts of rings are powers of two, `timeout` is any.
@@ -80,29 +77,16 @@ fn number(
     };
     let power = key != "timeout";
     let value = parse_size(text).filter(|value| range.contains(value));
-    value
-        .filter(|value| !power || value.is_power_of_two())
-        .ok_or_else(|| {
-            let kind = if power {
-                "a power of two (K and M are understood)"
-            } else {
-                "milliseconds"
-            };
-            bad(
-                spec,
-                key,
-                text,
-                &format!("{kind} in {}..={}", range.start(), range.end()),
-            )
-        })
+    value.filter(|value| !power || value.is_power_of_two()).ok_or_else(|| {
+        let kind = if power { "a power of two (K and M are understood)" } else { "milliseconds" };
+        bad(spec, key, text, &format!("{kind} in {}..={}", range.start(), range.end()))
+    })
 }
 
 fn parse_size(text: &str) -> Option<usize> {
     let (digits, shift) = match text.strip_suffix(['K', 'k']) {
         Some(digits) => (digits, 10),
-        None => text
-            .strip_suffix(['M', 'm'])
-            .map_or((text, 0), |digits| (digits, 20)),
+        None => text.strip_suffix(['M', 'm']).map_or((text, 0), |digits| (digits, 20)),
     };
     digits.parse::<usize>().ok()?.checked_mul(1 << shift)
 }
@@ -124,12 +108,7 @@ fn fanout(spec: &PortSpec) -> Result<Fanout, Error> {
     });
     match (mode, flags) {
         (Some(mode), Some(flags)) => Ok(Fanout { mode, flags }),
-        _ => Err(bad(
-            spec,
-            "fanout",
-            text,
-            "hash, cpu, lb or qm, then +rollover, +defrag",
-        )),
+        _ => Err(bad(spec, "fanout", text, "hash, cpu, lb or qm, then +rollover, +defrag")),
     }
 }
 
@@ -144,10 +123,7 @@ mod tests {
     #[test]
     fn a_bare_interface_gets_the_defaults() {
         let options = options("af_packet:eth7").unwrap();
-        assert_eq!(
-            (options.blocks, options.block, options.timeout_ms),
-            (64, 256 << 10, 1)
-        );
+        assert_eq!((options.blocks, options.block, options.timeout_ms), (64, 256 << 10, 1));
         assert!(options.qdisc_bypass);
         assert_eq!(options.fanout.join(5), 5 | 0x4000 << 16);
     }
@@ -156,32 +132,20 @@ mod tests {
     fn every_option_is_read() {
         let text = "af_packet:e,blocks=8,block=1M,timeout=20,fanout=qm+rollover,qdisc_bypass=0";
         let options = options(text).unwrap();
-        assert_eq!(
-            (options.blocks, options.block, options.timeout_ms),
-            (8, 1 << 20, 20)
-        );
+        assert_eq!((options.blocks, options.block, options.timeout_ms), (8, 1 << 20, 20));
         assert!(!options.qdisc_bypass);
-        assert_eq!(
-            options.fanout.new_group(),
-            (5 | 0x1000 | 0x4000 | 0x2000) << 16
-        );
+        assert_eq!(options.fanout.new_group(), (5 | 0x1000 | 0x4000 | 0x2000) << 16);
     }
 
     #[test]
     fn a_value_that_cannot_be_says_what_can() {
         for (text, part) in [
-            (
-                "af_packet:e,blocks=3",
-                "option blocks=3: should be a power of two",
-            ),
+            ("af_packet:e,blocks=3", "option blocks=3: should be a power of two"),
             ("af_packet:e,block=2K", "in 4096..=16777216"),
             ("af_packet:e,timeout=0", "milliseconds in 1..=1000"),
             ("af_packet:e,fanout=best", "hash, cpu, lb or qm"),
             ("af_packet:e,qdisc_bypass=2", "0 or 1"),
-            (
-                "af_packet:e,size=64",
-                "has no option 'size'; it has: blocks, block, timeout",
-            ),
+            ("af_packet:e,size=64", "has no option 'size'; it has: blocks, block, timeout"),
         ] {
             let message = options(text).unwrap_err();
             assert!(message.contains(part), "{message}");

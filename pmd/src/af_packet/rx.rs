@@ -65,11 +65,7 @@ impl Rx {
     pub(super) fn new(options: &Options, hash: bool, gone: Arc<AtomicBool>) -> io::Result<Self> {
         let socket = sys::socket()?;
         let fd = socket.as_fd();
-        sys::set_option(
-            fd,
-            libc::PACKET_VERSION,
-            &(libc::tpacket_versions::TPACKET_V3 as u32),
-        )?;
+        sys::set_option(fd, libc::PACKET_VERSION, &(libc::tpacket_versions::TPACKET_V3 as u32))?;
         sys::set_option(fd, libc::PACKET_VNET_HDR, &1_u32)?;
         sys::set_option(fd, libc::PACKET_IGNORE_OUTGOING, &1_u32)?;
         let (blocks, block_size) = (options.blocks, options.block);
@@ -125,10 +121,7 @@ impl Rx {
         }
         let base = self.base();
         // Acquire: the kernel stores the status after the block's frames; they are read after it.
-        let status = self
-            .ring
-            .status(base + BlockHeader::STATUS)
-            .load(Ordering::Acquire);
+        let status = self.ring.status(base + BlockHeader::STATUS).load(Ordering::Acquire);
         if status & libc::TP_STATUS_USER == 0 {
             return false;
         }
@@ -209,18 +202,12 @@ impl Rx {
             inserted = tag.len();
             self.ring.copy_out(found.at, &mut to[..ADDRESSES]);
             to[ADDRESSES..ADDRESSES + inserted].copy_from_slice(&tag);
-            self.ring
-                .copy_out(found.at + ADDRESSES, &mut to[ADDRESSES + inserted..]);
+            self.ring.copy_out(found.at + ADDRESSES, &mut to[ADDRESSES + inserted..]);
             self.events.add(Event::TagRestored, 1);
         } else {
             self.ring.copy_out(found.at, to);
         }
-        let Offloads {
-            flags,
-            checksum_start,
-            checksum_offset,
-            ..
-        } = found.offloads;
+        let Offloads { flags, checksum_start, checksum_offset, .. } = found.offloads;
         if flags & Offloads::NEEDS_CHECKSUM != 0 && !found.is_super() {
             let start = usize::from(checksum_start) + inserted;
             if checksum::complete(to, start, usize::from(checksum_offset)) {
@@ -290,8 +277,7 @@ impl Rx {
         if let Ok(counted) = sys::take_statistics(self.socket.as_fd()) {
             let (frames, drops) = (u64::from(counted.frames), u64::from(counted.drops));
             self.stored += frames.saturating_sub(drops);
-            self.counters
-                .dropped(DropReason::Kernel, counted.drops as usize);
+            self.counters.dropped(DropReason::Kernel, counted.drops as usize);
             self.events.add(Event::RingFull, u64::from(counted.freezes));
         }
         if matches!(sys::bound_index(self.socket.as_fd()), Ok(index) if index <= 0) {
@@ -365,8 +351,7 @@ impl Drop for Rx {
             Some((cut, index)) => cut.segments() - index,
         });
         let left = self.stored.saturating_sub(self.seen) + rest as u64;
-        self.counters
-            .dropped(DropReason::Kernel, usize::try_from(left).unwrap_or(0));
+        self.counters.dropped(DropReason::Kernel, usize::try_from(left).unwrap_or(0));
         self.events.add(Event::LeftInRing, left);
     }
 }

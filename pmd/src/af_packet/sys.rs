@@ -16,20 +16,11 @@ use super::abi::{InterfaceRequest, LinkAddress, Statistics};
 /// A packet socket that is bound to nothing and receives nothing.
 pub(super) fn socket() -> io::Result<OwnedFd> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
-    Ok(socket_with(
-        AddressFamily::PACKET,
-        SocketType::RAW,
-        SocketFlags::CLOEXEC,
-        None,
-    )?)
+    Ok(socket_with(AddressFamily::PACKET, SocketType::RAW, SocketFlags::CLOEXEC, None)?)
 }
 
 fn check(result: c_int) -> io::Result<()> {
-    if result == -1 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 fn socklen<T>() -> socklen_t {
@@ -102,12 +93,7 @@ pub(super) fn set_send_buffer(socket: BorrowedFd<'_>, bytes: u32) {
 pub(super) fn bind(socket: BorrowedFd<'_>, index: i32, protocol: u16) -> io::Result<()> {
     let family = u16::try_from(libc::AF_PACKET).unwrap_or_default();
     let protocol = protocol.to_be();
-    let address = LinkAddress {
-        family,
-        protocol,
-        index,
-        ..LinkAddress::default()
-    };
+    let address = LinkAddress { family, protocol, index, ..LinkAddress::default() };
     let to = ptr::from_ref(&address).cast();
     // SAFETY: `to` points to a whole link address, which the kernel reads.
     check(unsafe { libc::bind(socket.as_raw_fd(), to, socklen::<LinkAddress>()) })
@@ -132,9 +118,7 @@ pub(super) fn kick(socket: BorrowedFd<'_>) -> Result<(), c_int> {
     if sent >= 0 {
         return Ok(());
     }
-    Err(io::Error::last_os_error()
-        .raw_os_error()
-        .unwrap_or_default())
+    Err(io::Error::last_os_error().raw_os_error().unwrap_or_default())
 }
 
 /// Which frames a socket receives.
@@ -167,10 +151,7 @@ pub(super) fn set_filter(socket: BorrowedFd<'_>, filter: Filter) -> io::Result<(
         Filter::All => vec![op(RETURN, 0, u32::MAX)],
     };
     let len = u16::try_from(program.len()).unwrap_or_default();
-    let program = libc::sock_fprog {
-        len,
-        filter: program.as_mut_ptr(),
-    };
+    let program = libc::sock_fprog { len, filter: program.as_mut_ptr() };
     let (fd, value) = (socket.as_raw_fd(), ptr::from_ref(&program).cast());
     let (level, size) = (libc::SOL_SOCKET, socklen::<libc::sock_fprog>());
     // SAFETY: `value` points to a program of `len` instructions that lives until the call is over.
@@ -196,10 +177,7 @@ pub(super) fn ethtool<const N: usize>(
     command: &mut EthtoolCommand<N>,
 ) -> io::Result<()> {
     const SIOCETHTOOL: libc::Ioctl = 0x8946;
-    let mut request = InterfaceRequest {
-        name,
-        data: [0; 24],
-    };
+    let mut request = InterfaceRequest { name, data: [0; 24] };
     let address = ptr::from_mut(command).expose_provenance();
     request.data[..size_of::<usize>()].copy_from_slice(&address.to_ne_bytes());
     let argument = &raw mut request;

@@ -60,9 +60,7 @@ impl Tx {
         max_frame: usize,
         gone: Arc<AtomicBool>,
     ) -> io::Result<Self> {
-        let slot_size = (SlotHeader::DATA + max_frame + TAG)
-            .next_power_of_two()
-            .max(LEAST_SLOT);
+        let slot_size = (SlotHeader::DATA + max_frame + TAG).next_power_of_two().max(LEAST_SLOT);
         let len = slot_size * slots;
         let block_size = slot_size.max(len.min(128 << 10)).max(4096);
         let narrow = |n: usize| u32::try_from(n).map_err(|_| io::ErrorKind::InvalidInput);
@@ -74,16 +72,8 @@ impl Tx {
         };
         let socket = sys::socket()?;
         let fd = socket.as_fd();
-        sys::set_option(
-            fd,
-            libc::PACKET_VERSION,
-            &(libc::tpacket_versions::TPACKET_V2 as u32),
-        )?;
-        sys::set_option(
-            fd,
-            libc::PACKET_QDISC_BYPASS,
-            &u32::from(options.qdisc_bypass),
-        )?;
+        sys::set_option(fd, libc::PACKET_VERSION, &(libc::tpacket_versions::TPACKET_V2 as u32))?;
+        sys::set_option(fd, libc::PACKET_QDISC_BYPASS, &u32::from(options.qdisc_bypass))?;
         sys::set_send_buffer(fd, narrow((2 * len).clamp(256 << 10, 64 << 20))?);
         sys::set_option(fd, libc::PACKET_TX_RING, &request)?;
         let ring = Mapping::of(fd, len)?;
@@ -119,18 +109,13 @@ impl Tx {
         const STATES: u32 =
             libc::TP_STATUS_SEND_REQUEST | libc::TP_STATUS_SENDING | libc::TP_STATUS_WRONG_FORMAT;
         // Acquire: the kernel is done with the slot's bytes before it says so.
-        self.ring
-            .status(self.place_of(index))
-            .load(Ordering::Acquire)
-            & STATES
+        self.ring.status(self.place_of(index)).load(Ordering::Acquire) & STATES
     }
 
     #[inline]
     fn set_status(&self, index: usize, status: u32) {
         // Release: the frame is in the slot before the kernel may look.
-        self.ring
-            .status(self.place_of(index))
-            .store(status, Ordering::Release);
+        self.ring.status(self.place_of(index)).store(status, Ordering::Release);
     }
 
     fn queued(&self) -> usize {
@@ -142,11 +127,7 @@ impl Tx {
     fn place<A: Readable>(&mut self, burst: &Burst<A>) -> usize {
         let mut done = 0;
         for frame in burst.iter() {
-            let len = if burst.has_chains() {
-                frame.frame_len()
-            } else {
-                frame.len()
-            };
+            let len = if burst.has_chains() { frame.frame_len() } else { frame.len() };
             if let Some(reason) = self.refusal(frame, len) {
                 self.counters.dropped(reason, 1);
             } else if self.in_flight() > self.mask {

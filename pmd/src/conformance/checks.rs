@@ -18,51 +18,15 @@ pub(super) struct Check {
 }
 
 pub(super) const ALL: &[Check] = &[
-    Check {
-        name: "every burst size from 0 to 1100",
-        applies: |_| true,
-        run: burst_sizes,
-    },
-    Check {
-        name: "every ring wrap",
-        applies: |_| true,
-        run: ring_wraps,
-    },
-    Check {
-        name: "frames by reference where one pool serves",
-        applies: |_| true,
-        run: one_pool,
-    },
-    Check {
-        name: "frames of several segments",
-        applies: |t| t.segments,
-        run: segments,
-    },
-    Check {
-        name: "pool pressure",
-        applies: |t| t.interactive,
-        run: pressure,
-    },
-    Check {
-        name: "exhaustion and recovery",
-        applies: |t| t.interactive,
-        run: exhaustion,
-    },
-    Check {
-        name: "shared frames",
-        applies: |_| true,
-        run: shared,
-    },
-    Check {
-        name: "split by protocol",
-        applies: |t| t.split,
-        run: split_protocol,
-    },
-    Check {
-        name: "split by length",
-        applies: |t| t.split,
-        run: split_length,
-    },
+    Check { name: "every burst size from 0 to 1100", applies: |_| true, run: burst_sizes },
+    Check { name: "every ring wrap", applies: |_| true, run: ring_wraps },
+    Check { name: "frames by reference where one pool serves", applies: |_| true, run: one_pool },
+    Check { name: "frames of several segments", applies: |t| t.segments, run: segments },
+    Check { name: "pool pressure", applies: |t| t.interactive, run: pressure },
+    Check { name: "exhaustion and recovery", applies: |t| t.interactive, run: exhaustion },
+    Check { name: "shared frames", applies: |_| true, run: shared },
+    Check { name: "split by protocol", applies: |t| t.split, run: split_protocol },
+    Check { name: "split by length", applies: |t| t.split, run: split_length },
 ];
 
 const RING: usize = 128;
@@ -76,18 +40,12 @@ fn walk(traits: &WireTraits, most: usize) -> impl Fn(usize) -> usize + use<> {
 
 fn burst_sizes(wire: &mut dyn Wire, memory: &Memory<'_>) -> Outcome {
     let traits = wire.traits();
-    let mut exchange = Exchange::whole(
-        wire,
-        memory.pool(SLOTS, 2048)?,
-        memory.pool(SLOTS, 2048)?,
-        RING,
-    )?;
+    let mut exchange =
+        Exchange::whole(wire, memory.pool(SLOTS, 2048)?, memory.pool(SLOTS, 2048)?, RING)?;
     // All sizes where the wire is quick, the edges and a stride of the others where it is slow.
     let all = 1100 * 1101 / 2;
     let step = (all / traits.budget.max(1)).max(1);
-    let edges = [
-        0, 1, 31, 32, 33, 63, 64, 65, 255, 256, 257, 511, 512, 513, 1099, 1100,
-    ];
+    let edges = [0, 1, 31, 32, 33, 63, 64, 65, 255, 256, 257, 511, 512, 513, 1099, 1100];
     let len = walk(&traits, 300);
     for size in (0..=1100).filter(|size| size % step == 0 || edges.contains(size)) {
         exchange.send(size, &len, 2048)?;
@@ -125,15 +83,9 @@ fn segments(wire: &mut dyn Wire, memory: &Memory<'_>) -> Outcome {
     let most = traits.max_frame.min(20_000);
     for segment in [64, 256, 1920] {
         // Small receive buffers, so that chains come out as well as go in.
-        let mut exchange = Exchange::whole(
-            wire,
-            memory.pool(4096, 2048)?,
-            memory.pool(8192, 512)?,
-            RING,
-        )?;
-        let lens = [
-            60, 64, 65, 383, 384, 385, 512, 1500, 1919, 1920, 1921, 9018, most,
-        ];
+        let mut exchange =
+            Exchange::whole(wire, memory.pool(4096, 2048)?, memory.pool(8192, 512)?, RING)?;
+        let lens = [60, 64, 65, 383, 384, 385, 512, 1500, 1919, 1920, 1921, 9018, most];
         for len in lens.into_iter().filter(|len| *len <= most) {
             // A frame must not outgrow half of the pool.
             if len.div_ceil(segment) < 1024 {
@@ -191,9 +143,7 @@ fn exhaustion(wire: &mut dyn Wire, memory: &Memory<'_>) -> Outcome {
         let dropped = after.drops.total() - before.drops.total();
         let lost = skipped + late + unseen;
         if dropped != lost as u64 {
-            return Err(format!(
-                "{lost} frames missing, {dropped} counted as dropped"
-            ));
+            return Err(format!("{lost} frames missing, {dropped} counted as dropped"));
         }
         // Recovered: traffic passes as if nothing had been.
         exchange.send(32, &len, 2048)?;
@@ -203,12 +153,8 @@ fn exhaustion(wire: &mut dyn Wire, memory: &Memory<'_>) -> Outcome {
 }
 
 fn shared(wire: &mut dyn Wire, memory: &Memory<'_>) -> Outcome {
-    let mut exchange = Exchange::whole(
-        wire,
-        memory.pool(SLOTS, 2048)?,
-        memory.pool(SLOTS, 2048)?,
-        256,
-    )?;
+    let mut exchange =
+        Exchange::whole(wire, memory.pool(SLOTS, 2048)?, memory.pool(SLOTS, 2048)?, 256)?;
     for count in [1, 7, Burst::<mempool::Cpu>::DEFAULT] {
         exchange.send_shared(count)?;
         exchange.finish_if_interactive()?;
@@ -233,10 +179,7 @@ fn split(wire: &mut dyn Wire, memory: &Memory<'_>, at: SplitAt) -> Outcome {
         exchange.send(1 + len % 3, |_| len, 1024)?;
     }
     // Payloads longer than a data buffer become chains.
-    for len in [4000, 9018]
-        .into_iter()
-        .filter(|len| *len <= traits.max_frame)
-    {
+    for len in [4000, 9018].into_iter().filter(|len| *len <= traits.max_frame) {
         exchange.send(3, |_| len, 1024)?;
     }
     exchange.finish()?;

@@ -101,14 +101,9 @@ pub fn run(
         if !(check.applies)(&traits) {
             continue;
         }
-        let memory = traffic::Memory {
-            host: provider,
-            device,
-        };
-        (check.run)(wire, &memory).map_err(|why| Failure {
-            check: format!("{}: {}", wire.name(), check.name),
-            why,
-        })?;
+        let memory = traffic::Memory { host: provider, device };
+        (check.run)(wire, &memory)
+            .map_err(|why| Failure { check: format!("{}: {}", wire.name(), check.name), why })?;
         ran.push(check.name);
     }
     Ok(ran)

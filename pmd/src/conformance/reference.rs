@@ -1,9 +1,6 @@
 //! The reference port: a `VecDeque`. Obviously right, and slow; the suite must pass on it before it
 //! is believed about a driver.
-#![expect(
-    clippy::disallowed_types,
-    reason = "a model for tests: clarity before speed"
-)]
+#![expect(clippy::disallowed_types, reason = "a model for tests: clarity before speed")]
 
 use std::{
     collections::VecDeque,
@@ -28,26 +25,13 @@ impl Wire for ReferenceWire {
 
     fn connect(&mut self, setup: &Setup) -> Result<Box<dyn Joined>, Error> {
         if !matches!(setup.rx, RxMemory::Whole(_)) {
-            return Err(Error::NoSplit {
-                port: "reference".into(),
-                driver: "reference",
-            });
+            return Err(Error::NoSplit { port: "reference".into(), driver: "reference" });
         }
         let queue = Queue::default();
         let most = setup.ring;
-        let tx = ReferenceTx {
-            queue: Arc::clone(&queue),
-            most,
-            counters: Default::default(),
-        };
-        let rx = ReferenceRx {
-            queue,
-            counters: Default::default(),
-        };
-        Ok(Box::new(Pair {
-            tx: Box::new(tx),
-            rx: AnyRxQueue::Whole(Box::new(rx)),
-        }))
+        let tx = ReferenceTx { queue: Arc::clone(&queue), most, counters: Default::default() };
+        let rx = ReferenceRx { queue, counters: Default::default() };
+        Ok(Box::new(Pair { tx: Box::new(tx), rx: AnyRxQueue::Whole(Box::new(rx)) }))
     }
 
     fn traits(&self) -> WireTraits {

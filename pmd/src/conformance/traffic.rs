@@ -22,26 +22,13 @@ pub(super) struct Memory<'m> {
 
 impl Memory<'_> {
     pub(super) fn pool(&self, slots: usize, stride: usize) -> Result<Pool<Cpu>, String> {
-        let pool = Pool::builder()
-            .name("conformance")
-            .slots(slots)
-            .stride(stride)
-            .shareable();
-        pool.cache_size(32)
-            .memory(self.host)
-            .build()
-            .map_err(|error| error.to_string())
+        let pool = Pool::builder().name("conformance").slots(slots).stride(stride).shareable();
+        pool.cache_size(32).memory(self.host).build().map_err(|error| error.to_string())
     }
 
     pub(super) fn device_pool(&self, slots: usize) -> Result<Pool<Device>, String> {
-        let pool = Pool::builder()
-            .name("conformance data")
-            .slots(slots)
-            .stride(2048);
-        pool.cache_size(32)
-            .memory(self.device)
-            .build()
-            .map_err(|error| error.to_string())
+        let pool = Pool::builder().name("conformance data").slots(slots).stride(2048);
+        pool.cache_size(32).memory(self.device).build().map_err(|error| error.to_string())
     }
 }
 
@@ -80,17 +67,8 @@ pub(super) struct Exchange {
 }
 
 enum Receiver {
-    Whole {
-        pool: Pool<Cpu>,
-        cache: mempool::Cache<Cpu>,
-        burst: Box<Burst<Cpu>>,
-    },
-    Split {
-        heads: Pool<Cpu>,
-        data: Pool<Device>,
-        cache: SplitCache,
-        burst: Box<SplitBurst>,
-    },
+    Whole { pool: Pool<Cpu>, cache: mempool::Cache<Cpu>, burst: Box<Burst<Cpu>> },
+    Split { heads: Pool<Cpu>, data: Pool<Device>, cache: SplitCache, burst: Box<SplitBurst> },
 }
 
 impl Exchange {
@@ -103,11 +81,7 @@ impl Exchange {
     ) -> Result<Self, String> {
         let rx = RxMemory::Whole(rx_pool.clone());
         let burst = Box::new(Burst::with_limit(&rx_pool, Burst::<Cpu>::CAPACITY));
-        let receiver = Receiver::Whole {
-            cache: rx_pool.cache(),
-            burst,
-            pool: rx_pool,
-        };
+        let receiver = Receiver::Whole { cache: rx_pool.cache(), burst, pool: rx_pool };
         Self::new(wire, tx_pool, rx, receiver, ring, false)
     }
 
@@ -119,12 +93,8 @@ impl Exchange {
         at: SplitAt,
         ring: usize,
     ) -> Result<Self, String> {
-        let config = SplitConfig {
-            heads: heads.clone(),
-            data: data.clone(),
-            at,
-            post: PostOrder::Cache,
-        };
+        let config =
+            SplitConfig { heads: heads.clone(), data: data.clone(), at, post: PostOrder::Cache };
         let receiver = Receiver::Split {
             cache: SplitCache::new(&heads, &data),
             burst: Box::new(SplitBurst::with_limit(&heads, &data, 256)),
@@ -142,11 +112,7 @@ impl Exchange {
         ring: usize,
         udp: bool,
     ) -> Result<Self, String> {
-        let setup = Setup {
-            rx,
-            tx: tx_pool.clone(),
-            ring,
-        };
+        let setup = Setup { rx, tx: tx_pool.clone(), ring };
         let joined = wire.connect(&setup).map_err(|error| error.to_string())?;
         Ok(Self {
             joined,
@@ -216,11 +182,7 @@ impl Exchange {
             }
         }
         self.joined.tx().reap(&mut self.tx_cache);
-        if self.interactive {
-            self.receive().map(drop)
-        } else {
-            Ok(())
-        }
+        if self.interactive { self.receive().map(drop) } else { Ok(()) }
     }
 
     /// Sends one burst of shared frames, twice each.
@@ -231,9 +193,7 @@ impl Exchange {
             burst.push(self.next(200, 2048).ok_or("no buffer to share")?);
         }
         let mut shared = Burst::of_shared(&pool);
-        shared
-            .share_from(&mut burst)
-            .map_err(|error| error.to_string())?;
+        shared.share_from(&mut burst).map_err(|error| error.to_string())?;
         let mut again = Burst::of_shared(&pool);
         shared.clone_into(&mut again);
         let again_expected: Vec<_> = self.expected.iter().rev().take(count).cloned().collect();
@@ -242,10 +202,7 @@ impl Exchange {
         for mut references in [shared, again] {
             let deadline = deadline();
             while !references.is_empty() {
-                let taken = self
-                    .joined
-                    .tx()
-                    .send_shared(&mut self.tx_cache, &mut references);
+                let taken = self.joined.tx().send_shared(&mut self.tx_cache, &mut references);
                 if taken == 0 && self.interactive {
                     self.receive()?;
                 }
@@ -271,12 +228,7 @@ impl Exchange {
                 burst.recycle(cache);
                 got
             }
-            (
-                AnyRxQueue::Split(rx),
-                Receiver::Split {
-                    cache, burst, data, ..
-                },
-            ) => {
+            (AnyRxQueue::Split(rx), Receiver::Split { cache, burst, data, .. }) => {
                 let got = rx.recv(cache, burst);
                 for frame in burst.iter() {
                     let bytes = joined_bytes(frame, data)?;
@@ -340,11 +292,7 @@ impl Exchange {
 
     /// Receives everything sent so far, where the wire allows it before the end.
     pub(super) fn finish_if_interactive(&mut self) -> Result<(), String> {
-        if self.interactive {
-            self.finish()
-        } else {
-            Ok(())
-        }
+        if self.interactive { self.finish() } else { Ok(()) }
     }
 
     /// Takes hoarded frames for received: each must be the next or a later one, in order.
@@ -380,9 +328,7 @@ impl Exchange {
             }
             if past(deadline) {
                 let (missing, rx) = (self.expected.len(), self.rx_stats());
-                return Err(format!(
-                    "{missing} frames did not arrive; the queue says {rx:?}"
-                ));
+                return Err(format!("{missing} frames did not arrive; the queue says {rx:?}"));
             }
         }
         Ok(())
@@ -400,16 +346,10 @@ impl Exchange {
             return Err(format!("the books do not balance: tx {tx:?}, rx {rx:?}"));
         }
         if rx.delivered != self.received {
-            return Err(format!(
-                "{} received, the queue says {}",
-                self.received, rx.delivered
-            ));
+            return Err(format!("{} received, the queue says {}", self.received, rx.delivered));
         }
         if tx.delivered != self.sent {
-            return Err(format!(
-                "{} sent, the queue says {}",
-                self.sent, tx.delivered
-            ));
+            return Err(format!("{} sent, the queue says {}", self.sent, tx.delivered));
         }
         drop(self.joined);
         drop(self.tx_cache);
@@ -419,12 +359,7 @@ impl Exchange {
                 drop((cache, burst));
                 home(&pool)
             }
-            Receiver::Split {
-                heads,
-                data,
-                cache,
-                burst,
-            } => {
+            Receiver::Split { heads, data, cache, burst } => {
                 drop((cache, burst));
                 home(&heads)?;
                 home(&data)
@@ -435,11 +370,7 @@ impl Exchange {
 
 fn home<A: Access>(pool: &Pool<A>) -> Result<(), String> {
     let audit = pool.audit();
-    if audit.is_home() {
-        Ok(())
-    } else {
-        Err(format!("buffers are not home: {audit}"))
-    }
+    if audit.is_home() { Ok(()) } else { Err(format!("buffers are not home: {audit}")) }
 }
 
 fn compare(expected: &mut VecDeque<Vec<u8>>, got: &[u8], index: u64) -> Result<(), String> {
@@ -449,11 +380,7 @@ fn compare(expected: &mut VecDeque<Vec<u8>>, got: &[u8], index: u64) -> Result<(
     if want == got {
         return Ok(());
     }
-    let at = want
-        .iter()
-        .zip(got)
-        .position(|(a, b)| a != b)
-        .unwrap_or(want.len().min(got.len()));
+    let at = want.iter().zip(got).position(|(a, b)| a != b).unwrap_or(want.len().min(got.len()));
     Err(format!(
         "frame {index}: {} B sent, {} B came, first differing at {at}",
         want.len(),
@@ -465,21 +392,12 @@ fn compare(expected: &mut VecDeque<Vec<u8>>, got: &[u8], index: u64) -> Result<(
 fn joined_bytes(frame: SplitFrame<'_>, data: &Pool<Device>) -> Result<Vec<u8>, String> {
     let mut bytes = frame.head.bytes().to_vec();
     let areas = data.areas();
-    for segment in frame
-        .data
-        .into_iter()
-        .flat_map(|payload| payload.segments())
-    {
+    for segment in frame.data.into_iter().flat_map(|payload| payload.segments()) {
         let (area, offset) = segment.place();
-        let area = areas
-            .iter()
-            .find(|known| known.id == area)
-            .ok_or("payload in no area")?;
+        let area = areas.iter().find(|known| known.id == area).ok_or("payload in no area")?;
         let at = bytes.len();
         bytes.resize(at + segment.len(), 0);
-        area.region
-            .read(offset, &mut bytes[at..])
-            .map_err(|error| error.to_string())?;
+        area.region.read(offset, &mut bytes[at..]).map_err(|error| error.to_string())?;
     }
     Ok(bytes)
 }

@@ -85,17 +85,9 @@ impl Arena {
         if record.timestamp.is_none() {
             len |= UNSTAMPED;
         }
-        self.entries.push(Entry {
-            line,
-            len,
-            timestamp: record.timestamp.unwrap_or(0),
-        });
+        self.entries.push(Entry { line, len, timestamp: record.timestamp.unwrap_or(0) });
         let held = self.lines.len() * LINE + self.entries.len() * size_of::<Entry>();
-        if held > LIMIT {
-            Err(LoadError::TooLarge)
-        } else {
-            Ok(())
-        }
+        if held > LIMIT { Err(LoadError::TooLarge) } else { Ok(()) }
     }
 
     /// The table of one queue's frames.
@@ -129,12 +121,7 @@ impl Arena {
     /// gap behind the last.
     pub(super) fn period(&self) -> u64 {
         let first = self.first();
-        let last = self
-            .entries
-            .iter()
-            .map(|entry| entry.timestamp)
-            .max()
-            .unwrap_or(first);
+        let last = self.entries.iter().map(|entry| entry.timestamp).max().unwrap_or(first);
         let gaps = self.entries.len().saturating_sub(1).max(1) as u64;
         let span = last - first;
         span + span / gaps

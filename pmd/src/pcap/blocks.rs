@@ -80,9 +80,8 @@ impl Blocks {
             Fill::Pending => return Ok(Block::Pending),
             Fill::Ended(0) => return Ok(Block::End),
             Fill::Ended(there) => {
-                return Err(self.fault(format!(
-                    "the file ends inside a block's header: {there} of 8 bytes"
-                )));
+                return Err(self
+                    .fault(format!("the file ends inside a block's header: {there} of 8 bytes")));
             }
         }
         let kind = word(window.bytes(), 0, self.big);
@@ -113,10 +112,8 @@ impl Blocks {
         if !total.is_multiple_of(4) {
             return Err(self.fault(format!("block length {length} is not a multiple of 4")));
         }
-        if !matches!(
-            kind,
-            SECTION | INTERFACE | OBSOLETE_PACKET | SIMPLE_PACKET | ENHANCED_PACKET
-        ) {
+        if !matches!(kind, SECTION | INTERFACE | OBSOLETE_PACKET | SIMPLE_PACKET | ENHANCED_PACKET)
+        {
             window.consume(8);
             return self.pass(window, length, u64::from(length) - FRAME as u64);
         }
@@ -127,9 +124,8 @@ impl Blocks {
             Fill::Ready => {}
             Fill::Pending => return Ok(Block::Pending),
             Fill::Ended(there) => {
-                return Err(self.fault(format!(
-                    "the file ends inside the block: {there} of {length} bytes"
-                )));
+                return Err(self
+                    .fault(format!("the file ends inside the block: {there} of {length} bytes")));
             }
         }
         let block = &window.bytes()[..total];
@@ -172,9 +168,8 @@ impl Blocks {
             }
             Fill::Ended(_) => {
                 let there = window.offset() - self.start;
-                Err(self.fault(format!(
-                    "the file ends inside the block: {there} of {length} bytes"
-                )))
+                Err(self
+                    .fault(format!("the file ends inside the block: {there} of {length} bytes")))
             }
         }
     }
@@ -183,19 +178,13 @@ impl Blocks {
         if front == behind {
             return Ok(());
         }
-        Err(self.fault(format!(
-            "block length is {front} in front and {behind} behind"
-        )))
+        Err(self.fault(format!("block length is {front} in front and {behind} behind")))
     }
 
     /// A fault of the file as such before the first section is read, of a record afterwards.
     #[cold]
     fn fault(&self, why: String) -> Fault {
-        if self.begun {
-            Fault::Record(why)
-        } else {
-            Fault::Header(why)
-        }
+        if self.begun { Fault::Record(why) } else { Fault::Header(why) }
     }
 
     /// Why a block is too long: for the packets of a broken writer, their caplen says it better.
@@ -230,25 +219,17 @@ impl Blocks {
         const TIME_RESOLUTION: u16 = 9;
         const TIME_OFFSET: u16 = 14;
         if body.len() < 8 {
-            return Err(broken(format_args!(
-                "interface block of {} bytes",
-                body.len() + FRAME
-            )));
+            return Err(broken(format_args!("interface block of {} bytes", body.len() + FRAME)));
         }
         if self.interfaces.len() == INTERFACES {
-            return Err(broken(format_args!(
-                "more than {INTERFACES} interfaces in a section"
-            )));
+            return Err(broken(format_args!("more than {INTERFACES} interfaces in a section")));
         }
         check_link(half(body, 0, self.big)).map_err(Fault::Header)?;
         let (mut resolution, mut seconds, mut fcs) = (6, 0, 0);
         let mut rest = &body[8..];
         // §3.5: code, length, value padded to four bytes. An option that overruns ends the list.
         while let Some((option, behind)) = rest.split_at_checked(4) {
-            let (code, len) = (
-                half(option, 0, self.big),
-                usize::from(half(option, 2, self.big)),
-            );
+            let (code, len) = (half(option, 0, self.big), usize::from(half(option, 2, self.big)));
             let Some(value) = behind.get(..len).filter(|_| code != 0) else {
                 break;
             };
@@ -257,22 +238,15 @@ impl Blocks {
                 (FCS_LENGTH, [byte]) => fcs = usize::from(*byte),
                 (TIME_OFFSET, &[a, b, c, d, e, f, g, h]) => {
                     let raw = [a, b, c, d, e, f, g, h];
-                    seconds = if self.big {
-                        i64::from_be_bytes(raw)
-                    } else {
-                        i64::from_le_bytes(raw)
-                    };
+                    seconds =
+                        if self.big { i64::from_be_bytes(raw) } else { i64::from_le_bytes(raw) };
                 }
                 _ => {}
             }
             rest = behind.get(len.next_multiple_of(4)..).unwrap_or_default();
         }
         let (snaplen, clock) = (word(body, 4, self.big), Clock::new(resolution, seconds));
-        self.interfaces.push(Interface {
-            snaplen,
-            fcs,
-            clock,
-        });
+        self.interfaces.push(Interface { snaplen, fcs, clock });
         Ok(())
     }
 
@@ -281,10 +255,7 @@ impl Blocks {
     fn packet(&self, kind: u32, body: &[u8], strict: bool) -> Result<Head, Fault> {
         let fixed = if kind == SIMPLE_PACKET { 4 } else { 20 };
         if body.len() < fixed {
-            return Err(broken(format_args!(
-                "packet block of {} bytes",
-                body.len() + FRAME
-            )));
+            return Err(broken(format_args!("packet block of {} bytes", body.len() + FRAME)));
         }
         let index = match kind {
             ENHANCED_PACKET => word(body, 0, self.big),
@@ -299,22 +270,12 @@ impl Blocks {
         };
         let (captured, original, timestamp) = if kind == SIMPLE_PACKET {
             let original = word(body, 0, self.big);
-            let most = if interface.snaplen == 0 {
-                u32::MAX
-            } else {
-                interface.snaplen
-            };
+            let most = if interface.snaplen == 0 { u32::MAX } else { interface.snaplen };
             (original.min(most), original, None)
         } else {
             let (high, low) = (word(body, 4, self.big), word(body, 8, self.big));
-            let timestamp = interface
-                .clock
-                .nanoseconds(u64::from(high) << 32 | u64::from(low));
-            (
-                word(body, 12, self.big),
-                word(body, 16, self.big),
-                Some(timestamp),
-            )
+            let timestamp = interface.clock.nanoseconds(u64::from(high) << 32 | u64::from(low));
+            (word(body, 12, self.big), word(body, 16, self.big), Some(timestamp))
         };
         let snaplen = if strict { interface.snaplen } else { 0 };
         let (len, original) = lengths(captured, original, snaplen, interface.fcs)?;
@@ -324,12 +285,6 @@ impl Blocks {
                 body.len() - fixed
             )));
         }
-        Ok(Head {
-            timestamp,
-            original,
-            at: fixed,
-            len,
-            total: 0,
-        })
+        Ok(Head { timestamp, original, at: fixed, len, total: 0 })
     }
 }

@@ -25,22 +25,14 @@ pub(super) struct Classic {
 #[inline(always)]
 pub(super) fn word(bytes: &[u8], at: usize, big: bool) -> u32 {
     let raw = [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]];
-    if big {
-        u32::from_be_bytes(raw)
-    } else {
-        u32::from_le_bytes(raw)
-    }
+    if big { u32::from_be_bytes(raw) } else { u32::from_le_bytes(raw) }
 }
 
 /// Two bytes of either byte order.
 #[inline(always)]
 pub(super) fn half(bytes: &[u8], at: usize, big: bool) -> u16 {
     let raw = [bytes[at], bytes[at + 1]];
-    if big {
-        u16::from_be_bytes(raw)
-    } else {
-        u16::from_le_bytes(raw)
-    }
+    if big { u16::from_be_bytes(raw) } else { u16::from_le_bytes(raw) }
 }
 
 /// The byte order that a magic number tells, or what else the file is.
@@ -69,30 +61,15 @@ impl Classic {
     pub(super) fn parse(header: &[u8], big: bool) -> Result<Self, String> {
         let (major, minor) = (half(header, 4, big), half(header, 6, big));
         if major != 2 || !(3..=4).contains(&minor) {
-            return Err(format!(
-                "version {major}.{minor} of the pcap format is not known; 2.4 is"
-            ));
+            return Err(format!("version {major}.{minor} of the pcap format is not known; 2.4 is"));
         }
         // The upper half of the link type: FCS length in units of two bytes, if bit 26 is set.
         let network = word(header, 20, big);
         let [_, _, low, high] = network.to_be_bytes();
         check_link(u16::from_be_bytes([low, high]))?;
-        let fcs = if network & 1 << 26 == 0 {
-            0
-        } else {
-            (network >> 28) as usize * 2
-        };
-        let unit = if word(header, 0, big) == NANOSECONDS {
-            1
-        } else {
-            1000
-        };
-        Ok(Self {
-            big,
-            unit,
-            snaplen: word(header, 16, big),
-            fcs,
-        })
+        let fcs = if network & 1 << 26 == 0 { 0 } else { (network >> 28) as usize * 2 };
+        let unit = if word(header, 0, big) == NANOSECONDS { 1 } else { 1000 };
+        Ok(Self { big, unit, snaplen: word(header, 16, big), fcs })
     }
 
     /// Reads the record at the front of the window.
@@ -131,15 +108,6 @@ impl Classic {
         }
         // 32 bits of seconds and 32 bits of microseconds, in nanoseconds, stay below 2^63.
         let timestamp = Some(seconds * 1_000_000_000 + fraction * self.unit);
-        Ok((
-            Step::Frame,
-            Head {
-                timestamp,
-                original,
-                at: RECORD,
-                len,
-                total,
-            },
-        ))
+        Ok((Step::Frame, Head { timestamp, original, at: RECORD, len, total }))
     }
 }

@@ -32,14 +32,9 @@ impl Clock {
         } else if exponent <= 9 {
             Scale::Times(10_u64.pow(9 - exponent))
         } else {
-            10_u64
-                .checked_pow(exponent - 9)
-                .map_or(Scale::Nothing, Scale::Divided)
+            10_u64.checked_pow(exponent - 9).map_or(Scale::Nothing, Scale::Divided)
         };
-        Self {
-            scale,
-            offset: i128::from(offset_seconds) * i128::from(NANOSECONDS),
-        }
+        Self { scale, offset: i128::from(offset_seconds) * i128::from(NANOSECONDS) }
     }
 
     /// Nanoseconds since 1970; what does not fit is as near as can be.
@@ -52,9 +47,7 @@ impl Clock {
             Scale::Binary(exponent) => (u128::from(count) * u128::from(NANOSECONDS)) >> exponent,
             Scale::Nothing => 0,
         };
-        let time = i128::try_from(time)
-            .unwrap_or(i128::MAX)
-            .saturating_add(self.offset);
+        let time = i128::try_from(time).unwrap_or(i128::MAX).saturating_add(self.offset);
         u64::try_from(time.max(0)).unwrap_or(u64::MAX)
     }
 }

@@ -56,12 +56,7 @@ pub struct WriteError {
 impl WriteError {
     fn text(&self) -> String {
         use rustix::io::Errno;
-        let Self {
-            source,
-            whole,
-            lost_frames,
-            ..
-        } = self;
+        let Self { source, whole, lost_frames, .. } = self;
         let why = match source.raw_os_error().map(Errno::from_raw_os_error) {
             Some(Errno::NOSPC | Errno::DQUOT) => {
                 format!(

@@ -26,16 +26,12 @@ pub(super) fn hash(frame: &[u8]) -> Option<u64> {
     let end = |address, port| mix(mix(0xcbf2_9ce4_8422_2325, address), port);
     // Symmetric: the two ends are added up.
     let sum = end(source, from).wrapping_add(end(destination, to));
-    Some(finish(
-        sum ^ u64::from(layers.protocol.filter(|_| !fragmented).unwrap_or(0)),
-    ))
+    Some(finish(sum ^ u64::from(layers.protocol.filter(|_| !fragmented).unwrap_or(0))))
 }
 
 /// FNV-1a.
 fn mix(start: u64, bytes: &[u8]) -> u64 {
-    bytes.iter().fold(start, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
-    })
+    bytes.iter().fold(start, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
 }
 
 /// The finaliser of MurmurHash3: every bit of the result depends on every bit.

@@ -20,14 +20,8 @@ pub(super) struct Input {
 }
 
 /// How long [`Input::waiting`] waits for the other end of a stream.
-const PATIENCE: Timespec = Timespec {
-    tv_sec: 10,
-    tv_nsec: 0,
-};
-const NONE: Timespec = Timespec {
-    tv_sec: 0,
-    tv_nsec: 0,
-};
+const PATIENCE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
+const NONE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
 impl Input {
     /// Opens a file or a stream; never waits for the other end of a FIFO.
@@ -36,27 +30,18 @@ impl Input {
             File::from(io::stdin().as_fd().try_clone_to_owned()?)
         } else {
             let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-            OpenOptions::new()
-                .read(true)
-                .custom_flags(nonblocking)
-                .open(path)?
+            OpenOptions::new().read(true).custom_flags(nonblocking).open(path)?
         };
         let kind = file.metadata()?.file_type();
         if kind.is_dir() {
             return Err(ErrorKind::IsADirectory.into());
         }
-        Ok(Self {
-            file,
-            patience: (!kind.is_file()).then_some(NONE),
-        })
+        Ok(Self { file, patience: (!kind.is_file()).then_some(NONE) })
     }
 
     /// Waits for a stream, up to ten seconds at a time: for reading it before the data path starts.
     pub(super) fn waiting(self) -> Self {
-        Self {
-            patience: self.patience.map(|_| PATIENCE),
-            ..self
-        }
+        Self { patience: self.patience.map(|_| PATIENCE), ..self }
     }
 
     /// Whether it can be read once only.
@@ -70,11 +55,8 @@ impl Read for Input {
         if let Some(patience) = &self.patience {
             let mut fds = [PollFd::new(&self.file, PollFlags::IN)];
             if poll(&mut fds, Some(patience))? == 0 {
-                let nothing = if *patience == NONE {
-                    ErrorKind::WouldBlock
-                } else {
-                    ErrorKind::TimedOut
-                };
+                let nothing =
+                    if *patience == NONE { ErrorKind::WouldBlock } else { ErrorKind::TimedOut };
                 return Err(nothing.into());
             }
         }

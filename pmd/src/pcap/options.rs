@@ -5,9 +5,7 @@ use std::path::{Path, PathBuf};
 use super::{Format, reader::MAX_CAPTURED};
 use crate::{Error, PortSpec};
 
-const KNOWN: &[&str] = &[
-    "loop", "pace", "tx", "format", "rotate", "snaplen", "strict",
-];
+const KNOWN: &[&str] = &["loop", "pace", "tx", "format", "rotate", "snaplen", "strict"];
 const SNAPLENS: std::ops::RangeInclusive<usize> = 14..=MAX_CAPTURED;
 /// The smallest size to rotate at: a longest frame and its record always fit.
 const LEAST_ROTATE: u64 = 1 << 20;
@@ -40,10 +38,7 @@ pub(super) struct OutputOptions {
 impl Options {
     pub(super) fn read(spec: &PortSpec) -> Result<Self, Error> {
         spec.only(KNOWN)?;
-        let bad = |why: String| Error::BadOption {
-            port: spec.to_string(),
-            why,
-        };
+        let bad = |why: String| Error::BadOption { port: spec.to_string(), why };
         for key in ["loop", "pace", "strict"] {
             if let Some(value) = spec.options.get(key).filter(|_| !spec.flag(key)) {
                 return Err(bad(format!("option {key}={value}: {key} takes no value")));
@@ -59,15 +54,11 @@ impl Options {
                 ));
             }
             if let Some(key) = useless(["loop", "pace", "strict"]) {
-                return Err(bad(format!(
-                    "option '{key}' is of no use without a file to read"
-                )));
+                return Err(bad(format!("option '{key}' is of no use without a file to read")));
             }
         }
         if tx.is_none() && spec.options.contains_key("tx") {
-            return Err(bad(
-                "option tx=: should be a file, or - for standard output".into(),
-            ));
+            return Err(bad("option tx=: should be a file, or - for standard output".into()));
         }
         if let (None, Some(key)) = (tx, useless(["format", "rotate", "snaplen"])) {
             return Err(bad(format!(
@@ -85,51 +76,37 @@ impl Options {
     }
 
     fn output(spec: &PortSpec, path: &str) -> Result<OutputOptions, Error> {
-        let bad = |why: String| Error::BadOption {
-            port: spec.to_string(),
-            why,
-        };
+        let bad = |why: String| Error::BadOption { port: spec.to_string(), why };
         let path = PathBuf::from(path);
         let format = match spec.options.get("format").map(String::as_str) {
             None => by_extension(&path),
             Some("pcap") => Format::Pcap,
             Some("pcapng") => Format::Pcapng,
             Some(other) => {
-                return Err(bad(format!(
-                    "option format={other}: should be pcap or pcapng"
-                )));
+                return Err(bad(format!("option format={other}: should be pcap or pcapng")));
             }
         };
         let rotate = match spec.options.get("rotate") {
             None => None,
-            Some(text) => Some(size(text).filter(|size| *size >= LEAST_ROTATE).ok_or_else(
-                || {
+            Some(text) => {
+                Some(size(text).filter(|size| *size >= LEAST_ROTATE).ok_or_else(|| {
                     bad(format!(
                         "option rotate={text}: should be a size of at least 1M, such as 64M or 2G"
                     ))
-                },
-            )?),
+                })?)
+            }
         };
         if rotate.is_some() && (is_standard(&path) || path.starts_with("/dev")) {
-            return Err(bad(format!(
-                "option rotate: {} cannot be rotated",
-                path.display()
-            )));
+            return Err(bad(format!("option rotate: {} cannot be rotated", path.display())));
         }
-        let snaplen = spec
-            .option("snaplen", "a number of bytes, 14..=262144")?
-            .unwrap_or(MAX_CAPTURED);
+        let snaplen =
+            spec.option("snaplen", "a number of bytes, 14..=262144")?.unwrap_or(MAX_CAPTURED);
         if !SNAPLENS.contains(&snaplen) {
             return Err(bad(format!(
                 "option snaplen={snaplen}: should be a number of bytes, 14..=262144"
             )));
         }
-        Ok(OutputOptions {
-            path,
-            format,
-            rotate,
-            snaplen,
-        })
+        Ok(OutputOptions { path, format, rotate, snaplen })
     }
 }
 
@@ -173,31 +150,19 @@ mod tests {
     #[test]
     fn what_cannot_be_meant_is_refused_in_words() {
         for (spec, why) in [
-            (
-                "pcap:",
-                "names neither a file to read (pcap:FILE) nor one to write (tx=FILE)",
-            ),
-            (
-                "pcap:,tx=a.pcap,loop",
-                "option 'loop' is of no use without a file to read",
-            ),
+            ("pcap:", "names neither a file to read (pcap:FILE) nor one to write (tx=FILE)"),
+            ("pcap:,tx=a.pcap,loop", "option 'loop' is of no use without a file to read"),
             (
                 "pcap:a.pcap,rotate=64M",
                 "option 'rotate' is of no use without a file to write (tx=FILE)",
             ),
             ("pcap:a.pcap,loop=3", "option loop=3: loop takes no value"),
-            (
-                "pcap:,tx=a.pcap,format=erf",
-                "option format=erf: should be pcap or pcapng",
-            ),
+            ("pcap:,tx=a.pcap,format=erf", "option format=erf: should be pcap or pcapng"),
             (
                 "pcap:,tx=a.pcap,rotate=3",
                 "option rotate=3: should be a size of at least 1M, such as 64M or 2G",
             ),
-            (
-                "pcap:,tx=-,rotate=64M",
-                "option rotate: - cannot be rotated",
-            ),
+            ("pcap:,tx=-,rotate=64M", "option rotate: - cannot be rotated"),
             (
                 "pcap:,tx=a.pcap,snaplen=3",
                 "option snaplen=3: should be a number of bytes, 14..=262144",

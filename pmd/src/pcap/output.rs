@@ -34,11 +34,7 @@ impl Output {
     pub(super) fn open(options: &OutputOptions, begun: &Arc<AtomicU64>) -> io::Result<Self> {
         let file = begin(options, begun)?;
         let writer = Writer::with_snaplen(file, options.format, options.snaplen);
-        Ok(Self {
-            writer,
-            options: options.clone(),
-            begun: Arc::clone(begun),
-        })
+        Ok(Self { writer, options: options.clone(), begun: Arc::clone(begun) })
     }
 
     /// Writes one frame of `len` bytes.
@@ -55,9 +51,7 @@ impl Output {
                 self.rotate().map_err(|error| self.cut(error))?;
             }
         }
-        self.writer
-            .write_parts(timestamp, len, parts)
-            .map_err(|error| self.cut(error))
+        self.writer.write_parts(timestamp, len, parts).map_err(|error| self.cut(error))
     }
 
     #[cold]
@@ -65,12 +59,7 @@ impl Output {
         self.writer.flush()?;
         let file = begin(&self.options, &self.begun).map_err(|source| {
             let whole = self.writer.len();
-            WriteError {
-                source,
-                whole,
-                lost_frames: 0,
-                lost_bytes: 0,
-            }
+            WriteError { source, whole, lost_frames: 0, lost_bytes: 0 }
         })?;
         self.writer.restart(file).map(drop)
     }
@@ -84,11 +73,7 @@ impl Output {
     #[cold]
     fn cut(&self, error: WriteError) -> WriteError {
         // Standard output may be a file that others had written to before: not ours to cut.
-        if let Some(file) = self
-            .writer
-            .sink()
-            .filter(|_| !is_standard(&self.options.path))
-        {
+        if let Some(file) = self.writer.sink().filter(|_| !is_standard(&self.options.path)) {
             // A pipe or a device has no length to set.
             let _ = file.set_len(error.whole);
         }

@@ -74,13 +74,7 @@ impl Pcap {
         };
         let (port, driver) = (spec.to_string(), DRIVER.name);
         Ok(Self {
-            info: DeviceInfo {
-                driver,
-                port,
-                mac: [0; 6],
-                numa_node: None,
-                capabilities,
-            },
+            info: DeviceInfo { driver, port, mac: [0; 6], numa_node: None, capabilities },
             source,
             output: output.map(|output| (output, Arc::default())),
             state: Arc::default(),
@@ -91,11 +85,7 @@ impl Pcap {
     }
 
     fn system(&self, what: String, source: io::Error) -> Error {
-        Error::System {
-            port: self.info.port.clone(),
-            what,
-            source,
-        }
+        Error::System { port: self.info.port.clone(), what, source }
     }
 
     /// Makes the receive queue for one share of the frames.
@@ -116,10 +106,7 @@ impl Pcap {
         };
         let port = || self.info.port.clone();
         let Some((input, kind)) = &mut self.source else {
-            return Err(Error::State {
-                port: port(),
-                why: "reads no file",
-            });
+            return Err(Error::State { port: port(), why: "reads no file" });
         };
         let file = match kind {
             Kind::Loop(arena) => {
@@ -162,11 +149,7 @@ impl Device for Pcap {
             }
         }
         let state = Arc::new(State::new(pools.len()));
-        let pace = self
-            .source
-            .as_ref()
-            .is_some_and(|(input, _)| input.pace)
-            .then(Arc::default);
+        let pace = self.source.as_ref().is_some_and(|(input, _)| input.pace).then(Arc::default);
         let mut queues = Queues::default();
         let (mut rx, mut tx) = (Vec::new(), Vec::new());
         for _ in &config.tx {
@@ -177,18 +160,11 @@ impl Device for Pcap {
             let output = Output::open(options, begun).map_err(|source| {
                 self.system(format!("creating {}", options.path.display()), source)
             })?;
-            queues.tx.push(Box::new(PcapTx::new(
-                output,
-                Arc::clone(&state),
-                counters.clone(),
-            )));
+            queues.tx.push(Box::new(PcapTx::new(output, Arc::clone(&state), counters.clone())));
             tx.push(counters);
         }
         for (queue, pool) in pools.iter().enumerate() {
-            let share = Share {
-                queue,
-                queues: pools.len(),
-            };
+            let share = Share { queue, queues: pools.len() };
             let counters = QueueCounters::default();
             let receiver = self.rx_queue(pool, share, pace.as_ref(), &state, &counters)?;
             queues.rx.push(AnyRxQueue::Whole(receiver));
@@ -209,10 +185,7 @@ impl Device for Pcap {
     }
 
     fn link(&self) -> Link {
-        Link {
-            is_up: self.running,
-            speed_mbps: None,
-        }
+        Link { is_up: self.running, speed_mbps: None }
     }
 
     fn stats(&self) -> (QueueStats, QueueStats, Vec<(String, u64)>) {
@@ -220,11 +193,7 @@ impl Device for Pcap {
             // Relaxed: a figure for people.
             ("tx_files".to_owned(), begun.load(Ordering::Relaxed))
         });
-        (
-            QueueStats::sum(&self.rx),
-            QueueStats::sum(&self.tx),
-            files.into_iter().collect(),
-        )
+        (QueueStats::sum(&self.rx), QueueStats::sum(&self.tx), files.into_iter().collect())
     }
 
     fn health(&self) -> Health {

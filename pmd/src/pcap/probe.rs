@@ -23,11 +23,7 @@ pub(super) enum Kind {
 /// A reader of an input, as strict as asked.
 pub(super) fn reader(file: Input, options: &InputOptions) -> Reader<Input> {
     let reader = Reader::new(file);
-    if options.strict {
-        reader.strict()
-    } else {
-        reader
-    }
+    if options.strict { reader.strict() } else { reader }
 }
 
 impl Kind {
@@ -93,42 +89,21 @@ fn not_there(spec: &PortSpec, path: &Path, error: io::Error) -> Error {
             what: format!("opening {path}"),
             needs: "the right to read it (chmod, or run as its owner)".into(),
         },
-        _ => Error::System {
-            port,
-            what: format!("opening {path}"),
-            source: error,
-        },
+        _ => Error::System { port, what: format!("opening {path}"), source: error },
     }
 }
 
 fn broken(spec: &PortSpec, error: ReadError) -> Error {
     let port = spec.to_string();
     match error {
-        ReadError::Header { offset, why } => Error::BrokenFile {
-            port,
-            record: 0,
-            offset,
-            why,
-        },
-        ReadError::Record {
-            record,
-            offset,
-            why,
-        } => Error::BrokenFile {
-            port,
-            record,
-            offset,
-            why,
-        },
-        ReadError::Io { offset, source } => Error::System {
-            port,
-            what: format!("reading at offset {offset:#x}"),
-            source,
-        },
-        ReadError::Pending => Error::State {
-            port,
-            why: "the stream has no data yet",
-        },
+        ReadError::Header { offset, why } => Error::BrokenFile { port, record: 0, offset, why },
+        ReadError::Record { record, offset, why } => {
+            Error::BrokenFile { port, record, offset, why }
+        }
+        ReadError::Io { offset, source } => {
+            Error::System { port, what: format!("reading at offset {offset:#x}"), source }
+        }
+        ReadError::Pending => Error::State { port, why: "the stream has no data yet" },
     }
 }
 
@@ -140,11 +115,7 @@ pub(super) fn output(
     input: Option<&InputOptions>,
 ) -> Result<(), Error> {
     let (path, port) = (&output.path, spec.to_string());
-    let there = if is_standard(path) {
-        None
-    } else {
-        path.metadata().ok()
-    };
+    let there = if is_standard(path) { None } else { path.metadata().ok() };
     let from = input.and_then(|input| input.path.metadata().ok());
     if let (Some(to), Some(from)) = (&there, &from)
         && to.is_file()
@@ -153,14 +124,9 @@ pub(super) fn output(
         let why = format!("option tx={}: is the file that is read", path.display());
         return Err(Error::BadOption { port, why });
     }
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
-        let why = format!(
-            "there is no folder '{}' to write in; create it",
-            folder.display()
-        );
+        let why = format!("there is no folder '{}' to write in; create it", folder.display());
         return Err(Error::NotThere { port, why });
     }
     if there.is_none_or(|there| there.is_file()) {

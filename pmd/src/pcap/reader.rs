@@ -138,21 +138,9 @@ impl<R: Read> Reader<R> {
     /// The record that the last [`Reader::advance`] found.
     #[inline(always)]
     pub(super) fn record(&self) -> Record<'_> {
-        let Head {
-            timestamp,
-            original,
-            at,
-            len,
-            ..
-        } = self.current;
+        let Head { timestamp, original, at, len, .. } = self.current;
         let bytes = &self.window.bytes()[at..at + len];
-        Record {
-            number: self.records,
-            offset: self.offset,
-            timestamp,
-            original,
-            bytes,
-        }
+        Record { number: self.records, offset: self.offset, timestamp, original, bytes }
     }
 
     /// Goes on to the next record.
@@ -206,11 +194,7 @@ impl<R: Read> Reader<R> {
     fn open(&mut self) -> Result<Fill, ReadError> {
         let offset = 0;
         let header = |why| ReadError::Header { offset, why };
-        match self
-            .window
-            .need(4)
-            .map_err(|source| ReadError::Io { offset, source })?
-        {
+        match self.window.need(4).map_err(|source| ReadError::Io { offset, source })? {
             Fill::Ready => {}
             Fill::Pending => return Ok(Fill::Pending),
             Fill::Ended(0) => return Err(header("the file is empty".into())),
@@ -246,16 +230,9 @@ impl<R: Read> Reader<R> {
     fn error(&self, fault: Fault) -> ReadError {
         let offset = self.offset;
         match fault {
-            Fault::Io(source) => ReadError::Io {
-                offset: self.window.offset(),
-                source,
-            },
+            Fault::Io(source) => ReadError::Io { offset: self.window.offset(), source },
             Fault::Header(why) => ReadError::Header { offset, why },
-            Fault::Record(why) => ReadError::Record {
-                record: self.records + 1,
-                offset,
-                why,
-            },
+            Fault::Record(why) => ReadError::Record { record: self.records + 1, offset, why },
         }
     }
 }
@@ -293,9 +270,7 @@ pub(super) fn lengths(
         )));
     }
     if snaplen != 0 && captured > snaplen {
-        return Err(broken(format_args!(
-            "caplen {captured} is more than the snaplen {snaplen}"
-        )));
+        return Err(broken(format_args!("caplen {captured} is more than the snaplen {snaplen}")));
     }
     let original = whole.saturating_sub(fcs);
     Ok((len.min(original), original))
@@ -318,7 +293,5 @@ pub(super) fn check_link(link: u16) -> Result<(), String> {
         113 | 276 => "Linux cooked",
         _ => "unknown here",
     };
-    Err(format!(
-        "link type {link} ({name}) is not Ethernet (1); capture on an Ethernet interface"
-    ))
+    Err(format!("link type {link} ({name}) is not Ethernet (1); capture on an Ethernet interface"))
 }

@@ -41,19 +41,9 @@ impl Replay {
             }
             #[expect(clippy::cast_possible_truncation, reason = "at most MAX_CAPTURED")]
             let len = entry.len() as u32;
-            Job {
-                line: entry.line,
-                len,
-                timestamp: entry.timestamp,
-                offload,
-            }
+            Job { line: entry.line, len, timestamp: entry.timestamp, offload }
         };
-        Self {
-            jobs: table.iter().map(job).collect(),
-            arena,
-            next: 0,
-            counters,
-        }
+        Self { jobs: table.iter().map(job).collect(), arena, next: 0, counters }
     }
 }
 
@@ -68,25 +58,13 @@ impl RxQueue for Replay {
         let got = cache.take_bare(burst, want);
         let (mut next, mut bytes) = (self.next, 0);
         burst.for_each_mut(before, |mut frame| {
-            let Job {
-                line,
-                len,
-                timestamp,
-                offload,
-            } = jobs[next];
+            let Job { line, len, timestamp, offload } = jobs[next];
             next += 1;
             if next == jobs.len() {
                 next = 0;
             }
             let (line, len) = (line as usize, len as usize);
-            frame.received(
-                len,
-                &RxMeta {
-                    offload,
-                    timestamp,
-                    ..RxMeta::default()
-                },
-            );
+            frame.received(len, &RxMeta { offload, timestamp, ..RxMeta::default() });
             bytes += len;
             let room = frame.room_mut();
             if let (1..=LINE, Some(to)) = (len, room.first_chunk_mut::<LINE>()) {

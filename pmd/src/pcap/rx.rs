@@ -49,13 +49,7 @@ pub(super) struct RxSetup {
 
 impl<S: Source> PcapRx<S> {
     pub(super) fn new(source: S, setup: RxSetup) -> Self {
-        let RxSetup {
-            pool,
-            pace,
-            queue,
-            state,
-            counters,
-        } = setup;
+        let RxSetup { pool, pace, queue, state, counters } = setup;
         let room = pool.room();
         let longest = room.saturating_mul(pool.capacity()).min(MAX_FRAME);
         Self {
@@ -146,11 +140,7 @@ fn meta(item: &Item<'_>) -> RxMeta {
     if item.truncated {
         offload = offload.with(Offload::RX_TRUNCATED);
     }
-    RxMeta {
-        offload,
-        timestamp: item.timestamp.unwrap_or(0),
-        ..RxMeta::default()
-    }
+    RxMeta { offload, timestamp: item.timestamp.unwrap_or(0), ..RxMeta::default() }
 }
 
 /// Gives the bare buffers from the `from`-th on back.

@@ -42,11 +42,7 @@ pub(super) struct Streamed {
 
 impl Streamed {
     pub(super) fn new(reader: Reader<Input>, share: Share) -> Self {
-        Self {
-            reader,
-            share,
-            first: None,
-        }
+        Self { reader, share, first: None }
     }
 }
 
@@ -77,9 +73,7 @@ impl Source for Streamed {
             bytes: record.bytes,
             timestamp: record.timestamp,
             truncated: record.is_truncated(),
-            due: record
-                .timestamp
-                .map_or(0, |time| time.saturating_sub(first)),
+            due: record.timestamp.map_or(0, |time| time.saturating_sub(first)),
         }
     }
 }
@@ -99,14 +93,7 @@ pub(super) struct Looped {
 impl Looped {
     pub(super) fn new(arena: Arc<Arena>, table: Vec<Entry>) -> Self {
         let period = arena.period();
-        Self {
-            arena,
-            table,
-            next: 0,
-            current: 0,
-            round: 0,
-            period,
-        }
+        Self { arena, table, next: 0, current: 0, round: 0, period }
     }
 }
 

@@ -20,11 +20,7 @@ pub(super) struct State {
 impl State {
     /// The state of a port with this many receive queues that will end.
     pub(super) fn new(reading: usize) -> Self {
-        Self {
-            reading: AtomicUsize::new(reading),
-            finite: reading > 0,
-            ..Self::default()
-        }
+        Self { reading: AtomicUsize::new(reading), finite: reading > 0, ..Self::default() }
     }
 
     /// One receive queue delivered its last frame.

@@ -17,11 +17,7 @@ pub(super) struct PcapTx {
 
 impl PcapTx {
     pub(super) fn new(output: Output, state: Arc<State>, counters: QueueCounters) -> Self {
-        Self {
-            output: Some(output),
-            state,
-            counters,
-        }
+        Self { output: Some(output), state, counters }
     }
 
     /// Writes frames; those that cannot be written are dropped and counted.
@@ -48,22 +44,16 @@ impl PcapTx {
         }
         self.counters.delivered(written, bytes);
         if written < count {
-            self.counters
-                .dropped(DropReason::SendError, count - written);
+            self.counters.dropped(DropReason::SendError, count - written);
         }
     }
 
     /// Closes the output, and takes back what was counted as delivered and did not reach it.
     #[cold]
     fn fault(&mut self, error: &WriteError) {
-        let WriteError {
-            lost_frames,
-            lost_bytes,
-            ..
-        } = *error;
+        let WriteError { lost_frames, lost_bytes, .. } = *error;
         self.output = None;
-        self.counters
-            .undelivered(DropReason::SendError, lost_frames, lost_bytes);
+        self.counters.undelivered(DropReason::SendError, lost_frames, lost_bytes);
         self.state.fault(error.to_string());
     }
 }

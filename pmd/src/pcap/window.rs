@@ -31,14 +31,7 @@ pub(super) struct Window<R> {
 impl<R: Read> Window<R> {
     pub(super) fn new(source: R) -> Self {
         let buffer = vec![0; WINDOW].into_boxed_slice();
-        Self {
-            source,
-            buffer,
-            start: 0,
-            end: 0,
-            offset: 0,
-            ended: false,
-        }
+        Self { source, buffer, start: 0, end: 0, offset: 0, ended: false }
     }
 
     /// Offset in the stream of the next byte.
@@ -55,11 +48,7 @@ impl<R: Read> Window<R> {
     /// Sees to it that the next `count` bytes are there. At most [`WINDOW`].
     #[inline(always)]
     pub(super) fn need(&mut self, count: usize) -> io::Result<Fill> {
-        if self.end - self.start >= count {
-            Ok(Fill::Ready)
-        } else {
-            self.fill(count)
-        }
+        if self.end - self.start >= count { Ok(Fill::Ready) } else { self.fill(count) }
     }
 
     #[cold]

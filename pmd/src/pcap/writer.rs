@@ -162,10 +162,8 @@ impl<W: Write> Writer<W> {
                 self.words(&[seconds, fraction, caplen, original]);
             }
             Format::Pcapng => {
-                let (high, low) = (
-                    narrow_u64(timestamp >> 32),
-                    narrow_u64(timestamp & 0xffff_ffff),
-                );
+                let (high, low) =
+                    (narrow_u64(timestamp >> 32), narrow_u64(timestamp & 0xffff_ffff));
                 self.words(&[6, block, 0, high, low, caplen, original]);
             }
         }
@@ -187,8 +185,7 @@ impl<W: Write> Writer<W> {
 
     #[inline(always)]
     fn words<const N: usize>(&mut self, words: &[u32; N]) {
-        self.buffer
-            .extend_from_slice(words.map(u32::to_le_bytes).as_flattened());
+        self.buffer.extend_from_slice(words.map(u32::to_le_bytes).as_flattened());
     }
 
     /// Writes out what is held.
@@ -198,12 +195,7 @@ impl<W: Write> Writer<W> {
     pub fn flush(&mut self) -> Result<(), WriteError> {
         if self.dead {
             let source = io::Error::other("writing failed before");
-            return Err(WriteError {
-                source,
-                whole: self.written,
-                lost_frames: 0,
-                lost_bytes: 0,
-            });
+            return Err(WriteError { source, whole: self.written, lost_frames: 0, lost_bytes: 0 });
         }
         let Some(sink) = &mut self.sink else {
             return Ok(());
@@ -229,23 +221,14 @@ impl<W: Write> Writer<W> {
         let (whole, lost_frames, lost_bytes) = self.lost(done);
         self.written += whole as u64;
         self.buffer.clear();
-        Err(WriteError {
-            source,
-            whole: self.written,
-            lost_frames,
-            lost_bytes,
-        })
+        Err(WriteError { source, whole: self.written, lost_frames, lost_bytes })
     }
 
     /// Of what is held, of which the sink took `done` bytes: bytes of the whole records among those,
     /// and frames and bytes of the others.
     #[cold]
     fn lost(&self, done: usize) -> (usize, usize, usize) {
-        let mut at = if self.written == 0 {
-            self.format.header_len()
-        } else {
-            0
-        };
+        let mut at = if self.written == 0 { self.format.header_len() } else { 0 };
         let (mut whole, mut frames, mut bytes) = (if done < at { 0 } else { at }, 0, 0);
         let word = |at: usize| super::classic::word(&self.buffer, at, false) as usize;
         while at < self.buffer.len() {
@@ -269,10 +252,7 @@ impl<W: Write> Writer<W> {
     /// Never: the sink is there until this call.
     pub fn finish(mut self) -> Result<W, WriteError> {
         self.flush()?;
-        Ok(self
-            .sink
-            .take()
-            .expect("the sink is there until it is finished"))
+        Ok(self.sink.take().expect("the sink is there until it is finished"))
     }
 }
 

@@ -46,12 +46,7 @@ impl Faults {
 
     /// The same faults with a sequence of its own for each queue.
     pub(super) fn for_queue(self, queue: usize) -> Self {
-        Self {
-            seed: self
-                .seed
-                .wrapping_add((queue as u64).wrapping_mul(0x9e37_79b9)),
-            ..self
-        }
+        Self { seed: self.seed.wrapping_add((queue as u64).wrapping_mul(0x9e37_79b9)), ..self }
     }
 
     pub(super) fn any(&self) -> bool {
@@ -69,11 +64,7 @@ impl Faults {
         if draw < edge {
             return Fate::Swap;
         }
-        if draw < edge.saturating_add(self.dup) {
-            Fate::Duplicate
-        } else {
-            Fate::Pass
-        }
+        if draw < edge.saturating_add(self.dup) { Fate::Duplicate } else { Fate::Pass }
     }
 
     /// SplitMix64 (Steele, Lea, Flood 2014), upper half.
@@ -95,11 +86,7 @@ fn parse_share(text: &str) -> Option<u32> {
     if !(0.0..=1.0).contains(&share) {
         return None;
     }
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "0..=1 of 2^32"
-    )]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0..=1 of 2^32")]
     let scaled = (share * f64::from(u32::MAX)) as u32;
     Some(scaled)
 }
@@ -124,12 +111,8 @@ mod tests {
 
     #[test]
     fn the_same_seed_gives_the_same_faults_near_their_shares() {
-        let faults = Faults {
-            loss: u32::MAX / 100,
-            dup: u32::MAX / 50,
-            seed: 7,
-            ..Faults::default()
-        };
+        let faults =
+            Faults { loss: u32::MAX / 100, dup: u32::MAX / 50, seed: 7, ..Faults::default() };
         let (first, second) = (draw(faults), draw(faults));
         assert!(first == second);
         let lost = first.iter().filter(|fate| **fate == Fate::Lose).count();

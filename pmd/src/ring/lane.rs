@@ -1,13 +1,7 @@
 //! One direction of one queue pair: the channel of slot numbers, and whose slots they are. A slot on
 //! the lane belongs to the lane; what is left on it when both ends are gone goes home.
-#![allow(
-    unsafe_code,
-    reason = "takes over slots that the sending end surrendered"
-)]
-#![expect(
-    clippy::disallowed_types,
-    reason = "control plane: ends come and go rarely"
-)]
+#![allow(unsafe_code, reason = "takes over slots that the sending end surrendered")]
+#![expect(clippy::disallowed_types, reason = "control plane: ends come and go rarely")]
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
@@ -28,9 +22,7 @@ pub(crate) struct Wire {
 impl Wire {
     pub(super) fn new(queues: usize, size: usize) -> Self {
         let lanes = || (0..queues).map(|_| Arc::new(Lane::new(size))).collect();
-        Self {
-            lanes: [lanes(), lanes()],
-        }
+        Self { lanes: [lanes(), lanes()] }
     }
 
     /// The lane that `end` sends into with its `queue`-th transmit queue.
@@ -86,10 +78,7 @@ impl Lane {
     /// lane.
     pub(super) fn attach_tx(&self, pool: &Pool<Cpu>) -> Option<Producer> {
         let mut parked = self.parked();
-        let same = parked
-            .source
-            .as_ref()
-            .is_some_and(|source| source.is_same(pool));
+        let same = parked.source.as_ref().is_some_and(|source| source.is_same(pool));
         if !same {
             if let (Some(source), Some(consumer)) = (parked.source.take(), &mut parked.consumer) {
                 drain(&source, consumer, self.chained.load(Ordering::Relaxed));
@@ -121,10 +110,7 @@ impl Lane {
     /// Whose slots are on the lane, and in which generation.
     pub(super) fn source(&self) -> (u32, Option<Pool<Cpu>>) {
         let parked = self.parked();
-        (
-            self.generation.load(Ordering::Acquire),
-            parked.source.clone(),
-        )
+        (self.generation.load(Ordering::Acquire), parked.source.clone())
     }
 
     #[inline(always)]
@@ -135,8 +121,7 @@ impl Lane {
     /// As [`Lane::note_received`], with `held` frames off the lane and not delivered yet.
     pub(super) fn note_received_less(&self, consumer: &Consumer, held: usize) {
         let held = u32::try_from(held).unwrap_or(u32::MAX);
-        self.received
-            .store(consumer.received().wrapping_sub(held), Ordering::Relaxed);
+        self.received.store(consumer.received().wrapping_sub(held), Ordering::Relaxed);
     }
 
     pub(super) fn has_ended(&self) -> bool {
@@ -165,10 +150,7 @@ fn drain(source: &Pool<Cpu>, consumer: &mut Consumer, chained: bool) {
 impl Drop for Lane {
     fn drop(&mut self) {
         let chained = self.chained.load(Ordering::Acquire);
-        let parked = self
-            .parked
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner);
+        let parked = self.parked.get_mut().unwrap_or_else(PoisonError::into_inner);
         if let (Some(source), Some(consumer)) = (&parked.source, &mut parked.consumer) {
             drain(source, consumer, chained);
         }

@@ -55,9 +55,7 @@ impl RingPort {
             let why = "a wire needs a name: ring:a".into();
             return Err(Error::BadOption { port, why });
         }
-        let size = spec
-            .option("size", "a number of descriptors")?
-            .unwrap_or(SIZE);
+        let size = spec.option("size", "a number of descriptors")?.unwrap_or(SIZE);
         crate::config::check_ring(&port, size)?;
         let faults = Faults::from_spec(spec)?;
         let end = registry.claim(spec, format!("ring:{}", spec.addr), 2)?;
@@ -70,22 +68,8 @@ impl RingPort {
         };
         // A locally administered address: 02:6d:77 ('mw'), the wire's end last.
         let mac = [0x02, 0x6d, 0x77, 0, 0, u8::try_from(end).unwrap_or(0)];
-        let info = DeviceInfo {
-            driver: DRIVER.name,
-            port,
-            mac,
-            numa_node: None,
-            capabilities,
-        };
-        Ok(Self {
-            info,
-            wire,
-            end,
-            faults,
-            rx: Vec::new(),
-            tx: Vec::new(),
-            running: false,
-        })
+        let info = DeviceInfo { driver: DRIVER.name, port, mac, numa_node: None, capabilities };
+        Ok(Self { info, wire, end, faults, rx: Vec::new(), tx: Vec::new(), running: false })
     }
 }
 
@@ -110,10 +94,9 @@ impl Device for RingPort {
                 RxMemory::Split(split) => {
                     let queue = rx::SplitRx::new(lane, split, queue.ring, faults, counters);
                     let port = || self.info.port.clone();
-                    AnyRxQueue::Split(Box::new(queue.map_err(|source| Error::Map {
-                        port: port(),
-                        source,
-                    })?))
+                    AnyRxQueue::Split(Box::new(
+                        queue.map_err(|source| Error::Map { port: port(), source })?,
+                    ))
                 }
             });
         }
@@ -141,10 +124,7 @@ impl Device for RingPort {
     }
 
     fn link(&self) -> Link {
-        Link {
-            is_up: self.running,
-            speed_mbps: None,
-        }
+        Link { is_up: self.running, speed_mbps: None }
     }
 
     fn stats(&self) -> (QueueStats, QueueStats, Vec<(String, u64)>) {

@@ -44,26 +44,14 @@ impl Arrivals {
     fn new(lane: Arc<Lane>, faults: Faults, counters: QueueCounters) -> Self {
         let consumer = lane.attach_rx();
         let (pending, swapped) = (VecDeque::new(), None);
-        Self {
-            lane,
-            consumer,
-            source: None,
-            faults,
-            pending,
-            swapped,
-            counters,
-        }
+        Self { lane, consumer, source: None, faults, pending, swapped, counters }
     }
 
     /// The lane's source, if anybody ever sent.
     #[inline]
     fn source(&mut self) -> Option<&mut Source> {
         let now = self.lane.generation.load(Ordering::Acquire);
-        if self
-            .source
-            .as_ref()
-            .is_none_or(|source| source.generation != now)
-        {
+        if self.source.as_ref().is_none_or(|source| source.generation != now) {
             self.renew();
         }
         self.source.as_mut()
@@ -141,9 +129,7 @@ impl Arrivals {
         }
         let count = self.pending.len().min(most);
         source.arrived.set_limit(most);
-        self.pending
-            .drain(..count)
-            .for_each(|frame| source.arrived.push(frame));
+        self.pending.drain(..count).for_each(|frame| source.arrived.push(frame));
         let held = self.pending.len() + usize::from(self.swapped.is_some());
         self.lane.note_received_less(consumer, held);
         count
@@ -171,10 +157,7 @@ impl WholeRx {
         faults: Faults,
         counters: QueueCounters,
     ) -> Self {
-        Self {
-            arrivals: Arrivals::new(lane, faults, counters),
-            pool,
-        }
+        Self { arrivals: Arrivals::new(lane, faults, counters), pool }
     }
 }
 
@@ -184,12 +167,7 @@ impl RxQueue for WholeRx {
         if arrivals.take(burst.room()) == 0 {
             return 0;
         }
-        let Some(Source {
-            arrived,
-            cache: source_cache,
-            ..
-        }) = &mut arrivals.source
-        else {
+        let Some(Source { arrived, cache: source_cache, .. }) = &mut arrivals.source else {
             return 0;
         };
         let (mut delivered, mut bytes) = (0, 0);
@@ -243,12 +221,7 @@ impl SplitRx {
     ) -> Result<Self, MapError> {
         let data = PostedData::by_window(&config.data, ring, config.post)?;
         let arrivals = Arrivals::new(lane, faults, counters);
-        Ok(Self {
-            arrivals,
-            data,
-            at: config.at,
-            head_room: config.heads.room(),
-        })
+        Ok(Self { arrivals, data, at: config.at, head_room: config.heads.room() })
     }
 }
 
@@ -259,12 +232,7 @@ impl SplitRxQueue for SplitRx {
         if arrivals.take(burst.room()) == 0 {
             return 0;
         }
-        let Some(Source {
-            arrived,
-            cache: source_cache,
-            ..
-        }) = &mut arrivals.source
-        else {
+        let Some(Source { arrived, cache: source_cache, .. }) = &mut arrivals.source else {
             return 0;
         };
         let (mut delivered, mut bytes) = (0, 0);

@@ -28,13 +28,7 @@ impl RingTx {
     ) -> Self {
         let producer = lane.attach_tx(pool);
         let pace = (rate > 0).then(|| Pace::new(rate));
-        Self {
-            lane,
-            producer,
-            pool: pool.clone(),
-            pace,
-            counters,
-        }
+        Self { lane, producer, pool: pool.clone(), pace, counters }
     }
 
     /// How many of `want` frames may go now.
@@ -57,16 +51,9 @@ impl RingTx {
         if burst.has_chains() {
             // Release: before the slots themselves; the receiver asks once it has some.
             self.lane.chained.store(true, Ordering::Release);
-            bytes = burst
-                .iter()
-                .take(count)
-                .map(|frame| frame.frame_len())
-                .sum();
+            bytes = burst.iter().take(count).map(|frame| frame.frame_len()).sum();
         } else {
-            burst
-                .iter()
-                .take(count)
-                .for_each(|frame| bytes += frame.len());
+            burst.iter().take(count).for_each(|frame| bytes += frame.len());
         }
         burst.surrender_front(count, |slots| producer.send(slots));
         if let Some(pace) = &mut self.pace {
@@ -138,11 +125,7 @@ struct Pace {
 impl Pace {
     fn new(rate: u64) -> Self {
         let start = Instant::now();
-        Self {
-            rate,
-            start,
-            sent: 0,
-        }
+        Self { rate, start, sent: 0 }
     }
 
     /// How many of `want` frames may go now.
@@ -151,8 +134,6 @@ impl Pace {
         let due = u64::try_from(due).unwrap_or(u64::MAX);
         // A sender that slept does not get to catch up with more than 10 ms worth of frames.
         self.sent = self.sent.max(due.saturating_sub(self.rate / 100 + 1));
-        usize::try_from(due.saturating_sub(self.sent))
-            .unwrap_or(usize::MAX)
-            .min(want)
+        usize::try_from(due.saturating_sub(self.sent)).unwrap_or(usize::MAX).min(want)
     }
 }

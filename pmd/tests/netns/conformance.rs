@@ -4,8 +4,7 @@ use std::time::{Duration, Instant};
 
 use mempool::heap::Heap;
 use pmd::{
-    AnyRxQueue, Config, Device, Error, Registry, RxMemory, TxQueue,
-    bounce::Bounce,
+    AnyRxQueue, Bounce, Config, Device, Error, Registry, RxMemory, TxQueue,
     conformance::{self, Joined, Setup, Wire, WireTraits},
 };
 use providers::Fake;
@@ -41,11 +40,7 @@ impl Joined for Ports {
 
 impl Wire for Veth<'_> {
     fn name(&self) -> &'static str {
-        if self.bounce {
-            "af_packet, bounce"
-        } else {
-            "af_packet"
-        }
+        if self.bounce { "af_packet, bounce" } else { "af_packet" }
     }
 
     fn connect(&mut self, setup: &Setup) -> Result<Box<dyn Joined>, Error> {
@@ -72,11 +67,7 @@ impl Wire for Veth<'_> {
             }
             (_, rx) => rx,
         };
-        Ok(Box::new(Ports {
-            tx,
-            rx,
-            _devices: [sender, receiver],
-        }))
+        Ok(Box::new(Ports { tx, rx, _devices: [sender, receiver] }))
     }
 
     fn traits(&self) -> WireTraits {

@@ -39,9 +39,7 @@ impl Lab {
         }
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let lab = Self {
-            name: format!("mwt{}-{number}", std::process::id()),
-        };
+        let lab = Self { name: format!("mwt{}-{number}", std::process::id()) };
         match lab.build() {
             Ok(()) => Some(lab),
             Err(why) => {
@@ -100,14 +98,8 @@ impl Lab {
     pub(crate) fn addresses(&self) {
         self.set(End::A, "addr add 10.99.0.1/24 dev va");
         self.set(End::B, "addr add 10.99.0.2/24 dev vb");
-        self.set(
-            End::A,
-            "neigh replace 10.99.0.2 lladdr 02:00:00:00:00:0b dev va",
-        );
-        self.set(
-            End::B,
-            "neigh replace 10.99.0.1 lladdr 02:00:00:00:00:0a dev vb",
-        );
+        self.set(End::A, "neigh replace 10.99.0.2 lladdr 02:00:00:00:00:0b dev va");
+        self.set(End::B, "neigh replace 10.99.0.1 lladdr 02:00:00:00:00:0a dev vb");
     }
 
     fn namespace(&self, end: End) -> String {
@@ -169,9 +161,5 @@ fn ip(words: &[&str]) -> Result<(), String> {
     if status.success() {
         return Ok(());
     }
-    Err(format!(
-        "`ip {}`: {}",
-        words.join(" "),
-        String::from_utf8_lossy(&stderr).trim()
-    ))
+    Err(format!("`ip {}`: {}", words.join(" "), String::from_utf8_lossy(&stderr).trim()))
 }

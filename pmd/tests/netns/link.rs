@@ -40,18 +40,13 @@ fn after_twenty_flaps_ten_thousand_of_ten_thousand_frames_pass() {
             sender.queues.tx[0].in_flight() == 0
         });
         lab.set(end, &format!("link set {} up", end.interface()));
-        wait_until("link up", || {
-            sender.device.link().is_up && receiver.device.link().is_up
-        });
+        wait_until("link up", || sender.device.link().is_up && receiver.device.link().is_up);
         receiver.frames(usize::MAX, Duration::from_millis(5));
     }
     let dropped = sender.device.stats().1.drops;
     assert_eq!(dropped.of(DropReason::LinkDown), dropped.total());
     assert_eq!(dropped.total(), 20 * 50);
-    assert_eq!(
-        (sender.device.health(), receiver.device.health()),
-        (Health::Good, Health::Good)
-    );
+    assert_eq!((sender.device.health(), receiver.device.health()), (Health::Good, Health::Good));
     let mut seen = 0;
     for at in 0..10_000_u16 {
         sender.send_surely(&udp(at % 64, at.into(), 64));
@@ -74,9 +69,7 @@ fn a_port_opens_on_an_interface_that_is_down_and_works_once_it_is_up() {
     assert!(!receiver.device.link().is_up);
     lab.set(End::B, "link set vb up");
     let mut sender = lab.within(End::A, || Port::start("af_packet:va", 0, false));
-    wait_until("link up", || {
-        receiver.device.link().is_up && sender.device.link().is_up
-    });
+    wait_until("link up", || receiver.device.link().is_up && sender.device.link().is_up);
     assert_eq!(receiver.device.link().speed_mbps, Some(10_000));
     sender.send_surely(&udp(0, 1, 64));
     assert_eq!(receiver.frames(1, PATIENCE).len(), 1);
@@ -100,10 +93,7 @@ fn an_interface_that_is_deleted_faults_the_port_and_nothing_hangs() {
         assert!(!port.device.link().is_up);
         assert!(port.frames(1, Duration::from_millis(20)).is_empty());
         for at in 0..1_000 {
-            assert!(
-                port.send(&udp(0, at, 64)),
-                "a port without an interface drops what it takes"
-            );
+            assert!(port.send(&udp(0, at, 64)), "a port without an interface drops what it takes");
         }
         assert_eq!(port.queues.tx[0].in_flight(), 0);
     }
@@ -111,14 +101,8 @@ fn an_interface_that_is_deleted_faults_the_port_and_nothing_hangs() {
     lab.wire().unwrap();
     assert_eq!(sender.device.health(), gone);
     let (_, tx, counts) = sender.stop();
-    assert_eq!(
-        (tx.delivered, tx.drops.of(DropReason::LinkDown)),
-        (1, 1_000)
-    );
-    assert!(
-        named(&counts, "tx_kicks") < 10,
-        "no system calls for nothing"
-    );
+    assert_eq!((tx.delivered, tx.drops.of(DropReason::LinkDown)), (1, 1_000));
+    assert!(named(&counts, "tx_kicks") < 10, "no system calls for nothing");
     receiver.stop();
     let mut again = lab.within(End::B, || Port::start("af_packet:vb", 1, false));
     assert_eq!(again.device.health(), Health::Good);
@@ -135,10 +119,7 @@ fn a_worker_notices_by_itself_that_its_interface_is_gone() {
     lab.set(End::A, "link del va");
     assert!(receiver.frames(1, Duration::from_millis(100)).is_empty());
     let mut burst = Burst::new(&receiver.pool);
-    assert_eq!(
-        receiver.queues.tx[0].send(&mut receiver.cache, &mut burst),
-        0
-    );
+    assert_eq!(receiver.queues.tx[0].send(&mut receiver.cache, &mut burst), 0);
     receiver.send(&udp(0, 1, 64));
     let (_, tx, counts) = receiver.stop();
     assert_eq!(tx.drops.of(DropReason::LinkDown), 1);
@@ -165,15 +146,9 @@ fn an_mtu_that_shrinks_costs_the_frames_that_no_longer_fit_and_no_others() {
         sender.queues.tx[0].reap(&mut sender.cache);
         sender.queues.tx[0].in_flight() == 0
     });
-    let numbers: Vec<_> = receiver
-        .frames(20, PATIENCE)
-        .iter()
-        .map(|f| crate::traffic::sequence(f))
-        .collect();
-    assert_eq!(
-        numbers,
-        (0..30).filter(|at| at % 3 != 0).collect::<Vec<u64>>()
-    );
+    let numbers: Vec<_> =
+        receiver.frames(20, PATIENCE).iter().map(|f| crate::traffic::sequence(f)).collect();
+    assert_eq!(numbers, (0..30).filter(|at| at % 3 != 0).collect::<Vec<u64>>());
     let (_, tx, _) = sender.stop();
     assert_eq!((tx.delivered, tx.drops.of(DropReason::SendError)), (20, 10));
     receiver.stop();
@@ -184,29 +159,17 @@ fn what_cannot_be_opened_says_why() {
     let Some(lab) = Lab::open("what_cannot_be_opened_says_why") else {
         return;
     };
-    let fail = |spec: &str| {
-        lab.within(End::A, || {
-            Registry::new().open(spec).err().unwrap().to_string()
-        })
-    };
+    let fail =
+        |spec: &str| lab.within(End::A, || Registry::new().open(spec).err().unwrap().to_string());
     let message = fail("af_packet:vq");
-    assert!(
-        message.contains("no interface 'vq' here; there are: lo, va"),
-        "{message}"
-    );
+    assert!(message.contains("no interface 'vq' here; there are: lo, va"), "{message}");
     let message = fail("vq");
     assert!(message.starts_with("port 'af_packet:vq'"), "{message}");
     let message = fail("lo");
-    assert!(
-        message.contains("'lo' is not an Ethernet interface"),
-        "{message}"
-    );
+    assert!(message.contains("'lo' is not an Ethernet interface"), "{message}");
     lab.set(End::A, "link set va mtu 9000");
     let message = fail("va,block=8K");
-    assert!(
-        message.contains("frames of 9014 B do not fit; should be 16384"),
-        "{message}"
-    );
+    assert!(message.contains("frames of 9014 B do not fit; should be 16384"), "{message}");
     let message = lab.within(End::A, || {
         let mut registry = Registry::new();
         let _first = registry.open("va").unwrap();
@@ -235,16 +198,9 @@ fn without_the_capability_the_message_names_it() {
     let message = lab.within(End::A, || {
         use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
         let none = CapabilitySet::empty();
-        let sets = CapabilitySets {
-            effective: none,
-            permitted: none,
-            inheritable: none,
-        };
+        let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
         set_capabilities(None, sets).unwrap();
         Registry::new().open("va").err().unwrap().to_string()
     });
-    assert!(
-        message.contains("needs CAP_NET_RAW: run as root, or `setcap"),
-        "{message}"
-    );
+    assert!(message.contains("needs CAP_NET_RAW: run as root, or `setcap"), "{message}");
 }

@@ -29,10 +29,7 @@ fn transport_sum(frame: &[u8]) -> u16 {
     bytes.extend(u16::try_from(transport.len()).unwrap().to_be_bytes());
     bytes.extend(transport);
     bytes.resize(bytes.len().next_multiple_of(2), 0);
-    let sum: u32 = bytes
-        .chunks(2)
-        .map(|w| u32::from(u16::from_be_bytes([w[0], w[1]])))
-        .sum();
+    let sum: u32 = bytes.chunks(2).map(|w| u32::from(u16::from_be_bytes([w[0], w[1]]))).sum();
     let sum = (sum & 0xffff) + (sum >> 16);
     u16::try_from((sum & 0xffff) + (sum >> 16)).unwrap()
 }
@@ -97,17 +94,13 @@ fn super_frames_are_cut_into_the_frames_they_stand_for() {
         return;
     };
     lab.addresses();
-    let text: Vec<u8> = (0..2_000_000_u32)
-        .map(|at| (at % 251).to_le_bytes()[0])
-        .collect();
+    let text: Vec<u8> = (0..2_000_000_u32).map(|at| (at % 251).to_le_bytes()[0]).collect();
     let mut port = lab.within(End::B, || Port::start("af_packet:vb,blocks=128", 1, false));
     let listener = lab.within(End::B, || TcpListener::bind("10.99.0.2:7002").unwrap());
     thread::scope(|scope| {
         scope.spawn(|| {
             let (mut stream, _) = listener.accept().unwrap();
-            stream
-                .set_read_timeout(Some(Duration::from_secs(20)))
-                .unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
             let mut got = Vec::new();
             stream.read_to_end(&mut got).unwrap();
             assert_eq!(got.len(), text.len());
@@ -149,11 +142,8 @@ fn a_sender_without_offloads_needs_nothing_done() {
         return;
     };
     lab.addresses();
-    let off = lab.within(End::A, || {
-        Command::new("ethtool")
-            .args(["-K", "va", "tx", "off"])
-            .output()
-    });
+    let off =
+        lab.within(End::A, || Command::new("ethtool").args(["-K", "va", "tx", "off"]).output());
     if !off.is_ok_and(|output| output.status.success()) {
         eprintln!("SKIP a_sender_without_offloads_needs_nothing_done: needs ethtool");
         return;

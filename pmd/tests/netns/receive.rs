@@ -18,11 +18,7 @@ use crate::{
 const PATIENCE: Duration = Duration::from_millis(500);
 
 fn many() -> u64 {
-    if std::env::var_os("MEMWIRE_FULL").is_some() {
-        10_000_000
-    } else {
-        1_000_000
-    }
+    if std::env::var_os("MEMWIRE_FULL").is_some() { 10_000_000 } else { 1_000_000 }
 }
 
 #[test]
@@ -80,14 +76,9 @@ fn timed<T>(task: impl FnOnce() -> T) -> (T, impl Fn(u64) -> String) {
     let result = task();
     let (wall, cpu) = (wall.elapsed(), cpu() - before);
     let say = move |frames: u64| {
-        let (rate, cost) = (
-            frames as f64 / wall.as_secs_f64(),
-            cpu.as_nanos() / u128::from(frames),
-        );
-        format!(
-            "{:.3} Mpps, {cost} ns of the sender's CPU per frame",
-            rate / 1e6
-        )
+        let (rate, cost) =
+            (frames as f64 / wall.as_secs_f64(), cpu.as_nanos() / u128::from(frames));
+        format!("{:.3} Mpps, {cost} ns of the sender's CPU per frame", rate / 1e6)
     };
     (result, say)
 }
@@ -97,9 +88,7 @@ fn a_ring_that_overflows_and_is_left_half_read_still_adds_up() {
     let Some(lab) = Lab::open("a_ring_that_overflows_and_is_left_half_read_still_adds_up") else {
         return;
     };
-    let mut port = lab.within(End::B, || {
-        Port::start("af_packet:vb,blocks=2,block=8K", 1, false)
-    });
+    let mut port = lab.within(End::B, || Port::start("af_packet:vb,blocks=2,block=8K", 1, false));
     let tx = lab.within(End::A, || blast("va", 5_000, 1));
     assert_eq!(tx.delivered, 5_000);
     assert_eq!(port.frames(20, PATIENCE).len(), 32, "whole bursts");
@@ -164,11 +153,7 @@ fn two_queues_share_the_flows_and_keep_each_together() {
     let mut counts = [0, 0];
     port.receive(10_000, PATIENCE, |queue, frame| {
         let flow = [frame[34], frame[35]];
-        assert_eq!(
-            *queue_of.entry(flow).or_insert(queue),
-            queue,
-            "flow {flow:?} is split"
-        );
+        assert_eq!(*queue_of.entry(flow).or_insert(queue), queue, "flow {flow:?} is split");
         counts[queue] += 1;
     });
     assert_eq!(counts[0] + counts[1], 10_000);
@@ -206,10 +191,7 @@ fn only_a_promiscuous_port_sees_frames_for_other_stations() {
     for promiscuous in [false, true] {
         let mut receiver = lab.within(End::B, || Port::start("af_packet:vb", 1, promiscuous));
         let flags = lab.within(End::B, || {
-            std::process::Command::new("ip")
-                .args(["-d", "link", "show", "vb"])
-                .output()
-                .unwrap()
+            std::process::Command::new("ip").args(["-d", "link", "show", "vb"]).output().unwrap()
         });
         let text = String::from_utf8_lossy(&flags.stdout).into_owned();
         assert_eq!(text.contains("promiscuity 1"), promiscuous, "{text}");
@@ -217,14 +199,8 @@ fn only_a_promiscuous_port_sees_frames_for_other_stations() {
             sender.send_surely(&udp_to(mac, 0, 7, 64));
         }
         let seen = receiver.frames(4, Duration::from_millis(100));
-        let others = seen
-            .iter()
-            .filter(|frame| frame[0] == 2 && frame[5] == 9)
-            .count();
-        assert_eq!(
-            (seen.len(), others),
-            if promiscuous { (4, 1) } else { (3, 0) }
-        );
+        let others = seen.iter().filter(|frame| frame[0] == 2 && frame[5] == 9).count();
+        assert_eq!((seen.len(), others), if promiscuous { (4, 1) } else { (3, 0) });
         assert_eq!(receiver.stop().0.offered, seen.len() as u64);
     }
     sender.stop();

@@ -27,13 +27,7 @@ pub(crate) struct Port {
 
 /// Buffers of 2,048 bytes with the customary headroom.
 pub(crate) fn pool(slots: usize) -> Pool<Cpu> {
-    Pool::builder()
-        .name("netns")
-        .slots(slots)
-        .stride(2048)
-        .memory(&Heap::new())
-        .build()
-        .unwrap()
+    Pool::builder().name("netns").slots(slots).stride(2048).memory(&Heap::new()).build().unwrap()
 }
 
 impl Port {
@@ -48,12 +42,7 @@ impl Port {
         let mut device = Registry::new().open(spec).unwrap();
         let queues = device.start(config).unwrap();
         let cache = pool.cache();
-        Self {
-            device,
-            queues,
-            pool,
-            cache,
-        }
+        Self { device, queues, pool, cache }
     }
 
     /// Sends one frame, in several segments if it is long; true if the queue took it.
@@ -88,9 +77,7 @@ impl Port {
         while got < count && last.elapsed() < patience {
             let before = got;
             for (number, queue) in self.queues.rx.iter_mut().enumerate() {
-                let pmd::AnyRxQueue::Whole(queue) = queue else {
-                    panic!("split queue")
-                };
+                let pmd::AnyRxQueue::Whole(queue) = queue else { panic!("split queue") };
                 got += queue.recv(&mut self.cache, &mut burst);
                 for frame in burst.iter() {
                     let len = frame.copy_to(&mut bytes);

@@ -13,19 +13,11 @@ pub(crate) use Order::{Big, Little};
 
 impl Order {
     pub(crate) fn u16(self, value: u16) -> [u8; 2] {
-        if self == Big {
-            value.to_be_bytes()
-        } else {
-            value.to_le_bytes()
-        }
+        if self == Big { value.to_be_bytes() } else { value.to_le_bytes() }
     }
 
     pub(crate) fn u32(self, value: u32) -> [u8; 4] {
-        if self == Big {
-            value.to_be_bytes()
-        } else {
-            value.to_le_bytes()
-        }
+        if self == Big { value.to_be_bytes() } else { value.to_le_bytes() }
     }
 }
 
@@ -52,10 +44,8 @@ pub(crate) fn record(
     len: u32,
     data: &[u8],
 ) -> Vec<u8> {
-    let mut record: Vec<u8> = [seconds, fraction, caplen, len]
-        .into_iter()
-        .flat_map(|word| order.u32(word))
-        .collect();
+    let mut record: Vec<u8> =
+        [seconds, fraction, caplen, len].into_iter().flat_map(|word| order.u32(word)).collect();
     record.extend(data);
     record
 }
@@ -118,14 +108,10 @@ pub(crate) fn packet(
     options: &[u8],
 ) -> Vec<u8> {
     let caplen = u32::try_from(data.len()).unwrap();
-    let (high, low) = (
-        u32::try_from(time >> 32).unwrap(),
-        u32::try_from(time & 0xffff_ffff).unwrap(),
-    );
-    let mut body: Vec<u8> = [interface, high, low, caplen, len]
-        .into_iter()
-        .flat_map(|word| order.u32(word))
-        .collect();
+    let (high, low) =
+        (u32::try_from(time >> 32).unwrap(), u32::try_from(time & 0xffff_ffff).unwrap());
+    let mut body: Vec<u8> =
+        [interface, high, low, caplen, len].into_iter().flat_map(|word| order.u32(word)).collect();
     body.extend(data);
     body.resize(body.len().next_multiple_of(4), 0);
     body.extend(options);
@@ -167,8 +153,5 @@ pub(crate) fn udp(flow: u16, number: u32, len: usize) -> Vec<u8> {
 
 /// Frames of these lengths, all of one flow.
 pub(crate) fn frames(lengths: &[usize]) -> Vec<Vec<u8>> {
-    (0..)
-        .zip(lengths)
-        .map(|(number, len)| udp(1000, number, *len))
-        .collect()
+    (0..).zip(lengths).map(|(number, len)| udp(1000, number, *len)).collect()
 }

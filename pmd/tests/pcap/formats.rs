@@ -28,13 +28,7 @@ pub(crate) fn read(source: impl Read) -> Rows {
     let mut reader = Reader::new(source);
     let mut rows = Rows::new();
     while let Some(it) = reader.read_record().unwrap() {
-        rows.push((
-            it.number,
-            it.offset,
-            it.timestamp,
-            it.original,
-            it.bytes.to_vec(),
-        ));
+        rows.push((it.number, it.offset, it.timestamp, it.original, it.bytes.to_vec()));
     }
     rows
 }
@@ -55,26 +49,13 @@ fn classic_captures_of_both_orders_and_resolutions_are_read() {
         for (magic, nanoseconds) in [(MICRO, 3_000), (NANO, 3)] {
             let mut file = header(order, magic, 1);
             file.extend(record(order, 5, 3, 60, 60, &udp(1, 1, 60)));
-            file.extend(record(
-                order,
-                u32::MAX,
-                999_999,
-                20,
-                1500,
-                &udp(1, 2, 60)[..20],
-            ));
+            file.extend(record(order, u32::MAX, 999_999, 20, 1500, &udp(1, 2, 60)[..20]));
             file.extend(record(order, 0, 0, 0, 0, &[]));
             let rows = read(file.as_slice());
             assert_eq!(rows, read(Drip(&file)));
-            assert_eq!(
-                rows[0],
-                (1, 24, Some(5_000_000_000 + nanoseconds), 60, udp(1, 1, 60))
-            );
+            assert_eq!(rows[0], (1, 24, Some(5_000_000_000 + nanoseconds), 60, udp(1, 1, 60)));
             let last = u64::from(u32::MAX) * 1_000_000_000 + 999_999 * (nanoseconds / 3);
-            assert_eq!(
-                rows[1],
-                (2, 100, Some(last), 1500, udp(1, 2, 60)[..20].to_vec())
-            );
+            assert_eq!(rows[1], (2, 100, Some(last), 1500, udp(1, 2, 60)[..20].to_vec()));
             assert_eq!(rows[2], (3, 136, Some(0), 0, vec![]));
             assert_eq!(rows.len(), 3);
         }
@@ -88,30 +69,15 @@ fn several_sections_and_interfaces_keep_their_own_clock_and_order() {
     for order in [Big, Little] {
         file.extend(section(order));
         file.extend(interface(order, 1, &[]));
-        let nano = [
-            option(order, 2, b"eth0"),
-            option(order, 9, &[9]),
-            option(order, 0, &[]),
-        ];
+        let nano = [option(order, 2, b"eth0"), option(order, 9, &[9]), option(order, 0, &[])];
         file.extend(interface(order, 1, &nano.concat()));
         file.extend(interface(order, 1, &option(order, 9, &[0x80 | 20])));
-        let offset = if order == Big {
-            100_i64.to_be_bytes()
-        } else {
-            100_i64.to_le_bytes()
-        };
+        let offset = if order == Big { 100_i64.to_be_bytes() } else { 100_i64.to_le_bytes() };
         let shifted = [option(order, 9, &[0]), option(order, 14, &offset)];
         file.extend(interface(order, 1, &shifted.concat()));
         file.extend(block(order, 0xbad, &[7; 1000]));
         file.extend(packet(order, 0, 5_000_003, 61, &frame, &[]));
-        file.extend(packet(
-            order,
-            1,
-            5_000_000_003,
-            61,
-            &frame,
-            &option(order, 1, b"remark"),
-        ));
+        file.extend(packet(order, 1, 5_000_000_003, 61, &frame, &option(order, 1, b"remark")));
         file.extend(block(order, 5, &[0; 12]));
         file.extend(packet(order, 2, 5 << 20 | 1 << 19, 1500, &frame, &[]));
         file.extend(packet(order, 3, 5, 61, &frame, &[]));
@@ -139,10 +105,7 @@ fn a_checksum_captured_behind_the_frame_is_cut_off() {
     file.extend(record(Little, 0, 0, 64, 64, &udp(1, 1, 64)));
     file.extend(record(Little, 0, 0, 62, 64, &udp(1, 1, 62)));
     file.extend(record(Little, 0, 0, 40, 64, &udp(1, 1, 40)));
-    let lengths: Vec<_> = read(file.as_slice())
-        .iter()
-        .map(|row| (row.3, row.4.len()))
-        .collect();
+    let lengths: Vec<_> = read(file.as_slice()).iter().map(|row| (row.3, row.4.len())).collect();
     assert_eq!(lengths, [(60, 60), (60, 60), (60, 40)]);
 
     let mut file = section(Little);
@@ -165,23 +128,12 @@ fn the_longest_record_is_read_from_a_trickle() {
     assert_eq!(read(Drip(&file))[0].4, data);
     let mut file = section(Little);
     file.extend(interface(Little, 1, &[]));
-    file.extend(packet(
-        Little,
-        0,
-        0,
-        262_144,
-        &data,
-        &option(Little, 1, &[b'x'; 60_000]),
-    ));
+    file.extend(packet(Little, 0, 0, 262_144, &data, &option(Little, 1, &[b'x'; 60_000])));
     assert_eq!(read(Drip(&file))[0].4, data);
 }
 
 fn endianness(big: bool) -> Endianness {
-    if big {
-        Endianness::Big
-    } else {
-        Endianness::Little
-    }
+    if big { Endianness::Big } else { Endianness::Little }
 }
 
 proptest! {

@@ -23,18 +23,10 @@ fn a_file_is_delivered_in_order_with_its_times_and_then_it_has_ended() {
     let got = rig.receive(100);
     assert_eq!(got[0].0, udp(1, 1, 60));
     assert_eq!(got[1].0, udp(1, 2, 50));
-    assert_eq!(
-        [got[0].1.timestamp(), got[1].1.timestamp()],
-        [1_000_000_002, 3_000_000_004]
-    );
-    assert!(
-        got.iter()
-            .all(|(_, meta)| meta.offload().has(Offload::RX_TIMESTAMP))
-    );
-    let truncated: Vec<_> = got
-        .iter()
-        .map(|(_, meta)| meta.offload().has(Offload::RX_TRUNCATED))
-        .collect();
+    assert_eq!([got[0].1.timestamp(), got[1].1.timestamp()], [1_000_000_002, 3_000_000_004]);
+    assert!(got.iter().all(|(_, meta)| meta.offload().has(Offload::RX_TIMESTAMP)));
+    let truncated: Vec<_> =
+        got.iter().map(|(_, meta)| meta.offload().has(Offload::RX_TRUNCATED)).collect();
     assert_eq!(truncated, [false, true]);
     assert_eq!(rig.device.health(), Health::Ended);
     let (rx, _) = rig.stats();
@@ -90,10 +82,7 @@ fn frames_of_any_length_arrive_whole_in_as_many_segments_as_it_takes() {
             let mut rig = Rig::open(&format!("{spec},{option}"), &pool);
             let got = rig.receive(if option == "loop" { 3 * sent.len() } else { 1 });
             let expected: Vec<_> = sent.iter().cycle().take(got.len()).cloned().collect();
-            assert!(
-                got.into_iter().map(|(bytes, _)| bytes).eq(expected),
-                "{stride}, {option}"
-            );
+            assert!(got.into_iter().map(|(bytes, _)| bytes).eq(expected), "{stride}, {option}");
             rig.stop();
         }
     }
@@ -106,12 +95,7 @@ fn frames_without_bytes_are_frames() {
     let folder = Folder::new();
     let spec = folder.capture(&file);
     assert_eq!(Rig::open(&spec, &pool(64, 256)).bytes(), [vec![]]);
-    assert_eq!(
-        Rig::open(&format!("{spec},loop"), &pool(64, 256))
-            .receive(3)
-            .len(),
-        3
-    );
+    assert_eq!(Rig::open(&format!("{spec},loop"), &pool(64, 256)).receive(3).len(), 3);
 }
 
 #[test]
@@ -127,11 +111,7 @@ fn frames_longer_than_any_buffers_hold_are_dropped_and_counted() {
     assert_eq!(rig.stats().0.drops.of(DropReason::TooLong), 1);
     rig.stop();
     let mut rig = Rig::open(&spec, &pool(4, 256));
-    assert_eq!(
-        rig.bytes(),
-        [udp(1, 1, 60)],
-        "1000 B do not fit four buffers of 128 B"
-    );
+    assert_eq!(rig.bytes(), [udp(1, 1, 60)], "1000 B do not fit four buffers of 128 B");
     assert_eq!(rig.stats().0.drops.of(DropReason::TooLong), 2);
     rig.stop();
 }
@@ -154,15 +134,9 @@ fn a_frame_waits_in_the_file_until_there_is_a_buffer() {
             got.extend(burst.iter().map(|frame| copy(frame).0));
             bursts.push(burst);
         }
-        assert_eq!(
-            got,
-            sent[..4],
-            "1 + 1 + 3 + 1 buffers, and 8 are not there for the fifth"
-        );
+        assert_eq!(got, sent[..4], "1 + 1 + 3 + 1 buffers, and 8 are not there for the fifth");
         assert_eq!(rig.poll(0, &mut Burst::new(&pool)), 0);
-        bursts
-            .iter_mut()
-            .for_each(|burst| burst.recycle(&mut rig.cache));
+        bursts.iter_mut().for_each(|burst| burst.recycle(&mut rig.cache));
         assert_eq!(rig.receive(1)[0].0, sent[4]);
         assert_eq!(rig.receive(1)[0].0, sent[5]);
         let (rx, _) = rig.stats();
@@ -175,19 +149,13 @@ fn a_frame_waits_in_the_file_until_there_is_a_buffer() {
 fn replay_wraps_exactly() {
     let sent = frames(&[60, 64, 65, 500, 1514, 80, 60]);
     let folder = Folder::new();
-    let mut rig = Rig::open(
-        &format!("{},loop", folder.capture(&classic(&sent))),
-        &pool(64, 2048),
-    );
+    let mut rig = Rig::open(&format!("{},loop", folder.capture(&classic(&sent))), &pool(64, 2048));
     assert!(!rig.device.info().capabilities.finite);
     let got = rig.receive(7 * 100 + 3);
     assert_eq!(got.len(), 703);
     for (at, (bytes, meta)) in got.iter().enumerate() {
         assert_eq!(bytes, &sent[at % 7]);
-        assert_eq!(
-            meta.timestamp(),
-            (at as u64 % 7 + 1) * 1_000_000_000 + 7_000
-        );
+        assert_eq!(meta.timestamp(), (at as u64 % 7 + 1) * 1_000_000_000 + 7_000);
     }
     assert_eq!(rig.device.health(), Health::Good);
     rig.stop();
@@ -195,9 +163,7 @@ fn replay_wraps_exactly() {
 
 #[test]
 fn queues_share_a_file_by_flow() {
-    let mut sent: Vec<_> = (0..400)
-        .map(|at| udp(1000 + at % 40, at.into(), 64))
-        .collect();
+    let mut sent: Vec<_> = (0..400).map(|at| udp(1000 + at % 40, at.into(), 64)).collect();
     sent.extend((0..40_u8).map(|at| {
         let mut arp = vec![0xff; 60];
         arp[12..14].copy_from_slice(&[8, 6]);
@@ -220,21 +186,11 @@ fn queues_share_a_file_by_flow() {
                 first.get_or_insert_with(|| bytes.clone());
                 mine.push(bytes);
             }
-            assert!(
-                mine.len() > 20,
-                "queue {queue} has {} of 440 frames",
-                mine.len()
-            );
-            let order: Vec<_> = mine
-                .iter()
-                .map(|it| sent.iter().position(|s| s == it))
-                .collect();
+            assert!(mine.len() > 20, "queue {queue} has {} of 440 frames", mine.len());
+            let order: Vec<_> = mine.iter().map(|it| sent.iter().position(|s| s == it)).collect();
             assert!(order.is_sorted());
             for frame in mine.iter().filter(|frame| frame[12] == 8 && frame[13] == 0) {
-                assert_eq!(
-                    *queue_of.entry(frame[34..36].to_vec()).or_insert(queue),
-                    queue
-                );
+                assert_eq!(*queue_of.entry(frame[34..36].to_vec()).or_insert(queue), queue);
             }
             all.extend(mine);
         }
@@ -273,10 +229,7 @@ fn keeps_time(rig: &mut Rig, count: u32) {
             // The first frame was due somewhere between these two.
             let (earliest, latest) = *first.get_or_insert((asking, answered));
             let due = Duration::from_millis(10) * at;
-            assert!(
-                answered >= earliest + due,
-                "frame {at} came before its time"
-            );
+            assert!(answered >= earliest + due, "frame {at} came before its time");
             assert!(
                 asked <= latest + due,
                 "frame {at} was asked for after its time, and came later"
@@ -314,10 +267,7 @@ fn a_paced_frame_that_finds_no_buffer_is_dropped_and_counted() {
     let mut burst = Burst::new(&pool);
     assert_eq!(rig.poll(0, &mut burst), 4);
     let (rx, _) = rig.stats();
-    assert_eq!(
-        (rx.offered, rx.delivered, rx.drops.of(DropReason::NoBuffer)),
-        (10, 4, 6)
-    );
+    assert_eq!((rx.offered, rx.delivered, rx.drops.of(DropReason::NoBuffer)), (10, 4, 6));
     assert_eq!(rig.device.health(), Health::Ended);
     burst.recycle(&mut rig.cache);
     rig.stop();
@@ -350,17 +300,11 @@ fn what_is_not_there_is_said() {
     assert!(error.to_string().contains("there is no file"), "{error}");
     let error = refused(&format!("pcap:{}", folder.path("").display()));
     assert!(error.to_string().contains("is a directory"), "{error}");
-    let error = refused(&format!(
-        "pcap:,tx={}",
-        folder.path("no/out.pcap").display()
-    ));
+    let error = refused(&format!("pcap:,tx={}", folder.path("no/out.pcap").display()));
     assert!(error.to_string().contains("there is no folder"), "{error}");
     let spec = folder.capture(&classic(&[]));
     let error = refused(&format!("{spec},tx={}", folder.path("in.pcap").display()));
-    assert!(
-        error.to_string().ends_with("is the file that is read"),
-        "{error}"
-    );
+    assert!(error.to_string().ends_with("is the file that is read"), "{error}");
     let mut registry = Registry::new();
     let output = format!("pcap:,tx={}", folder.path("out.pcap").display());
     assert!(registry.open(&output).is_ok());

@@ -10,13 +10,7 @@ use tempfile::TempDir;
 pub(crate) type Frame = (Vec<u8>, Meta);
 
 pub(crate) fn pool(slots: usize, stride: usize) -> Pool<Cpu> {
-    Pool::builder()
-        .slots(slots)
-        .stride(stride)
-        .shareable()
-        .memory(&Heap::new())
-        .build()
-        .unwrap()
+    Pool::builder().slots(slots).stride(stride).shareable().memory(&Heap::new()).build().unwrap()
 }
 
 /// Files of one test.
@@ -72,12 +66,7 @@ impl Rig {
             config = config.with_tx(pool);
         }
         let queues = device.start(config).unwrap();
-        Self {
-            device,
-            queues,
-            pool: pool.clone(),
-            cache: pool.cache(),
-        }
+        Self { device, queues, pool: pool.clone(), cache: pool.cache() }
     }
 
     /// Polls a queue once.
@@ -108,10 +97,7 @@ impl Rig {
 
     /// Receives all there is, as bytes.
     pub(crate) fn bytes(&mut self) -> Vec<Vec<u8>> {
-        self.receive(usize::MAX)
-            .into_iter()
-            .map(|(bytes, _)| bytes)
-            .collect()
+        self.receive(usize::MAX).into_iter().map(|(bytes, _)| bytes).collect()
     }
 
     /// Sends these frames; all are taken.
@@ -122,10 +108,7 @@ impl Rig {
             for (at, bytes) in chunk.iter().enumerate() {
                 assert!(burst.frame_mut(at).append(bytes));
             }
-            assert_eq!(
-                self.queues.tx[0].send(&mut self.cache, &mut burst),
-                chunk.len()
-            );
+            assert_eq!(self.queues.tx[0].send(&mut self.cache, &mut burst), chunk.len());
             assert!(burst.is_empty());
         }
     }

@@ -47,9 +47,7 @@ fn a_fifo_is_never_waited_for_and_yields_what_there_is() {
     let config = pmd::Config::default().with_rx(pmd::RxMemory::Whole(pool(64, 256)));
     let again = device.start(config).err().unwrap();
     assert!(
-        again
-            .to_string()
-            .ends_with("a stream can be read once; open the port again"),
+        again.to_string().ends_with("a stream can be read once; open the port again"),
         "{again}"
     );
 }
@@ -76,9 +74,7 @@ fn a_fifo_that_is_no_capture_is_a_fault_when_it_is_read() {
     let mut rig = Rig::open(&spec(&path), &pool(64, 256));
     writer_of(&path, b"nothing of the kind");
     assert!(rig.bytes().is_empty());
-    let Health::Faulted(why) = rig.device.health() else {
-        panic!("it is a fault")
-    };
+    let Health::Faulted(why) = rig.device.health() else { panic!("it is a fault") };
     assert_eq!(
         why,
         "file header at offset 0x0: magic number 0x6e6f7468 is neither that of pcap nor that of pcapng"
@@ -113,17 +109,10 @@ fn a_fifo_is_written_to_once_it_has_a_reader() {
     let path = fifo(&folder);
     let sent = frames(&[60, 61, 1000]);
     let pool = pool(64, 2048);
-    let mut device = Registry::new()
-        .open(&format!("pcap:,tx={}", path.display()))
-        .unwrap();
-    let error = device
-        .start(pmd::Config::default().with_tx(&pool))
-        .err()
-        .unwrap();
+    let mut device = Registry::new().open(&format!("pcap:,tx={}", path.display())).unwrap();
+    let error = device.start(pmd::Config::default().with_tx(&pool)).err().unwrap();
     assert!(
-        error
-            .to_string()
-            .ends_with("nobody reads the FIFO; start its reader first"),
+        error.to_string().ends_with("nobody reads the FIFO; start its reader first"),
         "{error}"
     );
     let mut reader = Rig::open(&spec(&path), &pool);
@@ -145,13 +134,8 @@ fn a_pipe_whose_reader_went_away_is_a_fault() {
     rig.send(&frames(&[60]));
     drop(reader);
     let device = rig.stop();
-    let Health::Faulted(why) = device.health() else {
-        panic!("it is a fault")
-    };
-    assert!(
-        why.starts_with("the reader of the pipe went away after 0 bytes"),
-        "{why}"
-    );
+    let Health::Faulted(why) = device.health() else { panic!("it is a fault") };
+    assert!(why.starts_with("the reader of the pipe went away after 0 bytes"), "{why}");
     assert_eq!(device.stats().1.drops.of(pmd::DropReason::SendError), 1);
 }
 
@@ -159,10 +143,7 @@ fn a_pipe_whose_reader_went_away_is_a_fault() {
 fn a_stream_is_one_ports_alone_and_cannot_be_read_twice() {
     let folder = Folder::new();
     let path = fifo(&folder);
-    let error = Registry::new()
-        .open(&format!("{},strict", spec(&path)))
-        .err()
-        .unwrap();
+    let error = Registry::new().open(&format!("{},strict", spec(&path))).err().unwrap();
     assert!(matches!(error, Error::BadOption { .. }), "{error}");
     let mut registry = Registry::new();
     assert!(registry.open(&spec(&path)).is_ok());

@@ -18,11 +18,7 @@ fn run(test: &str, tool: &str, arguments: &[&str], file: &Path) -> Option<String
             return None;
         }
     };
-    assert!(
-        output.status.success(),
-        "{tool}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{tool}: {}", String::from_utf8_lossy(&output.stderr));
     Some(String::from_utf8(output.stdout).unwrap())
 }
 
@@ -33,9 +29,7 @@ fn written(folder: &Folder, format: Format, name: &str) -> std::path::PathBuf {
     let path = folder.path(name);
     let mut writer = Writer::new(std::fs::File::create(&path).unwrap(), format);
     for (at, frame) in (0..).zip(frames(&LENGTHS)) {
-        writer
-            .write(1_700_000_000_000_000_001 + at * 1_001, &frame)
-            .unwrap();
+        writer.write(1_700_000_000_000_000_001 + at * 1_001, &frame).unwrap();
     }
     writer.finish().unwrap();
     path
@@ -80,9 +74,7 @@ fn capinfos_agrees_about_what_is_written() {
         assert!(text.contains("ether"), "{text}");
         let value = |key: &str| {
             let line = text.lines().find(|line| line.starts_with(key)).expect(key);
-            line.split_whitespace()
-                .find_map(|word| word.parse::<usize>().ok())
-                .unwrap()
+            line.split_whitespace().find_map(|word| word.parse::<usize>().ok()).unwrap()
         };
         assert_eq!(value("Number of packets"), LENGTHS.len());
         assert_eq!(value("Data size"), LENGTHS.iter().sum());
@@ -94,19 +86,11 @@ fn tcpdump_reads_what_is_written() {
     let folder = Folder::new();
     let path = written(&folder, Format::Pcap, "out.pcap");
     let arguments = ["-nn", "-tt", "--nano", "-r"];
-    let Some(text) = run(
-        "tcpdump_reads_what_is_written",
-        "tcpdump",
-        &arguments,
-        &path,
-    ) else {
+    let Some(text) = run("tcpdump_reads_what_is_written", "tcpdump", &arguments, &path) else {
         return;
     };
     assert_eq!(text.lines().count(), LENGTHS.len());
-    assert!(
-        text.starts_with("1700000000.000000001 IP 10.0.0.1.1000 > 10.0.0.2.9: UDP"),
-        "{text}"
-    );
+    assert!(text.starts_with("1700000000.000000001 IP 10.0.0.1.1000 > 10.0.0.2.9: UDP"), "{text}");
 }
 
 #[test]
@@ -117,22 +101,14 @@ fn what_editcap_makes_of_it_is_read_back() {
     for kind in ["nsecpcap", "pcapng"] {
         let other = folder.path(kind);
         let (from, to) = (path.to_str().unwrap(), other.as_path());
-        if run(
-            "what_editcap_makes_of_it_is_read_back",
-            "editcap",
-            &["-F", kind, from],
-            to,
-        )
-        .is_none()
+        if run("what_editcap_makes_of_it_is_read_back", "editcap", &["-F", kind, from], to)
+            .is_none()
         {
             return;
         }
         let after = crate::formats::read(std::fs::File::open(&other).unwrap());
         assert!(
-            before
-                .iter()
-                .map(|row| (row.2, &row.4))
-                .eq(after.iter().map(|row| (row.2, &row.4)))
+            before.iter().map(|row| (row.2, &row.4)).eq(after.iter().map(|row| (row.2, &row.4)))
         );
     }
     assert_eq!(before[0].4, udp(1000, 0, 60));

@@ -75,16 +75,8 @@ fn a_received_frame_keeps_its_time_and_its_segments_are_joined() {
     assert_eq!(rig.queues.tx[0].send(&mut rig.cache, &mut burst), 3);
     assert_eq!(rig.queues.tx[0].in_flight(), 0);
     rig.stop();
-    let (old, new) = (
-        std::fs::read(folder.path("in.pcap")).unwrap(),
-        std::fs::read(path).unwrap(),
-    );
-    let rows = |file: &[u8]| {
-        read(file)
-            .into_iter()
-            .map(|row| (row.2, row.4))
-            .collect::<Vec<_>>()
-    };
+    let (old, new) = (std::fs::read(folder.path("in.pcap")).unwrap(), std::fs::read(path).unwrap());
+    let rows = |file: &[u8]| read(file).into_iter().map(|row| (row.2, row.4)).collect::<Vec<_>>();
     assert_eq!(rows(&old), rows(&new));
 }
 
@@ -96,11 +88,7 @@ fn shared_frames_are_written_and_released() {
     let mut rig = Rig::open(&format!("pcap:,tx={}", path.display()), &pool);
     let mut burst = Burst::new(&pool);
     assert_eq!(rig.cache.take(&mut burst, 3), 3);
-    let rx = RxMeta {
-        offload: Offload::RX_TIMESTAMP,
-        timestamp: 77,
-        ..RxMeta::default()
-    };
+    let rx = RxMeta { offload: Offload::RX_TIMESTAMP, timestamp: 77, ..RxMeta::default() };
     burst.received_alike(0, 60, &rx);
     let mut shared = Burst::of_shared(&pool);
     assert_eq!(shared.share_from(&mut burst), Ok(3));
@@ -162,13 +150,8 @@ fn a_full_disk_is_a_fault_and_every_frame_is_accounted_for() {
     }
     let (_, tx) = rig.stats();
     assert_eq!(tx.offered, 960);
-    assert_eq!(
-        (tx.delivered, tx.bytes, tx.drops.of(DropReason::SendError)),
-        (0, 0, 960)
-    );
-    let Health::Faulted(why) = rig.device.health() else {
-        panic!("it is a fault")
-    };
+    assert_eq!((tx.delivered, tx.bytes, tx.drops.of(DropReason::SendError)), (0, 0, 960));
+    let Health::Faulted(why) = rig.device.health() else { panic!("it is a fault") };
     assert!(why.starts_with("disk full after 0 bytes; "), "{why}");
     rig.stop();
 }
@@ -182,14 +165,7 @@ fn a_disk_that_is_full_only_at_the_end_is_found_when_the_port_stops() {
     let device = rig.stop();
     let (_, tx, _) = device.stats();
     assert_eq!(tx.drops.of(DropReason::SendError), 3);
-    assert_eq!(
-        QueueStats {
-            drops: tx.drops,
-            offered: 3,
-            ..QueueStats::default()
-        },
-        tx
-    );
+    assert_eq!(QueueStats { drops: tx.drops, offered: 3, ..QueueStats::default() }, tx);
     assert!(matches!(device.health(), Health::Faulted(_)));
 }
 
@@ -223,22 +199,14 @@ fn a_writer_says_exactly_what_did_not_fit() {
             let fitted = room.saturating_sub(header) / record;
             assert_eq!(error.lost_frames, 10 - fitted, "{room} B");
             assert_eq!(error.lost_bytes, error.lost_frames * 120);
-            let whole = if room < header {
-                0
-            } else {
-                header + fitted * record
-            };
+            let whole = if room < header { 0 } else { header + fitted * record };
             assert_eq!(error.whole, whole as u64);
             let text = format!(
                 "disk full after {whole} bytes; free some space, or use rotate= and move files away; {} frames that were waiting in memory are lost",
                 10 - fitted
             );
             assert_eq!(error.to_string(), text);
-            assert_eq!(
-                writer.write(1, &[7; 60]).unwrap_err().lost_frames,
-                0,
-                "it stays so"
-            );
+            assert_eq!(writer.write(1, &[7; 60]).unwrap_err().lost_frames, 0, "it stays so");
         }
     }
 }

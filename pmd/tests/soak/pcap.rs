@@ -9,12 +9,7 @@ use pmd::{AnyRxQueue, Config, Device, Registry, RxQueue};
 use crate::FRAMES;
 
 fn pool() -> Pool<Cpu> {
-    Pool::builder()
-        .slots(4096)
-        .stride(2048)
-        .memory(&Heap::new())
-        .build()
-        .unwrap()
+    Pool::builder().slots(4096).stride(2048).memory(&Heap::new()).build().unwrap()
 }
 
 /// A port that replays frames of these lengths, and perhaps writes.
@@ -22,9 +17,7 @@ fn open(lengths: &[usize], options: &str) -> (tempfile::TempDir, Box<dyn Device>
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("in.pcap");
     std::fs::write(&path, captures::classic(&captures::frames(lengths))).unwrap();
-    let device = Registry::new()
-        .open(&format!("pcap:{}{options}", path.display()))
-        .unwrap();
+    let device = Registry::new().open(&format!("pcap:{}{options}", path.display())).unwrap();
     (folder, device)
 }
 
@@ -54,10 +47,7 @@ fn ten_million_frames_through_pcap_are_all_accounted_for() {
     let bytes = received / 1000 * round as u64 + rest as u64;
     for stats in [rx, tx] {
         assert!(stats.is_balanced());
-        assert_eq!(
-            (stats.offered, stats.delivered, stats.bytes),
-            (received, sent, bytes)
-        );
+        assert_eq!((stats.offered, stats.delivered, stats.bytes), (received, sent, bytes));
     }
     cache.flush();
     let audit = pool.audit();

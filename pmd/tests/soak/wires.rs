@@ -2,8 +2,8 @@
 
 use mempool::{Burst, Cpu, Device, Pool, SplitBurst, SplitCache, heap::Heap};
 use pmd::{
-    AnyRxQueue, Config, Health, PostOrder, QueueStats, Registry, RxMemory, SplitAt, SplitConfig,
-    bounce::Bounce,
+    AnyRxQueue, Bounce, Config, Health, PostOrder, QueueStats, Registry, RxMemory, SplitAt,
+    SplitConfig,
 };
 use providers::Fake;
 
@@ -11,34 +11,23 @@ use crate::{BURSTS, FRAMES, allocations};
 
 fn cpu_pool(slots: usize, stride: usize) -> Pool<Cpu> {
     let builder = Pool::builder().name("soak").slots(slots).stride(stride);
-    builder
-        .memory(&Heap::new())
-        .build()
-        .expect("heap memory is there")
+    builder.memory(&Heap::new()).build().expect("heap memory is there")
 }
 
 fn device_pool(slots: usize) -> Pool<Device> {
     let builder = Pool::builder().name("soak data").slots(slots).stride(2048);
-    builder
-        .memory(&Fake::new())
-        .build()
-        .expect("fake memory is there")
+    builder.memory(&Fake::new()).build().expect("fake memory is there")
 }
 
 #[test]
 fn a_million_bursts_from_null_to_null_allocate_nothing() {
     let pool = cpu_pool(4096, 2048);
     let mut registry = Registry::new();
-    let (mut a, mut b) = (
-        registry.open("null:a").unwrap(),
-        registry.open("null:b").unwrap(),
-    );
+    let (mut a, mut b) = (registry.open("null:a").unwrap(), registry.open("null:b").unwrap());
     let mut from = a.start(Config::one_queue(&pool)).unwrap();
     let mut to = b.start(Config::one_queue(&pool)).unwrap();
     let (mut cache, mut burst) = (pool.cache(), Burst::new(&pool));
-    let AnyRxQueue::Whole(rx) = &mut from.rx[0] else {
-        panic!("null receives whole frames")
-    };
+    let AnyRxQueue::Whole(rx) = &mut from.rx[0] else { panic!("null receives whole frames") };
     let tx = &mut to.tx[0];
     let count = allocations(|| {
         for _ in 0..BURSTS {
@@ -48,10 +37,7 @@ fn a_million_bursts_from_null_to_null_allocate_nothing() {
     });
     assert_eq!(count, 0, "allocations over {BURSTS} bursts");
     let (rx, tx) = (rx.counters().snapshot(), tx.counters().snapshot());
-    assert_eq!(
-        (rx.delivered, tx.delivered),
-        (BURSTS as u64 * 32, BURSTS as u64 * 32)
-    );
+    assert_eq!((rx.delivered, tx.delivered), (BURSTS as u64 * 32, BURSTS as u64 * 32));
 }
 
 /// Sends numbered frames round a wire and receives them split, until `FRAMES` were sent.
@@ -69,11 +55,8 @@ fn split_wire(spec: &str, bounce: bool) -> (u64, QueueStats, u64) {
         at: SplitAt::Length(64),
         post: PostOrder::Cache,
     };
-    let memory = if bounce {
-        RxMemory::Whole(heads.clone())
-    } else {
-        RxMemory::Split(config.clone())
-    };
+    let memory =
+        if bounce { RxMemory::Whole(heads.clone()) } else { RxMemory::Split(config.clone()) };
     let mut queues = receiver.start(Config::default().with_rx(memory)).unwrap();
     let mut rx = match queues.rx.remove(0) {
         AnyRxQueue::Whole(inner) => {
@@ -82,10 +65,7 @@ fn split_wire(spec: &str, bounce: bool) -> (u64, QueueStats, u64) {
         AnyRxQueue::Split(rx) => rx,
     };
     let (mut tx_cache, mut out) = (tx_pool.cache(), Burst::new(&tx_pool));
-    let (mut cache, mut burst) = (
-        SplitCache::new(&heads, &data),
-        SplitBurst::new(&heads, &data),
-    );
+    let (mut cache, mut burst) = (SplitCache::new(&heads, &data), SplitBurst::new(&heads, &data));
     let (mut sent, mut seen) = (0u64, 0u64);
     let mut round = |sent: &mut u64, seen: &mut u64| {
         if *sent < FRAMES {
@@ -157,9 +137,6 @@ fn ten_million_frames_over_a_bad_wire_are_all_accounted_for() {
     assert_eq!(stats.delivered, sent - lost + twice);
     for (what, count) in [("lost", lost), ("duplicated", twice)] {
         let expected = sent / 100;
-        assert!(
-            count.abs_diff(expected) < expected / 5,
-            "{count} of {sent} {what} at 1 %"
-        );
+        assert!(count.abs_diff(expected) < expected / 5, "{count} of {sent} {what} at 1 %");
     }
 }
