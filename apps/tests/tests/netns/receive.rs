@@ -13,9 +13,9 @@ use crate::{
     process::{Finished, Process, binary, pause, wait_for},
 };
 
-/// Starts tcpdump on `va`.
+/// Starts tcpdump on `va`. Out of immediate mode it forgets, when it is ended, the last second.
 fn capture(lab: &Lab, file: &Path, filter: &str) -> Process {
-    let arguments = format!("-i va -U -w {} {filter}", file.display());
+    let arguments = format!("-i va --immediate-mode -U -w {} {filter}", file.display());
     let mut tcpdump = lab.start(Left, "tcpdump", &arguments);
     wait_for("tcpdump's start", || {
         assert!(!tcpdump.has_ended(), "{}", tcpdump.stderr());
@@ -34,7 +34,7 @@ fn captured(tcpdump: Process) {
 
 /// Frames in a capture file, by somebody else's reading of it.
 fn frames_in(lab: &Lab, file: &Path) -> u64 {
-    let text = lab.run(Left, "capinfos", &format!("-rTcMQ {}", file.display()));
+    let text = lab.run(Left, "capinfos", &format!("-rTcM {}", file.display()));
     let last = text.split_whitespace().last().unwrap_or_default();
     last.parse()
         .unwrap_or_else(|_| panic!("capinfos says {text:?}"))
