@@ -23,19 +23,11 @@ type Pair = (String, String);
 /// What is left of the memory limit. Clean file pages count as free: the kernel drops them first.
 pub(crate) fn memory(root: &Path) -> Option<Limit> {
     let v2 = [("memory.max".into(), "memory.current".into())];
-    let v1 = [(
-        "memory.limit_in_bytes".into(),
-        "memory.usage_in_bytes".into(),
-    )];
+    let v1 = [("memory.limit_in_bytes".into(), "memory.usage_in_bytes".into())];
     tightest(root, "memory", &v2, &v1, |folder| {
         let stat = fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
-        let clean = |key| {
-            stat.lines()
-                .find_map(|line| line.strip_prefix(key)?.trim().parse().ok())
-        };
-        clean("total_inactive_file ")
-            .or_else(|| clean("inactive_file "))
-            .unwrap_or(0)
+        let clean = |key| stat.lines().find_map(|line| line.strip_prefix(key)?.trim().parse().ok());
+        clean("total_inactive_file ").or_else(|| clean("inactive_file ")).unwrap_or(0)
     })
 }
 
@@ -43,10 +35,7 @@ pub(crate) fn memory(root: &Path) -> Option<Limit> {
 pub(crate) fn hugepages(root: &Path, size: PageSize) -> Option<Limit> {
     let name = size.cgroup_name();
     let pair = |limit: &str, used: &str| -> Pair {
-        (
-            format!("hugetlb.{name}.{limit}"),
-            format!("hugetlb.{name}.{used}"),
-        )
+        (format!("hugetlb.{name}.{limit}"), format!("hugetlb.{name}.{used}"))
     };
     let v2 = [pair("max", "current"), pair("rsvd.max", "rsvd.current")];
     let v1 = [
@@ -74,24 +63,14 @@ fn tightest(
         let (top, pairs) = if controllers.is_empty() {
             // Beside version 1, version 2 has a folder of its own.
             let beside = mount.join("unified");
-            (
-                if beside.is_dir() {
-                    beside
-                } else {
-                    mount.clone()
-                },
-                v2,
-            )
+            (if beside.is_dir() { beside } else { mount.clone() }, v2)
         } else if controllers.split(',').any(|known| known == controller) {
             (mount.join(controllers), v1)
         } else {
             continue;
         };
         let leaf = top.join(path.trim_start_matches('/'));
-        for folder in leaf
-            .ancestors()
-            .take_while(|folder| folder.starts_with(&top))
-        {
+        for folder in leaf.ancestors().take_while(|folder| folder.starts_with(&top)) {
             for (limit, used) in pairs {
                 let file = folder.join(limit);
                 // `max`, or no file: no limit here.
@@ -130,16 +109,10 @@ mod tests {
     fn version_1_is_read_by_controller() {
         let (root, _) = tree(&[
             ("proc/self/cgroup", "7:hugetlb:/x\n4:memory:/x\n0::/\n"),
-            (
-                "sys/fs/cgroup/hugetlb/x/hugetlb.1GB.limit_in_bytes",
-                "1073741824\n",
-            ),
+            ("sys/fs/cgroup/hugetlb/x/hugetlb.1GB.limit_in_bytes", "1073741824\n"),
             ("sys/fs/cgroup/hugetlb/x/hugetlb.1GB.usage_in_bytes", "0\n"),
         ]);
-        assert_eq!(
-            hugepages(root.path(), PageSize::OneGiB).unwrap().left,
-            1 << 30
-        );
+        assert_eq!(hugepages(root.path(), PageSize::OneGiB).unwrap().left, 1 << 30);
         assert_eq!(memory(root.path()), None);
     }
 }

@@ -34,20 +34,14 @@ impl Subject {
     /// A provider that alone decides how much is available, so that the count can be checked.
     #[must_use]
     pub fn new(provider: impl Revocable + 'static) -> Self {
-        Self {
-            provider: Box::new(provider),
-            counts_are_its_own: true,
-        }
+        Self { provider: Box::new(provider), counts_are_its_own: true }
     }
 
     /// A provider whose source others take from too (the machine's hugepages): what is available
     /// changes while we look.
     #[must_use]
     pub fn of_shared_source(provider: impl Revocable + 'static) -> Self {
-        Self {
-            provider: Box::new(provider),
-            counts_are_its_own: false,
-        }
+        Self { provider: Box::new(provider), counts_are_its_own: false }
     }
 }
 
@@ -59,65 +53,23 @@ pub type Case = fn(Make<'_>);
 
 /// Every case, by the promise that it checks.
 pub const CASES: &[(&str, Case)] = &[
-    (
-        "a region is one aligned span, as long as asked",
-        regions::is_one_aligned_span,
-    ),
-    (
-        "a region says what its provider says",
-        regions::says_what_its_provider_says,
-    ),
-    (
-        "a region's backing holds all of it",
-        regions::backing_holds_all_of_it,
-    ),
-    (
-        "memory the CPU may touch arrives zeroed, again and again",
-        regions::arrives_zeroed,
-    ),
-    (
-        "what is written is read back, by every way in",
-        regions::reads_what_was_written,
-    ),
-    (
-        "a copy that leaves the region is refused",
-        regions::refuses_copies_that_leave,
-    ),
+    ("a region is one aligned span, as long as asked", regions::is_one_aligned_span),
+    ("a region says what its provider says", regions::says_what_its_provider_says),
+    ("a region's backing holds all of it", regions::backing_holds_all_of_it),
+    ("memory the CPU may touch arrives zeroed, again and again", regions::arrives_zeroed),
+    ("what is written is read back, by every way in", regions::reads_what_was_written),
+    ("a copy that leaves the region is refused", regions::refuses_copies_that_leave),
     ("regions never overlap", regions::never_overlap),
-    (
-        "memory outlives its provider",
-        regions::outlives_its_provider,
-    ),
-    (
-        "a request that makes no sense is refused",
-        regions::refuses_nonsense,
-    ),
+    ("memory outlives its provider", regions::outlives_its_provider),
+    ("a request that makes no sense is refused", regions::refuses_nonsense),
     ("what is released can be had again", regions::gives_back),
-    (
-        "exhaustion names what is needed and what there is, and holds nothing",
-        regions::exhausts,
-    ),
-    (
-        "a pool takes only memory it may touch",
-        pools::takes_what_it_may_touch,
-    ),
+    ("exhaustion names what is needed and what there is, and holds nothing", regions::exhausts),
+    ("a pool takes only memory it may touch", pools::takes_what_it_may_touch),
     ("a pool's buffers carry their bytes", pools::carries_bytes),
-    (
-        "a pool grows and shrinks while buffers are out",
-        pools::grows_and_shrinks,
-    ),
-    (
-        "a revoked provider hands out nothing, and freeing still works",
-        pools::survives_revocation,
-    ),
-    (
-        "revocation reaches regions made in that moment",
-        pools::revokes_what_is_on_its_way,
-    ),
-    (
-        "memory goes with its last user, in every order",
-        teardown::goes_with_its_last_user,
-    ),
+    ("a pool grows and shrinks while buffers are out", pools::grows_and_shrinks),
+    ("a revoked provider hands out nothing, and freeing still works", pools::survives_revocation),
+    ("revocation reaches regions made in that moment", pools::revokes_what_is_on_its_way),
+    ("memory goes with its last user, in every order", teardown::goes_with_its_last_user),
 ];
 
 /// Runs every case.
@@ -152,25 +104,17 @@ impl Witness {
 
 impl Watched {
     fn new(make: Make<'_>) -> Self {
-        Self {
-            subject: make(),
-            witness: Witness::default(),
-        }
+        Self { subject: make(), witness: Witness::default() }
     }
 
     fn request(&self, len: usize, align: usize) -> Result<Region, ProviderError> {
-        self.alloc(&RegionRequest {
-            name: "conformance".into(),
-            len,
-            align,
-        })
+        self.alloc(&RegionRequest { name: "conformance".into(), len, align })
     }
 
     /// One page, aligned like a cache line.
     fn page(&self) -> Region {
         let page = self.info().page_size;
-        self.request(page, 64)
-            .unwrap_or_else(|error| panic!("one page was refused: {error}"))
+        self.request(page, 64).unwrap_or_else(|error| panic!("one page was refused: {error}"))
     }
 
     fn revoke(&self) -> usize {
@@ -185,11 +129,7 @@ impl Provider for Watched {
 
     fn alloc(&self, request: &RegionRequest) -> Result<Region, ProviderError> {
         let region = self.subject.provider.alloc(request)?;
-        let mut known = self
-            .witness
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.witness.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.push(region.revoker());
         Ok(region)
     }
@@ -201,10 +141,7 @@ const SLOTS: usize = 64;
 /// A pool of one page.
 fn pool<A: mempool::Access>(memory: &Watched) -> Result<mempool::Pool<A>, Error> {
     let stride = (memory.info().page_size / SLOTS).max(64);
-    let builder = mempool::Pool::builder()
-        .name("conformance")
-        .cache_size(8)
-        .max_areas(2);
+    let builder = mempool::Pool::builder().name("conformance").cache_size(8).max_areas(2);
     builder.slots(SLOTS).stride(stride).memory(memory).build()
 }
 

@@ -22,11 +22,7 @@ impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { chosen, why, fix } = self;
         write!(f, "using {chosen}: {why}")?;
-        if fix.is_empty() {
-            Ok(())
-        } else {
-            write!(f, "; for more speed, {fix}")
-        }
+        if fix.is_empty() { Ok(()) } else { write!(f, "; for more speed, {fix}") }
     }
 }
 
@@ -82,28 +78,13 @@ mod tests {
     fn a_notice_is_one_line_with_choice_reason_and_fix() {
         let (_root, sysfs) = tree(&[
             ("proc/meminfo", "Hugepagesize: 2048 kB\n"),
-            (
-                "sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages",
-                "0\n",
-            ),
-            (
-                "sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages",
-                "0\n",
-            ),
+            ("sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", "0\n"),
+            ("sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages", "0\n"),
         ]);
         let size = PageSize::TwoMiB;
-        let want = Want {
-            provider: "hugepage:2M",
-            sysfs: &sysfs,
-            size,
-            node: None,
-        };
+        let want = Want { provider: "hugepage:2M", sysfs: &sysfs, size, node: None };
         let (why, fix) = enough(&want, 3 << 20).unwrap_err();
-        let notice = Notice {
-            chosen: "ordinary pages (host)".into(),
-            why,
-            fix,
-        };
+        let notice = Notice { chosen: "ordinary pages (host)".into(), why, fix };
         assert_eq!(
             notice.to_string(),
             "using ordinary pages (host): hugepage:2M has 0 B of the 4 MiB needed; for more speed, \

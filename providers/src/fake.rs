@@ -52,10 +52,7 @@ impl Fake {
             name: "fake".into(),
             pages: None,
             sysfs: Sysfs::system(),
-            ledger: Arc::new(Ledger {
-                capacity: bytes,
-                used: AtomicU64::new(0),
-            }),
+            ledger: Arc::new(Ledger { capacity: bytes, used: AtomicU64::new(0) }),
             revocations: Revocations::default(),
         }
     }
@@ -91,12 +88,7 @@ impl Fake {
     }
 
     fn want(&self, size: PageSize) -> Want<'_> {
-        Want {
-            provider: &self.name,
-            sysfs: &self.sysfs,
-            size,
-            node: None,
-        }
+        Want { provider: &self.name, sysfs: &self.sysfs, size, node: None }
     }
 
     fn page_bytes(&self) -> usize {
@@ -125,18 +117,10 @@ impl Fake {
         {
             tracing::debug!(%error, "no transparent hugepages");
         }
-        door.populate_or(|| memfd::take_pages(&file, len))
-            .map_err(step("populating"))?;
+        door.populate_or(|| memfd::take_pages(&file, len)).map_err(step("populating"))?;
         memfd::seal(&file).map_err(step("sealing"))?;
         let (page_size, file): (_, Arc<OwnedFd>) = (self.page_bytes(), Arc::new(file));
-        Ok(FakeMemory {
-            numa_node: numa::home(&door),
-            face,
-            door,
-            page_size,
-            file,
-            _lease: lease,
-        })
+        Ok(FakeMemory { numa_node: numa::home(&door), face, door, page_size, file, _lease: lease })
     }
 }
 
@@ -177,12 +161,10 @@ impl Provider for Fake {
         if self.pages.is_none() {
             host::check_room(&self.name, &self.sysfs, len)?;
         }
-        let memory = self
-            .make(request, len, lease)
-            .map_err(|refusal| match self.pages {
-                Some(size) => self.want(size).explain(len, refusal),
-                None => host::refused(&self.name, len, refusal),
-            })?;
+        let memory = self.make(request, len, lease).map_err(|refusal| match self.pages {
+            Some(size) => self.want(size).explain(len, refusal),
+            None => host::refused(&self.name, len, refusal),
+        })?;
         tracing::debug!(provider = %self.name, region = %request.name, len, "handed out");
         self.revocations.track(&self.name, Region::new(memory))
     }
@@ -207,24 +189,14 @@ impl Ledger {
     }
 
     fn left(&self) -> u64 {
-        self.capacity
-            .saturating_sub(self.used.load(Ordering::Acquire))
+        self.capacity.saturating_sub(self.used.load(Ordering::Acquire))
     }
 
     /// Takes `bytes`, or says how many there are.
     fn lease(ledger: &Arc<Self>, bytes: u64) -> Result<Lease, u64> {
-        let take = |used: u64| {
-            used.checked_add(bytes)
-                .filter(|total| *total <= ledger.capacity)
-        };
-        match ledger
-            .used
-            .try_update(Ordering::AcqRel, Ordering::Acquire, take)
-        {
-            Ok(_) => Ok(Lease {
-                ledger: Arc::clone(ledger),
-                bytes,
-            }),
+        let take = |used: u64| used.checked_add(bytes).filter(|total| *total <= ledger.capacity);
+        match ledger.used.try_update(Ordering::AcqRel, Ordering::Acquire, take) {
+            Ok(_) => Ok(Lease { ledger: Arc::clone(ledger), bytes }),
             Err(used) => Err(ledger.capacity.saturating_sub(used)),
         }
     }

@@ -36,11 +36,7 @@ impl Host {
     }
 
     fn at(sysfs: Sysfs) -> Self {
-        Self {
-            node: None,
-            sysfs,
-            revocations: Revocations::default(),
-        }
+        Self { node: None, sysfs, revocations: Revocations::default() }
     }
 
     /// Only from NUMA node `node`: where the NIC or the GPU is attached.
@@ -61,11 +57,7 @@ impl Host {
     fn make(&self, request: &RegionRequest, len: usize) -> Result<Mapped, Refusal> {
         let step = |what| move |error: io::Error| (what, error);
         let huge = PageSize::TwoMiB.bytes();
-        let align = if len >= huge {
-            request.align.max(huge)
-        } else {
-            request.align
-        };
+        let align = if len >= huge { request.align.max(huge) } else { request.align };
         let mapping = Mapping::anonymous(len, align).map_err(step("mmap"))?;
         if let Some(node) = self.node {
             numa::bind(&mapping, node).map_err(step("mbind"))?;
@@ -111,9 +103,7 @@ impl Provider for Host {
         self.revocations.check(NAME)?;
         let len = request::check(NAME, request, page_size())?;
         check_room(NAME, &self.sysfs, len)?;
-        let memory = self
-            .make(request, len)
-            .map_err(|refusal| refused(NAME, len, refusal))?;
+        let memory = self.make(request, len).map_err(|refusal| refused(NAME, len, refusal))?;
         tracing::debug!(provider = NAME, region = %request.name, len, "handed out");
         self.revocations.track(NAME, Region::new(memory))
     }
@@ -132,9 +122,7 @@ pub(crate) fn page_size() -> usize {
 
 /// Bytes of ordinary memory that may be taken.
 pub(crate) fn room(sysfs: &Sysfs) -> Option<u64> {
-    sysfs
-        .available_memory()
-        .map(|bytes| bytes.saturating_sub(MARGIN))
+    sysfs.available_memory().map(|bytes| bytes.saturating_sub(MARGIN))
 }
 
 /// Refuses what would drive the machine, or this process's control group, out of memory: that is no
@@ -178,13 +166,7 @@ mod tests {
     fn more_than_is_available_is_an_error_and_not_the_end_of_the_process() {
         let (_root, sysfs) = tree(&[("proc/meminfo", "MemAvailable: 102400 kB\n")]);
         let host = Host::at(sysfs);
-        let ask = |len| {
-            host.alloc(&RegionRequest {
-                name: "rx".into(),
-                len,
-                align: 64,
-            })
-        };
+        let ask = |len| host.alloc(&RegionRequest { name: "rx".into(), len, align: 64 });
         let error = ask(48 << 20).unwrap_err();
         assert_eq!(
             error.to_string(),

@@ -67,12 +67,7 @@ impl Hugepages {
     }
 
     pub(crate) fn want(&self) -> Want<'_> {
-        Want {
-            provider: &self.name,
-            sysfs: &self.sysfs,
-            size: self.size,
-            node: self.node,
-        }
+        Want { provider: &self.name, sysfs: &self.sysfs, size: self.size, node: self.node }
     }
 
     fn make(&self, request: &RegionRequest, len: usize) -> Result<Mapped, Refusal> {
@@ -88,18 +83,13 @@ impl Hugepages {
         mapping.wish(Wish::NotInChildren).map_err(step("madvise"))?;
         mapping.wish(Wish::NotInDumps).map_err(step("madvise"))?;
         // A promise is not a page: a node or a control group may still be short of them.
-        mapping
-            .populate_or(|| memfd::take_pages(&file, len))
-            .map_err(step("populating"))?;
+        mapping.populate_or(|| memfd::take_pages(&file, len)).map_err(step("populating"))?;
         memfd::seal(&file).map_err(step("sealing"))?;
         Ok(Mapped {
             numa_node: self.node.or_else(|| numa::home(&mapping)),
             mapping,
             page_size: self.size.bytes(),
-            backing: Backing::Memfd {
-                fd: Arc::new(file),
-                offset: 0,
-            },
+            backing: Backing::Memfd { fd: Arc::new(file), offset: 0 },
         })
     }
 }
@@ -118,9 +108,8 @@ impl Provider for Hugepages {
     fn alloc(&self, request: &RegionRequest) -> Result<Region, ProviderError> {
         self.revocations.check(&self.name)?;
         let len = request::check(&self.name, request, self.size.bytes())?;
-        let memory = self
-            .make(request, len)
-            .map_err(|refusal| self.want().explain(len, refusal))?;
+        let memory =
+            self.make(request, len).map_err(|refusal| self.want().explain(len, refusal))?;
         tracing::debug!(provider = %self.name, region = %request.name, len, "handed out");
         self.revocations.track(&self.name, Region::new(memory))
     }

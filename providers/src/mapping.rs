@@ -84,11 +84,7 @@ impl Mapping {
         }
         // SAFETY: the layout's size is not 0.
         let base = NonNull::new(unsafe { hugepage_rs::alloc(layout) })?;
-        Some(Self {
-            base,
-            len: layout.size(),
-            owner: Owner::Allocator(layout),
-        })
+        Some(Self { base, len: layout.size(), owner: Owner::Allocator(layout) })
     }
 
     /// Maps anywhere; if that is not aligned, looks for a place that is. `map` is given where to put
@@ -100,11 +96,7 @@ impl Mapping {
     ) -> io::Result<Self> {
         let own = |at: *mut c_void| {
             let base = NonNull::new(at.cast::<u8>()).ok_or(io::ErrorKind::AddrNotAvailable)?;
-            Ok::<_, io::Error>(Self {
-                base,
-                len,
-                owner: Owner::Kernel,
-            })
+            Ok::<_, io::Error>(Self { base, len, owner: Owner::Kernel })
         };
         let aligned = |mapping: &Self| mapping.base.addr().get().is_multiple_of(align);
         let anywhere = own(map(ptr::null_mut(), MapFlags::empty())?)?;
@@ -132,10 +124,7 @@ impl Mapping {
                 Err(error) => return Err(error.into()),
             }
         }
-        Err(io::Error::new(
-            io::ErrorKind::AddrNotAvailable,
-            "no aligned address space found",
-        ))
+        Err(io::Error::new(io::ErrorKind::AddrNotAvailable, "no aligned address space found"))
     }
 
     pub(crate) fn base(&self) -> NonNull<u8> {
@@ -236,10 +225,7 @@ mod tests {
         for align in [1, 4096, 2 << 20, 64 << 20, 1 << 30] {
             let mapping = Mapping::anonymous(12288, align).unwrap();
             assert_eq!(mapping.base().addr().get() % align, 0, "{align}");
-            assert_eq!(
-                mapping.last().addr().get() - mapping.base().addr().get(),
-                12287
-            );
+            assert_eq!(mapping.last().addr().get() - mapping.base().addr().get(), 12287);
         }
     }
 
@@ -256,31 +242,19 @@ mod tests {
     fn populating_pages_that_there_are_not_is_an_error_and_no_signal() {
         const TEST: &str = "populating_pages_that_there_are_not_is_an_error_and_no_signal";
         let size = crate::PageSize::OneGiB;
-        let (len, free) = (
-            size.bytes(),
-            crate::Sysfs::system().available_hugepages(size, None),
-        );
+        let (len, free) = (size.bytes(), crate::Sysfs::system().available_hugepages(size, None));
         let (Some(0), Ok(file)) = (free, crate::memfd::create("none", len, Some(size))) else {
             eprintln!("SKIP {TEST}: 1G pages: {free:?} free");
             return;
         };
-        let (rights, flags) = (
-            Protection::ReadWrite.flags(),
-            MapFlags::SHARED | MapFlags::NORESERVE,
-        );
+        let (rights, flags) =
+            (Protection::ReadWrite.flags(), MapFlags::SHARED | MapFlags::NORESERVE);
         // Not reserved, as when a node or a control group is short of what the machine promised.
         // SAFETY: the kernel puts it where nothing is.
         let at = unsafe { rustix::mm::mmap(ptr::null_mut(), len, rights, flags, &file, 0) };
         let base = NonNull::new(at.unwrap().cast()).unwrap();
-        let mapping = Mapping {
-            base,
-            len,
-            owner: Owner::Kernel,
-        };
-        assert_eq!(
-            mapping.populate().unwrap_err().raw_os_error(),
-            Some(libc::EFAULT)
-        );
+        let mapping = Mapping { base, len, owner: Owner::Kernel };
+        assert_eq!(mapping.populate().unwrap_err().raw_os_error(), Some(libc::EFAULT));
         let otherwise = mapping.populate_or(|| panic!("this kernel knows how"));
         assert_eq!(otherwise.unwrap_err().raw_os_error(), Some(libc::EFAULT));
     }

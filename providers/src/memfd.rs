@@ -14,18 +14,13 @@ use crate::PageSize;
 
 /// Name of the file in `/proc/self/maps`: at most 249 bytes, without zeros.
 fn file_name(name: &str) -> String {
-    let clean = name
-        .chars()
-        .filter(|c| !c.is_control() && *c != '/')
-        .take(48);
+    let clean = name.chars().filter(|c| !c.is_control() && *c != '/').take(48);
     format!("memwire:{}", clean.collect::<String>())
 }
 
 /// Makes a memory file of `len` bytes, of hugepages or ordinary ones. It holds no page yet.
 pub(crate) fn create(name: &str, len: usize, pages: Option<PageSize>) -> io::Result<OwnedFd> {
-    let kind = pages.map_or(MemfdFlags::empty(), |size| {
-        MemfdFlags::HUGETLB | size.memfd_flag()
-    });
+    let kind = pages.map_or(MemfdFlags::empty(), |size| MemfdFlags::HUGETLB | size.memfd_flag());
     let flags = kind | MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let name = file_name(name);
     let file = match rustix::fs::memfd_create(&*name, flags | MemfdFlags::NOEXEC_SEAL) {
@@ -47,12 +42,7 @@ pub(crate) fn seal(file: impl AsFd) -> io::Result<()> {
 /// Takes all pages of the file, without touching a mapping: a shortage is ENOSPC. For kernels that
 /// cannot populate a mapping (before 5.14). Follows the NUMA policy of a shared mapping.
 pub(crate) fn take_pages(file: impl AsFd, len: usize) -> io::Result<()> {
-    Ok(rustix::fs::fallocate(
-        file,
-        FallocateFlags::empty(),
-        0,
-        len as u64,
-    )?)
+    Ok(rustix::fs::fallocate(file, FallocateFlags::empty(), 0, len as u64)?)
 }
 
 #[cfg(test)]

@@ -26,19 +26,14 @@ pub(crate) fn check(provider: &str, sysfs: &Sysfs, node: u32) -> Result<(), Prov
     let known: Vec<_> = nodes.iter().map(u32::to_string).collect();
     Err(ProviderError::BadRequest {
         provider: provider.into(),
-        why: format!(
-            "there is no NUMA node {node} with memory; there is {}",
-            known.join(", ")
-        ),
+        why: format!("there is no NUMA node {node} with memory; there is {}", known.join(", ")),
     })
 }
 
 /// Binds all pages of a mapping to `node`; takes effect on pages that are not there yet.
 pub(crate) fn bind(mapping: &Mapping, node: u32) -> io::Result<()> {
     let mut mask: [c_ulong; NODES / BITS] = [0; NODES / BITS];
-    let word = mask
-        .get_mut(node as usize / BITS)
-        .ok_or(io::ErrorKind::InvalidInput)?;
+    let word = mask.get_mut(node as usize / BITS).ok_or(io::ErrorKind::InvalidInput)?;
     *word = 1 << (node as usize % BITS);
     // The kernel reads one bit less than it is told: hence the 1.
     let bits: c_ulong = NODES as c_ulong + 1;
@@ -56,11 +51,7 @@ pub(crate) fn bind(mapping: &Mapping, node: u32) -> io::Result<()> {
             flags,
         )
     };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// The node that the page at `address` is on.
@@ -107,10 +98,7 @@ mod tests {
         let (_root, sysfs) = tree(&[("sys/devices/system/node/has_memory", "0,2\n")]);
         assert!(check("host", &sysfs, 2).is_ok());
         let error = check("host", &sysfs, 1).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "host: there is no NUMA node 1 with memory; there is 0, 2"
-        );
+        assert_eq!(error.to_string(), "host: there is no NUMA node 1 with memory; there is 0, 2");
     }
 
     #[test]
@@ -123,10 +111,7 @@ mod tests {
             eprintln!("SKIP a_bound_mapping_lands_on_its_node: mbind: {error}");
             return;
         }
-        assert!(
-            node_of(mapping.base()).is_err(),
-            "no page before the first touch"
-        );
+        assert!(node_of(mapping.base()).is_err(), "no page before the first touch");
         mapping.populate().unwrap();
         assert_eq!(home(&mapping), Some(node));
     }

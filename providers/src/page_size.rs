@@ -29,9 +29,7 @@ impl PageSize {
     /// The size with so many bytes.
     #[must_use]
     pub fn from_bytes(bytes: u64) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|size| size.bytes() as u64 == bytes)
+        Self::ALL.into_iter().find(|size| size.bytes() as u64 == bytes)
     }
 
     /// Name of the size's folder below `/sys/kernel/mm/hugepages` and each node's `hugepages`.
@@ -100,10 +98,7 @@ mod tests {
     #[test]
     fn a_size_there_is_not_is_refused_with_those_there_are() {
         let error = "4K".parse::<PageSize>().unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "'4K' is no hugepage size; write 2M or 1G"
-        );
+        assert_eq!(error.to_string(), "'4K' is no hugepage size; write 2M or 1G");
         assert!("".parse::<PageSize>().is_err());
     }
 

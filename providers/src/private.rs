@@ -41,23 +41,16 @@ impl Private {
 
     fn at(sysfs: Sysfs) -> Result<Self, ProviderError> {
         // Asked first, since `hugepage_rs` panics where there is no default size.
-        let size = sysfs
-            .default_hugepage()
-            .and_then(PageSize::from_bytes)
-            .ok_or_else(|| ProviderError::BadRequest {
+        let size = sysfs.default_hugepage().and_then(PageSize::from_bytes).ok_or_else(|| {
+            ProviderError::BadRequest {
                 provider: "hugepage-private".into(),
                 why: "this kernel's default hugepages are neither 2M nor 1G; use Hugepages with a \
                       size, or Host"
                     .into(),
-            })?;
+            }
+        })?;
         let (name, revocations) = (format!("hugepage-private:{size}"), Revocations::default());
-        Ok(Self {
-            name,
-            size,
-            node: None,
-            sysfs,
-            revocations,
-        })
+        Ok(Self { name, size, node: None, sysfs, revocations })
     }
 
     /// Only from NUMA node `node`: where the NIC or the GPU is attached.
@@ -76,12 +69,7 @@ impl Private {
     }
 
     fn want(&self) -> Want<'_> {
-        Want {
-            provider: &self.name,
-            sysfs: &self.sysfs,
-            size: self.size,
-            node: self.node,
-        }
+        Want { provider: &self.name, sysfs: &self.sysfs, size: self.size, node: self.node }
     }
 
     fn make(&self, layout: Layout) -> Result<Mapped, Refusal> {
@@ -96,9 +84,7 @@ impl Private {
         mapping.wish(Wish::NotInDumps).map_err(step("madvise"))?;
         // Without a file there is no second way that cannot end in a SIGBUS.
         let old_kernel = || Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP));
-        mapping
-            .populate_or(old_kernel)
-            .map_err(step("populating"))?;
+        mapping.populate_or(old_kernel).map_err(step("populating"))?;
         Ok(Mapped {
             numa_node: self.node.or_else(|| numa::home(&mapping)),
             mapping,
@@ -124,18 +110,16 @@ impl Provider for Private {
         let page = self.size.bytes();
         let len = request::check(&self.name, request, page)?;
         let layout = Layout::from_size_align(len, request.align.max(page)).ok();
-        let layout = layout
-            .filter(|layout| layout.align() == page)
-            .ok_or_else(|| ProviderError::BadRequest {
+        let layout = layout.filter(|layout| layout.align() == page).ok_or_else(|| {
+            ProviderError::BadRequest {
                 provider: self.name.clone(),
                 why: format!(
                     "alignment {} is more than a page of {}; use Hugepages",
                     request.align, self.size
                 ),
-            })?;
-        let memory = self
-            .make(layout)
-            .map_err(|refusal| self.want().explain(len, refusal))?;
+            }
+        })?;
+        let memory = self.make(layout).map_err(|refusal| self.want().explain(len, refusal))?;
         tracing::debug!(provider = %self.name, region = %request.name, len, "handed out");
         self.revocations.track(&self.name, Region::new(memory))
     }

@@ -25,10 +25,7 @@ pub(crate) fn check(
     }
     match request.len.checked_next_multiple_of(page) {
         Some(len) if isize::try_from(len).is_ok() => Ok(len),
-        _ => bad(format!(
-            "a region of {} bytes, more than an address space holds,",
-            request.len
-        )),
+        _ => bad(format!("a region of {} bytes, more than an address space holds,", request.len)),
     }
 }
 
@@ -37,11 +34,7 @@ mod tests {
     use super::*;
 
     fn ask(len: usize, align: usize) -> Result<usize, String> {
-        let request = RegionRequest {
-            name: "rx".into(),
-            len,
-            align,
-        };
+        let request = RegionRequest { name: "rx".into(), len, align };
         check("host", &request, 4096).map_err(|error| error.to_string())
     }
 
@@ -54,10 +47,7 @@ mod tests {
 
     #[test]
     fn a_request_that_makes_no_sense_says_so() {
-        assert_eq!(
-            ask(0, 64).unwrap_err(),
-            "host: a region of 0 bytes was asked for 'rx'"
-        );
+        assert_eq!(ask(0, 64).unwrap_err(), "host: a region of 0 bytes was asked for 'rx'");
         let odd = "host: alignment 3, not a power of two, was asked for 'rx'";
         assert_eq!(ask(64, 3).unwrap_err(), odd);
         assert!(ask(64, 0).is_err());

@@ -1,8 +1,5 @@
 //! Taking memory back: what a provider handed out, and that it hands out no more.
-#![expect(
-    clippy::disallowed_types,
-    reason = "control plane: touched when a pool is built"
-)]
+#![expect(clippy::disallowed_types, reason = "control plane: touched when a pool is built")]
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -40,9 +37,7 @@ impl Revocations {
     /// The provider was revoked.
     pub fn check(&self, provider: &str) -> Result<(), ProviderError> {
         if self.state().revoked {
-            return Err(ProviderError::Revoked {
-                provider: provider.into(),
-            });
+            return Err(ProviderError::Revoked { provider: provider.into() });
         }
         Ok(())
     }
@@ -56,9 +51,7 @@ impl Revocations {
         if state.revoked {
             drop(state);
             drop(region);
-            return Err(ProviderError::Revoked {
-                provider: provider.into(),
-            });
+            return Err(ProviderError::Revoked { provider: provider.into() });
         }
         state.regions.retain(Revoker::is_live);
         state.regions.push(region.revoker());
@@ -78,11 +71,7 @@ impl Revocations {
     /// Regions handed out whose memory still exists.
     #[must_use]
     pub fn live(&self) -> usize {
-        self.state()
-            .regions
-            .iter()
-            .filter(|region| region.is_live())
-            .count()
+        self.state().regions.iter().filter(|region| region.is_live()).count()
     }
 }
 
@@ -93,13 +82,7 @@ mod tests {
     use super::*;
 
     fn region() -> Region {
-        Heap::new()
-            .alloc(&RegionRequest {
-                name: "r".into(),
-                len: 64,
-                align: 64,
-            })
-            .unwrap()
+        Heap::new().alloc(&RegionRequest { name: "r".into(), len: 64, align: 64 }).unwrap()
     }
 
     #[test]

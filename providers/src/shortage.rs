@@ -81,22 +81,15 @@ impl Want<'_> {
 
     /// The command that gives the kernel enough pages.
     fn command(&self, len: usize) -> String {
-        let counts = self
-            .sysfs
-            .hugepages(self.size, self.node)
-            .unwrap_or_default();
+        let counts = self.sysfs.hugepages(self.size, self.node).unwrap_or_default();
         let bytes = self.size.bytes() as u64;
-        let missing = (len as u64)
-            .saturating_sub(self.free().unwrap_or(0))
-            .div_ceil(bytes);
+        let missing = (len as u64).saturating_sub(self.free().unwrap_or(0)).div_ceil(bytes);
         let pages = counts.total + missing;
         let folder = match self.node {
             None => "/sys/kernel/mm/hugepages".into(),
             Some(node) => format!("/sys/devices/system/node/node{node}/hugepages"),
         };
-        let file = Path::new(&folder)
-            .join(self.size.sysfs_name())
-            .join("nr_hugepages");
+        let file = Path::new(&folder).join(self.size.sysfs_name()).join("nr_hugepages");
         if self.node.is_none() && self.sysfs.default_hugepage() == Some(bytes) {
             return format!("run `sysctl -w vm.nr_hugepages={pages}`");
         }
@@ -111,10 +104,9 @@ impl Want<'_> {
     fn unknown_size(&self) -> String {
         match self.node {
             Some(node) => format!("node {node} has no {} hugepages", self.size),
-            None => format!(
-                "this kernel has no {} hugepages; use another size, or Host",
-                self.size
-            ),
+            None => {
+                format!("this kernel has no {} hugepages; use another size, or Host", self.size)
+            }
         }
     }
 
@@ -124,21 +116,13 @@ impl Want<'_> {
             Some(libc::EPERM | libc::EACCES) => hint(step, &source).into(),
             _ => self.unknown_size(),
         };
-        ProviderError::System {
-            provider: self.provider.into(),
-            what: step.into(),
-            source,
-            hint,
-        }
+        ProviderError::System { provider: self.provider.into(), what: step.into(), source, hint }
     }
 }
 
 fn is_shortage(error: &io::Error) -> bool {
     // EFAULT: a page could not be had while populating; a touch would have been a SIGBUS.
-    matches!(
-        error.raw_os_error(),
-        Some(libc::ENOMEM | libc::EFAULT | libc::ENOSPC)
-    )
+    matches!(error.raw_os_error(), Some(libc::ENOMEM | libc::EFAULT | libc::ENOSPC))
 }
 
 /// What helps against refusals that are no shortage.
@@ -177,28 +161,15 @@ mod tests {
     ) -> String {
         let (_root, sysfs) = tree(files);
         let provider = format!("hugepage:{size}");
-        Want {
-            provider: &provider,
-            sysfs: &sysfs,
-            size,
-            node,
-        }
-        .explain(len, refusal)
-        .to_string()
+        Want { provider: &provider, sysfs: &sysfs, size, node }.explain(len, refusal).to_string()
     }
 
     fn pool<'a>(folder: &str, total: &'a str, free: &'a str) -> [(String, &'a str); 2] {
-        [
-            (format!("{folder}/nr_hugepages"), total),
-            (format!("{folder}/free_hugepages"), free),
-        ]
+        [(format!("{folder}/nr_hugepages"), total), (format!("{folder}/free_hugepages"), free)]
     }
 
     fn files<'a>(owned: &'a [(String, &'a str)]) -> Vec<(&'a str, &'a str)> {
-        owned
-            .iter()
-            .map(|(path, text)| (path.as_str(), *text))
-            .collect()
+        owned.iter().map(|(path, text)| (path.as_str(), *text)).collect()
     }
 
     #[test]
@@ -235,12 +206,7 @@ mod tests {
         let mut owned = pool(TWO, "512", "400").to_vec();
         owned.extend(pool(NODE, "8", "1"));
         let here = (PageSize::TwoMiB, Some(1));
-        let said = text(
-            &files(&owned),
-            here,
-            8 << 20,
-            refused("populating", libc::EFAULT),
-        );
+        let said = text(&files(&owned), here, 8 << 20, refused("populating", libc::EFAULT));
         assert_eq!(
             said,
             "hugepage:2M: needs 8 MiB, but only 2 MiB can be had; run `echo 11 > \
@@ -254,34 +220,21 @@ mod tests {
         owned.push(("proc/self/cgroup".into(), "0::/app\n"));
         owned.push(("sys/fs/cgroup/app/hugetlb.2MB.max".into(), "4194304\n"));
         let anywhere = (PageSize::TwoMiB, None);
-        let said = text(
-            &files(&owned),
-            anywhere,
-            8 << 20,
-            refused("populating", libc::EFAULT),
-        );
+        let said = text(&files(&owned), anywhere, 8 << 20, refused("populating", libc::EFAULT));
         assert!(
             said.starts_with(
                 "hugepage:2M: needs 8 MiB, but only 4 MiB can be had; raise the limit in "
             ),
             "{said}"
         );
-        assert!(
-            said.ends_with("/sys/fs/cgroup/app/hugetlb.2MB.max"),
-            "{said}"
-        );
+        assert!(said.ends_with("/sys/fs/cgroup/app/hugetlb.2MB.max"), "{said}");
     }
 
     #[test]
     fn a_refusal_that_the_counts_do_not_explain_says_what_may() {
         let owned = pool(TWO, "512", "400");
         let anywhere = (PageSize::TwoMiB, None);
-        let said = text(
-            &files(&owned),
-            anywhere,
-            8 << 20,
-            refused("populating", libc::EFAULT),
-        );
+        let said = text(&files(&owned), anywhere, 8 << 20, refused("populating", libc::EFAULT));
         assert!(said.contains("populating of 8 MiB"), "{said}");
         assert!(said.contains("800 MiB are free now"), "{said}");
         assert!(said.contains("hugetlb.2MB.max"), "{said}");
@@ -290,12 +243,7 @@ mod tests {
     #[test]
     fn a_kernel_without_such_pages_says_so() {
         let anywhere = (PageSize::OneGiB, None);
-        let said = text(
-            &[],
-            anywhere,
-            1 << 30,
-            refused("memfd_create", libc::ENODEV),
-        );
+        let said = text(&[], anywhere, 1 << 30, refused("memfd_create", libc::ENODEV));
         assert!(said.contains("this kernel has no 1G hugepages"), "{said}");
     }
 }

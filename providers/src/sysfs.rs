@@ -59,10 +59,7 @@ impl Sysfs {
         let folder = self.root.join(match node {
             None => format!("sys/kernel/mm/hugepages/{}", size.sysfs_name()),
             Some(node) => {
-                format!(
-                    "sys/devices/system/node/node{node}/hugepages/{}",
-                    size.sysfs_name()
-                )
+                format!("sys/devices/system/node/node{node}/hugepages/{}", size.sysfs_name())
             }
         });
         let count = |name| number(&folder.join(name));
@@ -108,21 +105,14 @@ impl Sysfs {
     pub fn nodes(&self) -> Vec<u32> {
         let folder = self.root.join("sys/devices/system/node");
         let list = |name| fs::read_to_string(folder.join(name)).ok();
-        let text = list("has_memory")
-            .or_else(|| list("online"))
-            .unwrap_or_else(|| "0".into());
+        let text = list("has_memory").or_else(|| list("online")).unwrap_or_else(|| "0".into());
         parse_list(&text)
     }
 
     fn meminfo(&self, key: &str) -> Option<u64> {
         let text = fs::read_to_string(self.root.join("proc/meminfo")).ok()?;
         let rest = text.lines().find_map(|line| line.strip_prefix(key))?;
-        rest.trim()
-            .strip_suffix("kB")?
-            .trim()
-            .parse::<u64>()
-            .ok()?
-            .checked_mul(1024)
+        rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
     }
 }
 
@@ -179,22 +169,14 @@ mod tests {
             (&format!("{NODE}/free_hugepages"), "2\n"),
         ]);
         assert_eq!(sysfs.available_hugepages(PageSize::TwoMiB, None), Some(3));
-        assert_eq!(
-            sysfs.available_hugepages(PageSize::TwoMiB, Some(1)),
-            Some(2)
-        );
+        assert_eq!(sysfs.available_hugepages(PageSize::TwoMiB, Some(1)), Some(2));
         assert_eq!(sysfs.available_hugepages(PageSize::TwoMiB, Some(0)), None);
         assert_eq!(sysfs.available_hugepages(PageSize::OneGiB, None), None);
     }
 
     #[test]
     fn pages_made_on_demand_count_until_they_exist() {
-        let counts = HugepageCounts {
-            overcommit: 10,
-            surplus: 4,
-            free: 1,
-            ..Default::default()
-        };
+        let counts = HugepageCounts { overcommit: 10, surplus: 4, free: 1, ..Default::default() };
         assert_eq!(counts.available(), 7);
     }
 
@@ -218,10 +200,7 @@ mod tests {
             ("proc/self/cgroup", "0::/app\n"),
             ("sys/fs/cgroup/app/memory.max", "3145728\n"),
             ("sys/fs/cgroup/app/memory.current", "2097152\n"),
-            (
-                "sys/fs/cgroup/app/memory.stat",
-                "anon 1\ninactive_file 1048576\n",
-            ),
+            ("sys/fs/cgroup/app/memory.stat", "anon 1\ninactive_file 1048576\n"),
         ]);
         assert_eq!(sysfs.available_memory(), Some(2 << 20));
     }

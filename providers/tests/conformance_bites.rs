@@ -48,9 +48,7 @@ impl<P: Provider> Provider for Liar<P> {
 
     fn alloc(&self, request: &RegionRequest) -> Result<Region, ProviderError> {
         if self.revoked.load(Ordering::Acquire) {
-            return Err(ProviderError::Revoked {
-                provider: self.info().name,
-            });
+            return Err(ProviderError::Revoked { provider: self.info().name });
         }
         let mut request = request.clone();
         match self.lie {
@@ -60,12 +58,9 @@ impl<P: Provider> Provider for Liar<P> {
             _ => {}
         }
         let region = match self.inner.alloc(&request) {
-            Err(ProviderError::Exhausted {
-                provider,
-                needed,
-                available,
-                ..
-            }) if self.lie == Lie::NamesNoFix => {
+            Err(ProviderError::Exhausted { provider, needed, available, .. })
+                if self.lie == Lie::NamesNoFix =>
+            {
                 return Err(ProviderError::Exhausted {
                     provider,
                     needed,
@@ -117,52 +112,32 @@ fn broken(promise: &str, make: &dyn Fn() -> Subject) -> Vec<&'static str> {
 }
 
 fn liar<P: Provider>(inner: P, lie: Lie) -> Liar<P> {
-    Liar {
-        inner,
-        lie,
-        kept: Mutex::default(),
-        revoked: AtomicBool::new(false),
-    }
+    Liar { inner, lie, kept: Mutex::default(), revoked: AtomicBool::new(false) }
 }
 
 fn finds(lie: Lie, promise: &str) {
-    let host = broken(promise, &|| {
-        Subject::of_shared_source(liar(Host::new(), lie))
-    });
-    let fake = broken(promise, &|| {
-        Subject::new(liar(Fake::with_capacity(1 << 17), lie))
-    });
+    let host = broken(promise, &|| Subject::of_shared_source(liar(Host::new(), lie)));
+    let fake = broken(promise, &|| Subject::new(liar(Fake::with_capacity(1 << 17), lie)));
     for (who, found) in [("host", host), ("fake", fake)] {
         // What only concerns memory the CPU may touch cannot show in a fake.
         if who == "fake" && lie == Lie::HandsOutDirty || who == "host" && lie == Lie::ClaimsMore {
             continue;
         }
         let is_found = found.iter().any(|name| name.contains(promise));
-        assert!(
-            is_found,
-            "{lie:?} of {who} went unnoticed; broken: {found:?}"
-        );
+        assert!(is_found, "{lie:?} of {who} went unnoticed; broken: {found:?}");
     }
 }
 
 #[test]
 fn each_lie_is_found_by_the_case_that_names_it_and_honesty_passes() {
-    let honest = broken("", &|| {
-        Subject::of_shared_source(liar(Host::new(), Lie::None))
-    });
+    let honest = broken("", &|| Subject::of_shared_source(liar(Host::new(), Lie::None)));
     assert!(honest.is_empty(), "{honest:?}");
     finds(Lie::IgnoresAlignment, "one aligned span");
     finds(Lie::HandsOutDirty, "arrives zeroed");
     finds(Lie::KeepsRegions, "goes with its last user");
     finds(Lie::KeepsRegions, "can be had again");
-    finds(
-        Lie::GoesOnAfterRevocation,
-        "a revoked provider hands out nothing",
-    );
-    finds(
-        Lie::TellsNobodyOfRevocation,
-        "a revoked provider hands out nothing",
-    );
+    finds(Lie::GoesOnAfterRevocation, "a revoked provider hands out nothing");
+    finds(Lie::TellsNobodyOfRevocation, "a revoked provider hands out nothing");
     finds(Lie::HandsOutTooMuch, "one aligned span");
     finds(Lie::NamesNoFix, "exhaustion names");
     finds(Lie::ClaimsMore, "can be had again");

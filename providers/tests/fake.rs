@@ -1,8 +1,5 @@
 //! Fake device memory: the CPU is kept out of the front, the back door works, the capacity holds.
-#![allow(
-    unsafe_code,
-    reason = "a child that is meant to fault, and a peek through the back door"
-)]
+#![allow(unsafe_code, reason = "a child that is meant to fault, and a peek through the back door")]
 
 mod support;
 
@@ -25,11 +22,8 @@ const CHILD: &str = "PROVIDERS_TEST_TOUCH";
 fn reading_at_the_base_faults() {
     if let Some(which) = env::var_os(CHILD) {
         let region = ask(&Fake::new(), "touched", 4096).unwrap();
-        let address = if which == "front" {
-            region.base()
-        } else {
-            region.window().unwrap().base()
-        };
+        let address =
+            if which == "front" { region.base() } else { region.window().unwrap().base() };
         // SAFETY: mapped, but without rights at the front: the fault is the point.
         unsafe { address.as_ptr().read_volatile() };
         return;
@@ -37,10 +31,7 @@ fn reading_at_the_base_faults() {
     let child = |which: &str| {
         let mut command = Command::new("sh");
         let line = "ulimit -c 0; exec \"$0\" --exact reading_at_the_base_faults";
-        command
-            .args(["-c", line])
-            .arg(env::current_exe().unwrap())
-            .env(CHILD, which);
+        command.args(["-c", line]).arg(env::current_exe().unwrap()).env(CHILD, which);
         command.output().unwrap().status
     };
     assert_eq!(child("front").signal(), Some(libc::SIGSEGV));
@@ -58,10 +49,7 @@ fn the_kernel_reads_nothing_at_the_base_and_everything_at_the_back_door() {
         unsafe { libc::write(write_end.as_raw_fd(), address.cast(), 7) }
     };
     assert_eq!(send(region.base()), -1);
-    assert_eq!(
-        std::io::Error::last_os_error().raw_os_error(),
-        Some(libc::EFAULT)
-    );
+    assert_eq!(std::io::Error::last_os_error().raw_os_error(), Some(libc::EFAULT));
     assert_eq!(send(region.window().unwrap().base()), 7);
     let mut bytes = [0; 7];
     read_end.read_exact(&mut bytes).unwrap();
@@ -86,25 +74,13 @@ fn both_mappings_are_kept_out_of_children_and_dumps() {
 #[test]
 fn only_a_device_pool_takes_it() {
     let fake = Fake::new();
-    let cpu = Pool::<Cpu>::builder()
-        .slots(4)
-        .stride(2048)
-        .memory(&fake)
-        .build();
+    let cpu = Pool::<Cpu>::builder().slots(4).stride(2048).memory(&fake).build();
     let text = cpu.unwrap_err().to_string();
     assert!(text.contains("use a Device pool"), "{text}");
-    let pool = Pool::<Device>::builder()
-        .slots(4)
-        .stride(2048)
-        .memory(&fake)
-        .build()
-        .unwrap();
+    let pool = Pool::<Device>::builder().slots(4).stride(2048).memory(&fake).build().unwrap();
     let buf = pool.cache().take_one().unwrap();
     let region = &pool.areas()[0].region;
-    assert_eq!(
-        buf.frame().address() - region.base().addr().get(),
-        buf.frame().place().1
-    );
+    assert_eq!(buf.frame().address() - region.base().addr().get(), buf.frame().place().1);
     assert_eq!(region.cpu_access(), CpuAccess::None);
 }
 
@@ -128,30 +104,17 @@ fn the_capacity_is_exact_and_comes_back() {
 #[test]
 fn an_exhausted_fake_leaves_a_pool_as_it_was() {
     let fake = Fake::with_capacity(64 * 2048);
-    let builder = Pool::<Device>::builder()
-        .name("data")
-        .slots(64)
-        .stride(2048);
+    let builder = Pool::<Device>::builder().name("data").slots(64).stride(2048);
     let pool = builder.memory(&fake).build().unwrap();
-    let Err(Error::Provider { source, .. }) = pool.add_area(&fake, 1) else {
-        panic!("it grew")
-    };
-    assert!(
-        matches!(source, ProviderError::Exhausted { available: 0, .. }),
-        "{source}"
-    );
+    let Err(Error::Provider { source, .. }) = pool.add_area(&fake, 1) else { panic!("it grew") };
+    assert!(matches!(source, ProviderError::Exhausted { available: 0, .. }), "{source}");
     assert_eq!(pool.capacity(), 64);
 }
 
 #[test]
 fn a_revoked_fake_keeps_its_bytes_until_the_last_buffer_is_home() {
     let fake = Fake::with_capacity(1 << 20);
-    let pool = Pool::<Device>::builder()
-        .slots(8)
-        .stride(4096)
-        .memory(&fake)
-        .build()
-        .unwrap();
+    let pool = Pool::<Device>::builder().slots(8).stride(4096).memory(&fake).build().unwrap();
     let buf = pool.cache().take_one().unwrap();
     let memory: &dyn Revocable = &fake;
     assert_eq!(memory.revoke(), 1);
@@ -168,11 +131,7 @@ fn a_revoked_fake_keeps_its_bytes_until_the_last_buffer_is_home() {
 
 #[test]
 fn a_fake_on_hugepages_is_huge_on_both_sides() {
-    if !has_pages(
-        "a_fake_on_hugepages_is_huge_on_both_sides",
-        PageSize::TwoMiB,
-        2,
-    ) {
+    if !has_pages("a_fake_on_hugepages_is_huge_on_both_sides", PageSize::TwoMiB, 2) {
         return;
     }
     let fake = Fake::new().on_hugepages(PageSize::TwoMiB).unwrap();

@@ -9,11 +9,7 @@ use support::{ask, policy_at, signal_of_a_child_that_reads, vma_of, vmas};
 #[test]
 fn a_region_is_present_and_kept_out_of_children() {
     let region = ask(&Host::new(), "host", 3 << 20).unwrap();
-    assert_eq!(
-        region.base().addr().get() % (2 << 20),
-        0,
-        "ready for transparent hugepages"
-    );
+    assert_eq!(region.base().addr().get() % (2 << 20), 0, "ready for transparent hugepages");
     assert!(matches!(region.backing(), Backing::Anonymous));
     let vma = vma_of(region.base()).unwrap();
     assert!(vma.has("dc") && vma.has("dd"), "{vma:?}");
@@ -47,15 +43,8 @@ fn a_region_lands_on_the_node_it_is_bound_to() {
 #[test]
 fn the_mapping_is_gone_with_the_region() {
     let region = ask(&Host::new(), "gone", 37 << 20).unwrap();
-    let (start, end) = (
-        region.base().addr().get(),
-        region.base().addr().get() + region.len(),
-    );
-    let holds = || {
-        vmas()
-            .iter()
-            .any(|vma| vma.start <= start && end <= vma.end)
-    };
+    let (start, end) = (region.base().addr().get(), region.base().addr().get() + region.len());
+    let holds = || vmas().iter().any(|vma| vma.start <= start && end <= vma.end);
     assert!(holds());
     drop(region);
     assert!(!holds());
@@ -66,23 +55,14 @@ fn more_than_the_machine_has_is_an_error() {
     let host = Host::new();
     let error = ask(&host, "all", 1 << 46).unwrap_err();
     assert!(matches!(error, ProviderError::Exhausted { .. }), "{error}");
-    assert!(
-        error
-            .to_string()
-            .starts_with("host: needs 64 TiB, but only "),
-        "{error}"
-    );
+    assert!(error.to_string().starts_with("host: needs 64 TiB, but only "), "{error}");
 }
 
 #[test]
 fn the_default_is_hugepages_where_there_are_enough() {
     let (memory, notice) = default_host(1);
     match notice {
-        None => assert!(
-            memory.info().name.starts_with("hugepage:"),
-            "{:?}",
-            memory.info()
-        ),
+        None => assert!(memory.info().name.starts_with("hugepage:"), "{:?}", memory.info()),
         Some(notice) => {
             assert_eq!(memory.info().name, "host");
             assert!(!notice.to_string().contains('\n'));

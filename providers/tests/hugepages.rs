@@ -21,11 +21,7 @@ fn huge() -> Hugepages {
 
 #[test]
 fn a_region_is_huge_shared_and_kept_out_of_children_and_dumps() {
-    if !has_pages(
-        "a_region_is_huge_shared_and_kept_out_of_children_and_dumps",
-        SIZE,
-        2,
-    ) {
+    if !has_pages("a_region_is_huge_shared_and_kept_out_of_children_and_dumps", SIZE, 2) {
         return;
     }
     let region = ask(&huge(), "flags", PAGE + 1).unwrap();
@@ -54,46 +50,24 @@ fn a_private_region_is_huge_and_kept_out_of_children() {
         assert!(vma.has(flag), "no '{flag}' in {vma:?}");
     }
     assert_eq!(signal_of_a_child_that_reads(region.base()), libc::SIGSEGV);
-    let request = RegionRequest {
-        name: "far".into(),
-        len: 1,
-        align: 2 * PAGE,
-    };
+    let request = RegionRequest { name: "far".into(), len: 1, align: 2 * PAGE };
     let error = private.alloc(&request).unwrap_err().to_string();
-    assert!(
-        error.contains("alignment 4194304 is more than a page of 2M"),
-        "{error}"
-    );
+    assert!(error.contains("alignment 4194304 is more than a page of 2M"), "{error}");
 }
 
 #[test]
 fn the_file_is_sealed_and_another_mapping_shows_the_same_bytes() {
-    if !has_pages(
-        "the_file_is_sealed_and_another_mapping_shows_the_same_bytes",
-        SIZE,
-        1,
-    ) {
+    if !has_pages("the_file_is_sealed_and_another_mapping_shows_the_same_bytes", SIZE, 1) {
         return;
     }
     let region = ask(&huge(), "sealed", PAGE).unwrap();
     region.write(12345, b"seen by a peer").unwrap();
-    let Backing::Memfd { fd, offset } = region.backing() else {
-        panic!("{:?}", region.backing())
-    };
+    let Backing::Memfd { fd, offset } = region.backing() else { panic!("{:?}", region.backing()) };
     assert_eq!(offset, 0);
     let seals = rustix::fs::fcntl_get_seals(&fd).unwrap();
-    assert!(
-        seals.contains(SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL),
-        "{seals:?}"
-    );
-    assert!(
-        rustix::fs::ftruncate(&fd, 0).is_err(),
-        "a peer cut the file off"
-    );
-    assert!(
-        rustix::fs::ftruncate(&fd, 2 * PAGE as u64).is_err(),
-        "a peer took more pages"
-    );
+    assert!(seals.contains(SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL), "{seals:?}");
+    assert!(rustix::fs::ftruncate(&fd, 0).is_err(), "a peer cut the file off");
+    assert!(rustix::fs::ftruncate(&fd, 2 * PAGE as u64).is_err(), "a peer took more pages");
     let mut bytes = [0; 14];
     assert_eq!(rustix::io::pread(&fd, &mut bytes, 12345), Ok(14));
     assert_eq!(&bytes, b"seen by a peer");
@@ -105,15 +79,9 @@ fn no_file_descriptor_reaches_what_is_executed() {
         return;
     }
     let _region = ask(&huge(), "inherited", PAGE).unwrap();
-    let listing = Command::new("ls")
-        .args(["-l", "/proc/self/fd"])
-        .output()
-        .unwrap();
+    let listing = Command::new("ls").args(["-l", "/proc/self/fd"]).output().unwrap();
     let listing = String::from_utf8_lossy(&listing.stdout);
-    assert!(
-        listing.contains("/dev/null") || listing.contains("pipe:"),
-        "{listing}"
-    );
+    assert!(listing.contains("/dev/null") || listing.contains("pipe:"), "{listing}");
     assert!(!listing.contains("memfd:"), "{listing}");
 }
 
@@ -132,11 +100,7 @@ fn pages_are_free_again_when_the_region_goes() {
 
 #[test]
 fn a_shortage_is_an_error_with_its_fix_and_holds_nothing() {
-    if !has_pages(
-        "a_shortage_is_an_error_with_its_fix_and_holds_nothing",
-        SIZE,
-        1,
-    ) {
+    if !has_pages("a_shortage_is_an_error_with_its_fix_and_holds_nothing", SIZE, 1) {
         return;
     }
     let total = Sysfs::system().hugepages(SIZE, None).unwrap().total;
@@ -145,18 +109,11 @@ fn a_shortage_is_an_error_with_its_fix_and_holds_nothing() {
     for provider in [&shared as &dyn Provider, &private] {
         let error = ask(provider, "short", len).unwrap_err();
         let text = error.to_string();
-        let ProviderError::Exhausted {
-            needed, available, ..
-        } = error
-        else {
-            panic!("{text}")
-        };
+        let ProviderError::Exhausted { needed, available, .. } = error else { panic!("{text}") };
         assert_eq!(needed, len as u64);
         assert!(available < needed);
         assert!(text.contains("run `sysctl -w vm.nr_hugepages="), "{text}");
-        assert!(leaves_free_pages_alone(SIZE, || drop(
-            ask(provider, "short", len).unwrap_err()
-        )));
+        assert!(leaves_free_pages_alone(SIZE, || drop(ask(provider, "short", len).unwrap_err())));
     }
     assert_eq!(mappings_named("short"), 0);
 }
@@ -183,18 +140,13 @@ fn a_region_lands_on_the_node_it_is_bound_to() {
             assert_eq!(region.numa_node(), Some(node));
             assert_eq!(policy_at(region.base()), format!("bind:{node}"));
             for page in 0..3 {
-                let address = region
-                    .base()
-                    .map_addr(|base| base.saturating_add(page * PAGE));
+                let address = region.base().map_addr(|base| base.saturating_add(page * PAGE));
                 assert_eq!(numa::node_of(address).unwrap(), node, "page {page}");
             }
         }
     }
     let error = huge().on_node(900).unwrap_err().to_string();
-    assert!(
-        error.contains("there is no NUMA node 900 with memory"),
-        "{error}"
-    );
+    assert!(error.contains("there is no NUMA node 900 with memory"), "{error}");
 }
 
 #[test]
@@ -231,11 +183,7 @@ fn a_region_may_be_aligned_beyond_its_pages() {
     if !has_pages("a_region_may_be_aligned_beyond_its_pages", SIZE, 1) {
         return;
     }
-    let request = RegionRequest {
-        name: "aligned".into(),
-        len: PAGE,
-        align: 1 << 30,
-    };
+    let request = RegionRequest { name: "aligned".into(), len: PAGE, align: 1 << 30 };
     let region = huge().alloc(&request).unwrap();
     assert_eq!(region.base().addr().get() % (1 << 30), 0);
     assert_eq!(mappings_named("aligned"), 1, "no try is left behind");

@@ -48,11 +48,7 @@ impl Child {
         for (key, _) in std::env::vars_os().filter(|(key, _)| describes_a_package(key)) {
             command.env_remove(key);
         }
-        Self {
-            command,
-            name: program.to_owned(),
-            time_limit: TIME_LIMIT,
-        }
+        Self { command, name: program.to_owned(), time_limit: TIME_LIMIT }
     }
 
     pub(crate) fn args<S: Into<OsString>>(
@@ -90,11 +86,7 @@ impl Child {
     }
 
     fn shown(&self) -> String {
-        let words: Vec<_> = self
-            .command
-            .get_args()
-            .map(|word| word.to_string_lossy())
-            .collect();
+        let words: Vec<_> = self.command.get_args().map(|word| word.to_string_lossy()).collect();
         let program = self.name.rsplit('/').next().unwrap_or(&self.name);
         format!("{program} {}", words.join(" "))
     }
@@ -132,10 +124,7 @@ impl Child {
                 }
             }
             if !timed_out && Instant::now() > deadline {
-                let note = format!(
-                    "{} took longer than {:?}: ended\n",
-                    self.name, self.time_limit
-                );
+                let note = format!("{} took longer than {:?}: ended\n", self.name, self.time_limit);
                 eprint!("{note}");
                 stderr.push_str(&note);
                 end_family(child.id());
@@ -144,24 +133,15 @@ impl Child {
         }
         let status = child.wait()?;
         let code = status.code().filter(|_| !timed_out);
-        Ok(Output {
-            success: code == Some(0),
-            code,
-            stdout,
-            stderr,
-        })
+        Ok(Output { success: code == Some(0), code, stdout, stderr })
     }
 }
 
 fn describes_a_package(key: &std::ffi::OsStr) -> bool {
     let key = key.to_string_lossy();
     key.starts_with("CARGO_PKG_")
-        || [
-            "CARGO_MANIFEST_DIR",
-            "CARGO_MANIFEST_PATH",
-            "CARGO_PRIMARY_PACKAGE",
-        ]
-        .contains(&key.as_ref())
+        || ["CARGO_MANIFEST_DIR", "CARGO_MANIFEST_PATH", "CARGO_PRIMARY_PACKAGE"]
+            .contains(&key.as_ref())
 }
 
 fn keep(line: Line, show: bool, stdout: &mut String, stderr: &mut String) {
@@ -185,14 +165,8 @@ fn forward(pipe: impl Read + Send + 'static, lines: Sender<Line>, wrap: fn(Strin
     std::thread::spawn(move || {
         let mut reader = BufReader::new(pipe);
         let mut bytes = Vec::new();
-        while reader
-            .read_until(b'\n', &mut bytes)
-            .is_ok_and(|count| count > 0)
-        {
-            if lines
-                .send(wrap(String::from_utf8_lossy(&bytes).into_owned()))
-                .is_err()
-            {
+        while reader.read_until(b'\n', &mut bytes).is_ok_and(|count| count > 0) {
+            if lines.send(wrap(String::from_utf8_lossy(&bytes).into_owned())).is_err() {
                 return;
             }
             bytes.clear();
@@ -220,15 +194,10 @@ mod tests {
 
     #[test]
     fn both_streams_and_the_status_are_kept() {
-        let output = Child::new("sh")
-            .args(["-c", "echo out; echo err >&2; exit 3"])
-            .output()
-            .expect("sh");
+        let output =
+            Child::new("sh").args(["-c", "echo out; echo err >&2; exit 3"]).output().expect("sh");
 
-        assert_eq!(
-            (output.stdout.as_str(), output.stderr.as_str()),
-            ("out\n", "err\n")
-        );
+        assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("out\n", "err\n"));
         assert!(!output.success);
         assert_eq!(output.code, Some(3));
     }
@@ -251,10 +220,7 @@ mod tests {
     fn a_descendant_that_holds_the_pipe_does_not_hold_us() {
         let start = Instant::now();
 
-        let output = Child::new("sh")
-            .args(["-c", "sleep 20 & echo done"])
-            .output()
-            .expect("sh");
+        let output = Child::new("sh").args(["-c", "sleep 20 & echo done"]).output().expect("sh");
 
         assert!(output.success);
         assert_eq!(output.stdout, "done\n");
@@ -263,12 +229,7 @@ mod tests {
 
     #[test]
     fn a_missing_program_is_named() {
-        let error = Child::new("no-such-program-here")
-            .output()
-            .expect_err("it does not exist");
-        assert!(
-            error.to_string().contains("no-such-program-here"),
-            "{error}"
-        );
+        let error = Child::new("no-such-program-here").output().expect_err("it does not exist");
+        assert!(error.to_string().contains("no-such-program-here"), "{error}");
     }
 }

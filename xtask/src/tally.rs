@@ -19,31 +19,18 @@ pub(crate) struct Counts {
 impl Counts {
     /// One check with this outcome.
     pub(crate) fn check(passed: bool) -> Self {
-        if passed {
-            Self {
-                passed: 1,
-                ..Self::default()
-            }
-        } else {
-            Self::failure()
-        }
+        if passed { Self { passed: 1, ..Self::default() } } else { Self::failure() }
     }
 
     /// One failed check.
     pub(crate) fn failure() -> Self {
-        Self {
-            failed: 1,
-            ..Self::default()
-        }
+        Self { failed: 1, ..Self::default() }
     }
 
     /// One check that cannot be made here; says so.
     pub(crate) fn skip(name: &str, reason: &str) -> Self {
         println!("SKIP {name}: {reason}");
-        Self {
-            skipped: 1,
-            ..Self::default()
-        }
+        Self { skipped: 1, ..Self::default() }
     }
 
     /// Reads what `cargo test` or a test executable printed. A run that went wrong without naming
@@ -102,11 +89,7 @@ fn skipped_tests(output: &str) -> u64 {
 
 fn number_before(line: &str, word: &str) -> u64 {
     let Some(end) = line.find(word) else { return 0 };
-    line[..end]
-        .rsplit(' ')
-        .next()
-        .and_then(|number| number.parse().ok())
-        .unwrap_or(0)
+    line[..end].rsplit(' ').next().and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -115,40 +98,25 @@ mod tests {
 
     fn output(success: bool, stdout: &str, stderr: &str) -> Output {
         let (stdout, stderr) = (stdout.to_owned(), stderr.to_owned());
-        Output {
-            success,
-            code: Some(i32::from(!success)),
-            stdout,
-            stderr,
-        }
+        Output { success, code: Some(i32::from(!success)), stdout, stderr }
     }
 
     fn counts(passed: u64, failed: u64, skipped: u64) -> Counts {
-        Counts {
-            passed,
-            failed,
-            skipped,
-        }
+        Counts { passed, failed, skipped }
     }
 
     #[test]
     fn results_of_several_executables_add_up() {
         let printed = "test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 3 filtered out\n\
                        test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered\n";
-        assert_eq!(
-            Counts::of_tests(&output(false, printed, "")),
-            counts(15, 2, 1)
-        );
+        assert_eq!(Counts::of_tests(&output(false, printed, "")), counts(15, 2, 1));
     }
 
     #[test]
     fn a_test_that_skips_is_not_passed() {
         let printed = "running 2 tests\n  SKIP ring_over_veth: needs root\n\
                        test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured\n";
-        assert_eq!(
-            Counts::of_tests(&output(true, printed, "")),
-            counts(1, 0, 1)
-        );
+        assert_eq!(Counts::of_tests(&output(true, printed, "")), counts(1, 0, 1));
     }
 
     #[test]
@@ -156,10 +124,7 @@ mod tests {
         let printed = "test veth ... SKIP veth: needs root\nok\n\
                        test result: ok. 3 passed; 0 failed; 0 ignored\n";
         let other = "     Running tests/netns.rs\nSKIP tap: needs root\n";
-        assert_eq!(
-            Counts::of_tests(&output(true, printed, other)),
-            counts(1, 0, 2)
-        );
+        assert_eq!(Counts::of_tests(&output(true, printed, other)), counts(1, 0, 2));
     }
 
     #[test]
@@ -168,17 +133,11 @@ mod tests {
                        test result: ok. 2 passed; 0 failed; 0 ignored\n\
                        SKIP veth: needs root\n\
                        test result: ok. 1 passed; 0 failed; 0 ignored\n";
-        assert_eq!(
-            Counts::of_tests(&output(true, printed, "")),
-            counts(1, 0, 2)
-        );
+        assert_eq!(Counts::of_tests(&output(true, printed, "")), counts(1, 0, 2));
     }
 
     #[test]
     fn a_run_that_breaks_off_is_a_failure() {
-        assert_eq!(
-            Counts::of_tests(&output(false, "", "error[E0308]\n")),
-            counts(0, 1, 0)
-        );
+        assert_eq!(Counts::of_tests(&output(false, "", "error[E0308]\n")), counts(0, 1, 0));
     }
 }

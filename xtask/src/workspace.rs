@@ -55,28 +55,18 @@ impl Workspace {
             .iter()
             .map(|package| Package::from_metadata(package, &root))
             .collect::<Result<_>>()?;
-        Ok(Self {
-            root,
-            target,
-            packages,
-        })
+        Ok(Self { root, target, packages })
     }
 
     /// Whether any crate has an integration test of that name.
     pub(crate) fn has_test(&self, name: &str) -> bool {
-        self.packages
-            .iter()
-            .any(|package| package.tests.iter().any(|test| test == name))
+        self.packages.iter().any(|package| package.tests.iter().any(|test| test == name))
     }
 
     /// The names of all integration tests, each once, sorted.
     pub(crate) fn test_names(&self) -> Vec<&str> {
-        let mut names: Vec<&str> = self
-            .packages
-            .iter()
-            .flat_map(|package| &package.tests)
-            .map(String::as_str)
-            .collect();
+        let mut names: Vec<&str> =
+            self.packages.iter().flat_map(|package| &package.tests).map(String::as_str).collect();
         names.sort_unstable();
         names.dedup();
         names
@@ -113,9 +103,7 @@ impl Package {
 }
 
 fn text(value: &Value, key: &str) -> Result<String> {
-    let text = value[key]
-        .as_str()
-        .with_context(|| format!("cargo metadata has no `{key}`"))?;
+    let text = value[key].as_str().with_context(|| format!("cargo metadata has no `{key}`"))?;
     Ok(text.to_owned())
 }
 
@@ -182,10 +170,7 @@ mod tests {
         assert_eq!(workspace.packages[0].folder, Path::new("deep/a"));
         assert_eq!(
             workspace.packages[0].dependencies,
-            [
-                ("b".to_owned(), DependencyKind::Normal),
-                ("c".to_owned(), DependencyKind::Dev)
-            ]
+            [("b".to_owned(), DependencyKind::Normal), ("c".to_owned(), DependencyKind::Dev)]
         );
         assert!(workspace.has_test("soak") && !workspace.has_test("a"));
         assert_eq!(workspace.test_names(), ["soak"]);
@@ -198,11 +183,6 @@ mod tests {
             return;
         }
         let workspace = Workspace::read().expect("cargo metadata works where cargo test does");
-        assert!(
-            workspace
-                .packages
-                .iter()
-                .any(|package| package.name == "xtask")
-        );
+        assert!(workspace.packages.iter().any(|package| package.name == "xtask"));
     }
 }

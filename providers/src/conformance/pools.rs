@@ -9,10 +9,7 @@ use super::{Make, SLOTS, Watched, access, must_pool, pool};
 pub(super) fn takes_what_it_may_touch(make: Make<'_>) {
     let memory = Watched::new(make);
     drop(must_pool::<Device>(&memory));
-    let (cpu, peer) = (
-        pool::<Cpu>(&memory).map(drop),
-        pool::<Peer>(&memory).map(drop),
-    );
+    let (cpu, peer) = (pool::<Cpu>(&memory).map(drop), pool::<Peer>(&memory).map(drop));
     let refused = |result| matches!(result, Err(Error::WrongAccess { .. }));
     match access(&memory) {
         CpuAccess::ReadWrite => assert!(cpu.is_ok() && peer.is_ok(), "{cpu:?}, {peer:?}"),
@@ -46,11 +43,7 @@ pub(super) fn carries_bytes(make: Make<'_>) {
     let base = region.base().addr().get();
     assert_eq!(addresses.len(), SLOTS);
     assert_eq!(addresses[0], base);
-    assert!(
-        addresses
-            .windows(2)
-            .all(|pair| pair[1] - pair[0] == pool.stride())
-    );
+    assert!(addresses.windows(2).all(|pair| pair[1] - pair[0] == pool.stride()));
     assert!(addresses[SLOTS - 1] + pool.stride() <= base + region.len());
 }
 
@@ -62,10 +55,7 @@ pub(super) fn grows_and_shrinks(make: Make<'_>) {
     assert!(cache.take_one().is_none(), "the first area is all out");
     let area = pool.add_area(&memory, SLOTS).unwrap();
     assert_eq!((pool.capacity(), memory.witness.live()), (2 * SLOTS, 2));
-    assert!(matches!(
-        pool.add_area(&memory, SLOTS),
-        Err(Error::NoAreaLeft { .. })
-    ));
+    assert!(matches!(pool.add_area(&memory, SLOTS), Err(Error::NoAreaLeft { .. })));
     assert_eq!(memory.witness.live(), 2, "a refused area holds nothing");
     let mut second: Vec<_> = (0..SLOTS).filter_map(|_| cache.take_one()).collect();
     assert_eq!(second.len(), SLOTS);
@@ -77,11 +67,7 @@ pub(super) fn grows_and_shrinks(make: Make<'_>) {
     }
     // The last one home may be any; the first area goes on meanwhile.
     first.pop();
-    assert!(
-        cache
-            .take_one()
-            .is_some_and(|buf| buf.frame().place().0.index() == 0)
-    );
+    assert!(cache.take_one().is_some_and(|buf| buf.frame().place().0.index() == 0));
     drop(second);
     let region: Region = pool.remove_area(area).unwrap();
     assert_eq!(memory.witness.live(), 2);
@@ -115,16 +101,10 @@ fn revoked<A: Access>(make: Make<'_>, touch: impl Fn(&mut Buf<A>)) {
     assert_eq!(memory.revoke(), 2, "the pool's region and the idle one");
     assert_eq!(memory.revoke(), 0, "once is enough");
     let one_more = memory.request(1, 1);
-    assert!(
-        matches!(one_more, Err(ProviderError::Revoked { .. })),
-        "{one_more:?}"
-    );
+    assert!(matches!(one_more, Err(ProviderError::Revoked { .. })), "{one_more:?}");
     assert!(pool.add_area(&memory, 1).is_err());
     assert!(idle.handle().is_revoked() && pool.areas()[0].region.is_revoked());
-    assert!(
-        cache.take_one().is_none(),
-        "a slot of revoked memory was handed out"
-    );
+    assert!(cache.take_one().is_none(), "a slot of revoked memory was handed out");
     assert_eq!(cache.take(&mut burst, 8), 0);
     assert!(pool.cache().take_one().is_none());
     // Whoever holds a buffer still holds its bytes, and can give it back.
@@ -161,9 +141,7 @@ pub(super) fn revokes_what_is_on_its_way(make: Make<'_>) {
     };
     std::thread::scope(|scope| {
         let workers = [scope.spawn(worker), scope.spawn(worker)];
-        let held = workers
-            .into_iter()
-            .filter_map(|worker| worker.join().unwrap());
+        let held = workers.into_iter().filter_map(|worker| worker.join().unwrap());
         for region in held {
             assert!(region.handle().is_revoked(), "missed: {region:?}");
         }

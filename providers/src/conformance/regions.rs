@@ -1,8 +1,5 @@
 //! Promises about single regions.
-#![allow(
-    unsafe_code,
-    reason = "reads memory at the addresses a provider vouches for"
-)]
+#![allow(unsafe_code, reason = "reads memory at the addresses a provider vouches for")]
 
 use mempool::{Backing, CopyError, CpuAccess, Provider, ProviderError, Region};
 
@@ -26,9 +23,7 @@ fn is_writable(region: &Region) -> bool {
 
 fn read(region: &Region, offset: usize, len: usize) -> Vec<u8> {
     let mut bytes = vec![0xee; len];
-    region
-        .read(offset, &mut bytes)
-        .unwrap_or_else(|error| panic!("read at {offset}: {error}"));
+    region.read(offset, &mut bytes).unwrap_or_else(|error| panic!("read at {offset}: {error}"));
     bytes
 }
 
@@ -51,19 +46,8 @@ pub(super) fn is_one_aligned_span(make: Make<'_>) {
     for len in [1, page - 1, page, page + 1] {
         let region = memory.request(len, 64).unwrap();
         assert!(region.len() >= len, "{} of {len} B", region.len());
-        assert_eq!(
-            region.len(),
-            len.next_multiple_of(page),
-            "rounded to whole pages, not beyond"
-        );
-        assert!(
-            region
-                .base()
-                .addr()
-                .get()
-                .checked_add(region.len())
-                .is_some()
-        );
+        assert_eq!(region.len(), len.next_multiple_of(page), "rounded to whole pages, not beyond");
+        assert!(region.base().addr().get().checked_add(region.len()).is_some());
         assert!(!region.is_empty());
     }
     for align in [1, 64, 4096, page, 2 * page, 64 * page, 512 * page] {
@@ -85,10 +69,7 @@ pub(super) fn says_what_its_provider_says(make: Make<'_>) {
     assert_eq!(region.cpu_access(), info.cpu_access);
     assert_eq!(region.page_size(), info.page_size);
     assert!(info.numa_node.is_none() || region.numa_node() == info.numa_node);
-    assert!(
-        !info.name.is_empty() && !info.name.contains(char::is_whitespace),
-        "{info:?}"
-    );
+    assert!(!info.name.is_empty() && !info.name.contains(char::is_whitespace), "{info:?}");
 }
 
 pub(super) fn backing_holds_all_of_it(make: Make<'_>) {
@@ -99,31 +80,16 @@ pub(super) fn backing_holds_all_of_it(make: Make<'_>) {
     };
     let size = rustix::fs::fstat(&fd).unwrap().st_size;
     let end = offset + region.len() as u64;
-    assert!(
-        u64::try_from(size).unwrap() >= end,
-        "a file of {size} B, a region up to {end}"
-    );
+    assert!(u64::try_from(size).unwrap() >= end, "a file of {size} B, a region up to {end}");
     assert_eq!(offset % region.page_size() as u64, 0);
     let (last, mut seen) = (region.len() - 8, [0; 8]);
     region.write(last, b"same one").unwrap();
-    assert_eq!(
-        rustix::io::pread(&fd, &mut seen, offset + last as u64),
-        Ok(8)
-    );
-    assert_eq!(
-        &seen, b"same one",
-        "the file names other bytes than the region"
-    );
+    assert_eq!(rustix::io::pread(&fd, &mut seen, offset + last as u64), Ok(8));
+    assert_eq!(&seen, b"same one", "the file names other bytes than the region");
     let seals = rustix::fs::fcntl_get_seals(&fd).unwrap();
-    assert!(
-        seals.contains(rustix::fs::SealFlags::SHRINK),
-        "a peer could cut it off: {seals:?}"
-    );
+    assert!(seals.contains(rustix::fs::SealFlags::SHRINK), "a peer could cut it off: {seals:?}");
     let flags = rustix::io::fcntl_getfd(&fd).unwrap();
-    assert!(
-        flags.contains(rustix::io::FdFlags::CLOEXEC),
-        "inherited by whatever is executed"
-    );
+    assert!(flags.contains(rustix::io::FdFlags::CLOEXEC), "inherited by whatever is executed");
 }
 
 pub(super) fn arrives_zeroed(make: Make<'_>) {
@@ -134,10 +100,7 @@ pub(super) fn arrives_zeroed(make: Make<'_>) {
     for round in 0..3 {
         let region = memory.page();
         let len = region.len();
-        assert!(
-            read(&region, 0, len).iter().all(|byte| *byte == 0),
-            "round {round}: stale bytes"
-        );
+        assert!(read(&region, 0, len).iter().all(|byte| *byte == 0), "round {round}: stale bytes");
         region.write(0, &vec![0xa5; len]).unwrap();
     }
 }
@@ -155,11 +118,7 @@ pub(super) fn reads_what_was_written(make: Make<'_>) {
         assert_eq!(read(&region, offset, 100), bytes, "read at {offset}");
         if let Some(window) = region.window() {
             assert_eq!(window.len(), region.len());
-            assert_eq!(
-                look(window.base(), offset, 100),
-                bytes,
-                "window at {offset}"
-            );
+            assert_eq!(look(window.base(), offset, 100), bytes, "window at {offset}");
         }
         if access(&memory) != CpuAccess::None {
             assert_eq!(look(region.base(), offset, 100), bytes, "base at {offset}");
@@ -177,14 +136,8 @@ pub(super) fn refuses_copies_that_leave(make: Make<'_>) {
     let len = region.len();
     for (offset, count) in [(len, 1), (len - 1, 2), (usize::MAX, 1), (usize::MAX - 1, 4)] {
         let out = |result| matches!(result, Err(CopyError::OutOfBounds { .. }));
-        assert!(
-            out(region.write(offset, &vec![1; count])),
-            "write of {count} at {offset}"
-        );
-        assert!(
-            out(region.read(offset, &mut vec![1; count])),
-            "read of {count} at {offset}"
-        );
+        assert!(out(region.write(offset, &vec![1; count])), "write of {count} at {offset}");
+        assert!(out(region.read(offset, &mut vec![1; count])), "read of {count} at {offset}");
     }
 }
 
@@ -192,18 +145,11 @@ pub(super) fn never_overlap(make: Make<'_>) {
     let memory = Watched::new(make);
     let regions: Vec<Region> = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..4).map(|_| scope.spawn(|| memory.page())).collect();
-        workers
-            .into_iter()
-            .map(|worker| worker.join().unwrap())
-            .collect()
+        workers.into_iter().map(|worker| worker.join().unwrap()).collect()
     });
     for (at, one) in regions.iter().enumerate() {
         for other in &regions[..at] {
-            let (low, high) = if one.base() < other.base() {
-                (one, other)
-            } else {
-                (other, one)
-            };
+            let (low, high) = if one.base() < other.base() { (one, other) } else { (other, one) };
             let distance = high.base().addr().get() - low.base().addr().get();
             assert!(distance >= low.len(), "{one:?} and {other:?}");
         }
@@ -215,11 +161,7 @@ pub(super) fn never_overlap(make: Make<'_>) {
         region.write(0, &pattern(seed, 64)).unwrap();
     }
     for (seed, region) in (1..).zip(&regions) {
-        assert_eq!(
-            read(region, 0, 64),
-            pattern(seed, 64),
-            "two regions share bytes"
-        );
+        assert_eq!(read(region, 0, 64), pattern(seed, 64), "two regions share bytes");
     }
 }
 
@@ -268,11 +210,7 @@ pub(super) fn gives_back(make: Make<'_>) {
         assert_eq!(memory.witness.live(), 0);
     }
     if memory.subject.counts_are_its_own {
-        assert_eq!(
-            memory.info().available,
-            before,
-            "released memory is available again"
-        );
+        assert_eq!(memory.info().available, before, "released memory is available again");
     }
 }
 
@@ -281,34 +219,18 @@ pub(super) fn exhausts(make: Make<'_>) {
     let (info, kept) = (memory.info(), memory.page());
     let page = info.page_size;
     let Some(available) = info.available else {
-        assert!(
-            memory
-                .request((isize::MAX as usize / 2).next_multiple_of(page), 64)
-                .is_err()
-        );
+        assert!(memory.request((isize::MAX as usize / 2).next_multiple_of(page), 64).is_err());
         return;
     };
     // Others may give back meanwhile: ask for what cannot be there.
-    let most = if memory.subject.counts_are_its_own {
-        available
-    } else {
-        available * 8
-    };
+    let most = if memory.subject.counts_are_its_own { available } else { available * 8 };
     let len = usize::try_from(most).unwrap().next_multiple_of(page) + 16 * page;
     for _ in 0..32 {
         match memory.request(len, 64) {
-            Err(ProviderError::Exhausted {
-                provider,
-                needed,
-                available,
-                fix,
-            }) => {
+            Err(ProviderError::Exhausted { provider, needed, available, fix }) => {
                 assert_eq!(provider, info.name);
                 assert_eq!(needed, len as u64);
-                assert!(
-                    available < needed,
-                    "{available} of {needed} B is no shortage"
-                );
+                assert!(available < needed, "{available} of {needed} B is no shortage");
                 assert!(!fix.is_empty(), "what can the user do?");
             }
             other => panic!("{len} B of {available}: {other:?}"),

@@ -23,13 +23,7 @@ impl<A: Access> Users<A> {
         let buf = cache.take_one();
         assert_eq!(cache.take(&mut burst, 3), 3);
         let (provider, pool) = (Some(provider), Some(pool));
-        Self {
-            provider,
-            pool,
-            cache: Some(cache),
-            burst: Some(burst),
-            buf,
-        }
+        Self { provider, pool, cache: Some(cache), burst: Some(burst), buf }
     }
 
     fn let_go(&mut self, user: usize) {
@@ -44,13 +38,7 @@ impl<A: Access> Users<A> {
 
     /// Whether any of them is left that the memory must wait for: all but the provider.
     fn is_in_use(&self) -> bool {
-        let Self {
-            provider: _,
-            pool,
-            cache,
-            burst,
-            buf,
-        } = self;
+        let Self { provider: _, pool, cache, burst, buf } = self;
         pool.is_some() || cache.is_some() || burst.is_some() || buf.is_some()
     }
 }
@@ -73,21 +61,14 @@ pub(super) fn goes_with_its_last_user(make: Make<'_>) {
 fn every_order<A: Access>(make: Make<'_>, touch: impl Fn(&mut Buf<A>)) {
     for order in permutations() {
         let mut users = Users::<A>::new(make);
-        let witness = users
-            .provider
-            .as_ref()
-            .map(|provider| provider.witness.clone());
+        let witness = users.provider.as_ref().map(|provider| provider.witness.clone());
         let witness = witness.unwrap_or_default();
         for user in order {
             users.let_go(user);
             // The provider is no user: it may stay, and the memory goes all the same.
             mempool::reap_orphans();
             let expected = usize::from(users.is_in_use());
-            assert_eq!(
-                witness.live(),
-                expected,
-                "after user {user} of order {order:?}"
-            );
+            assert_eq!(witness.live(), expected, "after user {user} of order {order:?}");
             if let Some(buf) = &mut users.buf {
                 touch(buf);
             }

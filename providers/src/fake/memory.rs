@@ -1,8 +1,5 @@
 //! The two mappings of a fake region.
-#![allow(
-    unsafe_code,
-    reason = "vouches for two live mappings of the same pages"
-)]
+#![allow(unsafe_code, reason = "vouches for two live mappings of the same pages")]
 
 use std::{os::fd::OwnedFd, ptr::NonNull, sync::Arc};
 
@@ -40,10 +37,7 @@ unsafe impl Memory for FakeMemory {
         CpuAccess::None
     }
     fn backing(&self) -> Backing {
-        Backing::Memfd {
-            fd: Arc::clone(&self.file),
-            offset: 0,
-        }
+        Backing::Memfd { fd: Arc::clone(&self.file), offset: 0 }
     }
     fn numa_node(&self) -> Option<u32> {
         self.numa_node

@@ -36,13 +36,7 @@ pub(crate) fn vmas() -> Vec<Vma> {
             if let (Ok(start), Ok(end)) = (hex(start), hex(end)) {
                 let rights = words.next().unwrap_or("").into();
                 let name = words.skip(3).collect::<Vec<_>>().join(" ");
-                list.push(Vma {
-                    start,
-                    end,
-                    rights,
-                    flags: Vec::new(),
-                    name,
-                });
+                list.push(Vma { start, end, rights, flags: Vec::new(), name });
             }
         }
     }
@@ -52,38 +46,25 @@ pub(crate) fn vmas() -> Vec<Vma> {
 /// The mapping that holds an address.
 pub(crate) fn vma_of(address: NonNull<u8>) -> Option<Vma> {
     let address = address.addr().get();
-    vmas()
-        .into_iter()
-        .find(|vma| vma.start <= address && address < vma.end)
+    vmas().into_iter().find(|vma| vma.start <= address && address < vma.end)
 }
 
 /// The memory policy of the mapping that starts at an address: `default`, `bind:0`.
 pub(crate) fn policy_at(address: NonNull<u8>) -> String {
     let maps = fs::read_to_string("/proc/self/numa_maps").unwrap_or_default();
     let start = format!("{:x} ", address.addr());
-    let line = maps
-        .lines()
-        .find_map(|line| line.trim_start_matches('0').strip_prefix(&start));
-    line.and_then(|rest| rest.split(' ').next())
-        .unwrap_or("unknown")
-        .into()
+    let line = maps.lines().find_map(|line| line.trim_start_matches('0').strip_prefix(&start));
+    line.and_then(|rest| rest.split(' ').next()).unwrap_or("unknown").into()
 }
 
 /// How many mappings carry the name of a region.
 pub(crate) fn mappings_named(name: &str) -> usize {
     let wanted = format!("/memfd:memwire:{name} ");
-    vmas()
-        .iter()
-        .filter(|vma| format!("{} ", vma.name).starts_with(&wanted))
-        .count()
+    vmas().iter().filter(|vma| format!("{} ", vma.name).starts_with(&wanted)).count()
 }
 
 pub(crate) fn ask(memory: &dyn Provider, name: &str, len: usize) -> Result<Region, ProviderError> {
-    memory.alloc(&RegionRequest {
-        name: name.into(),
-        len,
-        align: 64,
-    })
+    memory.alloc(&RegionRequest { name: name.into(), len, align: 64 })
 }
 
 /// Whether the machine has so many pages to spare; says SKIP if not.
@@ -114,10 +95,7 @@ pub(crate) fn signal_of_a_child_that_reads(address: NonNull<u8>) -> i32 {
     if child == 0 {
         // SAFETY: async-signal-safe; the default action ends the child without a core dump's delay.
         unsafe { libc::signal(libc::SIGSEGV, libc::SIG_DFL) };
-        let no_core = libc::rlimit {
-            rlim_cur: 0,
-            rlim_max: 0,
-        };
+        let no_core = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
         // SAFETY: async-signal-safe, with a valid limit.
         unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const no_core) };
         // SAFETY: no Rust object lives there; the point is to see it fault.
@@ -129,9 +107,5 @@ pub(crate) fn signal_of_a_child_that_reads(address: NonNull<u8>) -> i32 {
     // SAFETY: waits for the child just made.
     let waited = unsafe { libc::waitpid(child, &raw mut status, 0) };
     assert_eq!(waited, child);
-    if libc::WIFSIGNALED(status) {
-        libc::WTERMSIG(status)
-    } else {
-        0
-    }
+    if libc::WIFSIGNALED(status) { libc::WTERMSIG(status) } else { 0 }
 }

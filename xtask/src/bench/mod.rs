@@ -80,11 +80,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         eprintln!("{} …", case.name);
         outcomes.push(measure(case, &ours, &peers.programs, options)?);
     }
-    let measured = if options.instructions {
-        table::Show::Instructions
-    } else {
-        table::Show::All
-    };
+    let measured = if options.instructions { table::Show::Instructions } else { table::Show::All };
     println!("{}", peers.description);
     print!("{}", table::print(&outcomes, measured));
     if let Some(load) = load.filter(|load| *load > BUSY) {
@@ -96,24 +92,13 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         let text = table::json(&outcomes, &peers.description);
         std::fs::write(path, text).with_context(|| path.display().to_string())?;
     }
-    let missed = outcomes
-        .iter()
-        .any(|outcome| outcome.misses(measured.times()));
-    Ok(if options.strict && missed {
-        ExitCode::from(TARGET_MISSED)
-    } else {
-        ExitCode::SUCCESS
-    })
+    let missed = outcomes.iter().any(|outcome| outcome.misses(measured.times()));
+    Ok(if options.strict && missed { ExitCode::from(TARGET_MISSED) } else { ExitCode::SUCCESS })
 }
 
 /// The load average of the last minute.
 fn load_before() -> Option<f64> {
-    std::fs::read_to_string("/proc/loadavg")
-        .ok()?
-        .split(' ')
-        .next()?
-        .parse()
-        .ok()
+    std::fs::read_to_string("/proc/loadavg").ok()?.split(' ').next()?.parse().ok()
 }
 
 fn chosen(options: &Options, mut cases: Vec<Case>) -> Vec<Case> {
@@ -134,11 +119,7 @@ fn build_ours(workspace: &Workspace) -> Result<PathBuf> {
 /// Runs one case in turn by everyone, as many rounds as it takes.
 fn measure(case: Case, ours: &Path, peers: &[PathBuf], options: &Options) -> Result<Outcome> {
     // Across cores the ring is all inline, so one build of the peer is as good as another.
-    let peers = if case.two_cores {
-        &peers[..peers.len().min(1)]
-    } else {
-        peers
-    };
+    let peers = if case.two_cores { &peers[..peers.len().min(1)] } else { peers };
     let mut outcome = Outcome::new(case);
     let limit = options.rounds() * if outcome.case.two_cores { PATIENCE } else { 1 };
     for round in 0..limit {
@@ -161,25 +142,15 @@ fn measure(case: Case, ours: &Path, peers: &[PathBuf], options: &Options) -> Res
 /// One run of one bar; none if it says that it cannot run on this machine.
 fn run_bar(program: &Path, case: &str, options: &Options) -> Result<Option<Row>> {
     let name = program.to_string_lossy();
-    let output = Child::new(&name)
-        .args([case, "--windows", options.windows()])
-        .output()?;
+    let output = Child::new(&name).args([case, "--windows", options.windows()]).output()?;
     if output.code == Some(CANNOT_RUN_HERE) {
         eprintln!("SKIP {case}: {}", output.stderr.trim());
         return Ok(None);
     }
     if !output.success {
-        bail!(
-            "{name} {case} ended with status {:?}:\n{}",
-            output.code,
-            output.stderr
-        );
+        bail!("{name} {case} ended with status {:?}:\n{}", output.code, output.stderr);
     }
     let row = Row::parse(&output.stdout).with_context(|| format!("{name} {case}"))?;
-    ensure!(
-        row.case == case,
-        "{name} {case} reported about {}",
-        row.case
-    );
+    ensure!(row.case == case, "{name} {case} reported about {}", row.case);
     Ok(Some(row))
 }

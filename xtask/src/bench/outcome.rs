@@ -43,22 +43,14 @@ impl Figures {
 
 impl Outcome {
     pub(super) fn new(case: Case) -> Self {
-        Self {
-            case,
-            rounds: Vec::new(),
-            cannot_run: false,
-        }
+        Self { case, rounds: Vec::new(), cannot_run: false }
     }
 
     /// Whether there are enough rounds of one placement to compare.
     pub(super) fn is_comparable(&self) -> bool {
         !self.case.two_cores
             || self.placements().iter().any(|placement| {
-                self.rounds
-                    .iter()
-                    .filter(|round| round.is_in(placement))
-                    .count()
-                    >= LIKE_ROUNDS
+                self.rounds.iter().filter(|round| round.is_in(placement)).count() >= LIKE_ROUNDS
             })
     }
 
@@ -70,36 +62,21 @@ impl Outcome {
         if !self.case.two_cores {
             return vec![self.one_core()];
         }
-        self.placements()
-            .into_iter()
-            .map(|placement| self.two_cores(placement))
-            .collect()
+        self.placements().into_iter().map(|placement| self.two_cores(placement)).collect()
     }
 
     /// What is missed, in words, for one line; `None` if a target needs a figure that is not there.
     pub(super) fn misses_of(&self, figures: &Figures, times: bool) -> Option<Vec<String>> {
-        let ticks = self
-            .case
-            .ticks
-            .filter(|_| times)
-            .map(|most| (Some(figures.ticks), most, "ticks"));
-        let instructions = self
-            .case
-            .instructions
-            .map(|most| (figures.instructions, most, "instructions"));
-        let ratio = self
-            .case
-            .ratio
-            .filter(|_| times)
-            .map(|most| (figures.ratio(), most, "ratio"));
+        let ticks =
+            self.case.ticks.filter(|_| times).map(|most| (Some(figures.ticks), most, "ticks"));
+        let instructions =
+            self.case.instructions.map(|most| (figures.instructions, most, "instructions"));
+        let ratio = self.case.ratio.filter(|_| times).map(|most| (figures.ratio(), most, "ratio"));
         let mut misses = Vec::new();
         for (figure, most, what) in [ticks, instructions, ratio].into_iter().flatten() {
             let figure = figure?;
             if figure > most {
-                misses.push(format!(
-                    "{what} by {:.0} %",
-                    ((figure / most - 1.0) * 100.0).ceil()
-                ));
+                misses.push(format!("{what} by {:.0} %", ((figure / most - 1.0) * 100.0).ceil()));
             }
         }
         Some(misses)
@@ -107,10 +84,9 @@ impl Outcome {
 
     /// Whether any line misses a target.
     pub(super) fn misses(&self, times: bool) -> bool {
-        self.figures().iter().any(|figures| {
-            self.misses_of(figures, times)
-                .is_some_and(|misses| !misses.is_empty())
-        })
+        self.figures()
+            .iter()
+            .any(|figures| self.misses_of(figures, times).is_some_and(|misses| !misses.is_empty()))
     }
 
     fn one_core(&self) -> Figures {
@@ -126,19 +102,11 @@ impl Outcome {
     }
 
     fn two_cores(&self, placement: &str) -> Figures {
-        let like: Vec<&Round> = self
-            .rounds
-            .iter()
-            .filter(|round| round.is_in(placement))
-            .collect();
+        let like: Vec<&Round> = self.rounds.iter().filter(|round| round.is_in(placement)).collect();
         Figures {
             placement: Some(placement.to_owned()),
             ticks: median(like.iter().map(|round| round.memwire.median)).unwrap_or(f64::NAN),
-            dpdk_ticks: median(
-                like.iter()
-                    .flat_map(|round| &round.dpdk)
-                    .map(|row| row.median),
-            ),
+            dpdk_ticks: median(like.iter().flat_map(|round| &round.dpdk).map(|row| row.median)),
             ..Figures::default()
         }
     }
@@ -204,11 +172,7 @@ mod tests {
     }
 
     fn outcome(two_cores: bool, rounds: Vec<Round>) -> Outcome {
-        Outcome {
-            case: case(two_cores),
-            rounds,
-            cannot_run: false,
-        }
+        Outcome { case: case(two_cores), rounds, cannot_run: false }
     }
 
     fn across(ours: (f64, &str), dpdk: (f64, &str)) -> Round {
@@ -222,10 +186,7 @@ mod tests {
     fn on_one_core_the_least_of_all_rounds_and_builds_counts() {
         let round = |ours, dpdk: [f64; 2]| Round {
             memwire: row(ours, 9.0, None),
-            dpdk: dpdk
-                .into_iter()
-                .map(|least| row(least, 9.0, None))
-                .collect(),
+            dpdk: dpdk.into_iter().map(|least| row(least, 9.0, None)).collect(),
         };
 
         let figures =
@@ -266,15 +227,9 @@ mod tests {
     fn a_miss_says_by_how_much() {
         let mut outcome = outcome(false, Vec::new());
         outcome.case.ticks = Some(2.0);
-        let figures = Figures {
-            ticks: 3.0,
-            dpdk_ticks: Some(2.5),
-            ..Figures::default()
-        };
+        let figures = Figures { ticks: 3.0, dpdk_ticks: Some(2.5), ..Figures::default() };
 
-        let misses = outcome
-            .misses_of(&figures, true)
-            .expect("all figures are there");
+        let misses = outcome.misses_of(&figures, true).expect("all figures are there");
 
         assert_eq!(misses, ["ticks by 50 %", "ratio by 20 %"]);
         assert_eq!(outcome.misses_of(&figures, false), Some(Vec::new()));
@@ -282,10 +237,7 @@ mod tests {
 
     #[test]
     fn a_ratio_without_the_peer_is_neither_met_nor_missed() {
-        let figures = Figures {
-            ticks: 3.0,
-            ..Figures::default()
-        };
+        let figures = Figures { ticks: 3.0, ..Figures::default() };
         assert_eq!(outcome(false, Vec::new()).misses_of(&figures, true), None);
     }
 }

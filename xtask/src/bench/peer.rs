@@ -61,11 +61,7 @@ pub(super) fn build(workspace: &Workspace) -> Result<Peers> {
 
     let shared = folder.join("dpdk-bars");
     let built = compile(&source, &shared, &flags, &pkg_config(&["--libs"])?)?;
-    ensure!(
-        built.is_none(),
-        "{SOURCE} does not build:\n{}",
-        built.unwrap_or_default()
-    );
+    ensure!(built.is_none(), "{SOURCE} does not build:\n{}", built.unwrap_or_default());
     let mut programs = vec![shared];
     let mut builds = "shared".to_owned();
 
@@ -78,10 +74,7 @@ pub(super) fn build(workspace: &Workspace) -> Result<Peers> {
         _ => eprintln!("no static libdpdk to link: the shared one only"),
     }
     let description = format!("DPDK column: libdpdk {version}, {builds}, -O3 -march=native");
-    Ok(Peers {
-        programs,
-        description,
-    })
+    Ok(Peers { programs, description })
 }
 
 /// Compiles; what the compiler said if it failed.
@@ -118,14 +111,7 @@ fn static_link() -> Result<Option<Vec<String>>> {
 }
 
 fn pkg_config(arguments: &[&str]) -> Result<Vec<String>> {
-    let output = Child::new("pkg-config")
-        .args(arguments)
-        .args(["libdpdk"])
-        .output()?;
+    let output = Child::new("pkg-config").args(arguments).args(["libdpdk"]).output()?;
     ensure!(output.success, "pkg-config libdpdk: {}", output.stderr);
-    Ok(output
-        .stdout
-        .split_whitespace()
-        .map(str::to_owned)
-        .collect())
+    Ok(output.stdout.split_whitespace().map(str::to_owned).collect())
 }

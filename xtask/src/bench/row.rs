@@ -35,9 +35,7 @@ fn present(field: &str) -> Option<&str> {
 }
 
 fn number(field: &str) -> Result<f64> {
-    field
-        .parse()
-        .with_context(|| format!("not a number: {field:?}"))
+    field.parse().with_context(|| format!("not a number: {field:?}"))
 }
 
 #[cfg(test)]
@@ -47,20 +45,14 @@ mod tests {
     #[test]
     fn a_row_of_one_core_has_instructions_and_no_placement() {
         let row = Row::parse("bare-32\t0.691\t0.703\t3.38\t-\n").expect("well formed");
-        assert_eq!(
-            (row.case.as_str(), row.least, row.median),
-            ("bare-32", 0.691, 0.703)
-        );
+        assert_eq!((row.case.as_str(), row.least, row.median), ("bare-32", 0.691, 0.703));
         assert_eq!((row.instructions, row.placement), (Some(3.38), None));
     }
 
     #[test]
     fn a_row_of_two_cores_has_placement_and_no_instructions() {
         let row = Row::parse("spsc-x32\t2.8\t3.1\t-\tnear").expect("well formed");
-        assert_eq!(
-            (row.instructions, row.placement.as_deref()),
-            (None, Some("near"))
-        );
+        assert_eq!((row.instructions, row.placement.as_deref()), (None, Some("near")));
     }
 
     #[test]

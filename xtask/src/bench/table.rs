@@ -27,11 +27,9 @@ impl Show {
 /// One line a case; one a placement for those across cores.
 pub(super) fn print(outcomes: &[Outcome], show: Show) -> String {
     let mut lines = vec![
-        [
-            "case", "memwire", "instr", "DPDK", "instr", "ratio", "target", "verdict",
-        ]
-        .map(str::to_owned)
-        .to_vec(),
+        ["case", "memwire", "instr", "DPDK", "instr", "ratio", "target", "verdict"]
+            .map(str::to_owned)
+            .to_vec(),
     ];
     for outcome in outcomes {
         let figures = outcome.figures();
@@ -72,11 +70,8 @@ fn line(outcome: &Outcome, figures: &Figures, show: Show) -> Vec<String> {
 }
 
 fn empty_line(outcome: &Outcome) -> Vec<String> {
-    let why = if outcome.cannot_run {
-        "SKIP cannot run here"
-    } else {
-        "no round in like placement"
-    };
+    let why =
+        if outcome.cannot_run { "SKIP cannot run here" } else { "no round in like placement" };
     let mut line = vec![outcome.case.name.clone()];
     line.extend(std::iter::repeat_n("-".to_owned(), 5));
     line.extend([target(&outcome.case, Show::All), why.to_owned()]);
@@ -89,20 +84,12 @@ fn has_target(case: &Case, show: Show) -> bool {
 
 fn target(case: &Case, show: Show) -> String {
     let parts = [
-        case.ticks
-            .filter(|_| show.times())
-            .map(|most| format!("<= {most}")),
+        case.ticks.filter(|_| show.times()).map(|most| format!("<= {most}")),
         case.instructions.map(|most| format!("<= {most} instr")),
-        case.ratio
-            .filter(|_| show.times())
-            .map(|most| format!("<= {most} x DPDK")),
+        case.ratio.filter(|_| show.times()).map(|most| format!("<= {most} x DPDK")),
     ];
     let parts: Vec<String> = parts.into_iter().flatten().collect();
-    if parts.is_empty() {
-        "-".to_owned()
-    } else {
-        parts.join(", ")
-    }
+    if parts.is_empty() { "-".to_owned() } else { parts.join(", ") }
 }
 
 fn number(value: Option<f64>) -> String {
@@ -113,12 +100,7 @@ fn number(value: Option<f64>) -> String {
 fn aligned(lines: &[Vec<String>]) -> String {
     let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
-        lines
-            .iter()
-            .filter_map(|line| line.get(column))
-            .map(String::len)
-            .max()
-            .unwrap_or(0)
+        lines.iter().filter_map(|line| line.get(column)).map(String::len).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut text = String::new();
@@ -213,23 +195,12 @@ mod tests {
             instructions: None,
             ratio: Some(1.0),
         };
-        let round = Round {
-            memwire: row(ours),
-            dpdk: dpdk.map(row).into_iter().collect(),
-        };
-        Outcome {
-            case,
-            rounds: vec![round],
-            cannot_run: false,
-        }
+        let round = Round { memwire: row(ours), dpdk: dpdk.map(row).into_iter().collect() };
+        Outcome { case, rounds: vec![round], cannot_run: false }
     }
 
     fn second_line(outcome: Outcome, show: Show) -> String {
-        print(&[outcome], show)
-            .lines()
-            .nth(1)
-            .expect("a line a case")
-            .to_owned()
+        print(&[outcome], show).lines().nth(1).expect("a line a case").to_owned()
     }
 
     #[test]

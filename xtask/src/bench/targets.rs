@@ -53,9 +53,7 @@ fn case(line: &str) -> Result<Case> {
     let [suite, name, cores, ticks, instructions, ratio] = fields[..] else {
         bail!("six fields expected: suite case cores ticks instructions ratio");
     };
-    let Ok(suite) = Suite::from_str(suite, false) else {
-        bail!("no suite `{suite}`")
-    };
+    let Ok(suite) = Suite::from_str(suite, false) else { bail!("no suite `{suite}`") };
     Ok(Case {
         suite,
         name: name.to_owned(),
@@ -74,9 +72,7 @@ fn limit(field: &str) -> Result<Option<f64>> {
     if field == "-" {
         return Ok(None);
     }
-    Ok(Some(field.parse().with_context(|| {
-        format!("neither a number nor `-`: {field}")
-    })?))
+    Ok(Some(field.parse().with_context(|| format!("neither a number nor `-`: {field}"))?))
 }
 
 #[cfg(test)]
@@ -94,10 +90,7 @@ mod tests {
     #[test]
     fn a_mistake_is_found_by_its_line() {
         let error = parse("pool a 1 - - -\npool b 3 - - -\n").expect_err("three cores");
-        assert_eq!(
-            format!("{error:#}"),
-            "benches/targets.txt:2: cores are 1 or 2, not 3"
-        );
+        assert_eq!(format!("{error:#}"), "benches/targets.txt:2: cores are 1 or 2, not 3");
         assert!(parse("pond a 1 - - -").is_err());
         assert!(parse("pool a 1 x - -").is_err());
     }
@@ -107,10 +100,7 @@ mod tests {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let cases = read(&root).expect("sound");
         for suite in Suite::value_variants() {
-            assert!(
-                cases.iter().any(|case| case.suite == *suite),
-                "{suite:?} has no case"
-            );
+            assert!(cases.iter().any(|case| case.suite == *suite), "{suite:?} has no case");
         }
     }
 }

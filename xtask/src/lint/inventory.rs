@@ -43,12 +43,8 @@ pub(super) fn problems(root: &Path, bless: bool) -> Result<Vec<String>> {
 }
 
 fn differences(listed: &BTreeSet<String>, found: &BTreeSet<String>) -> Vec<String> {
-    let new = found
-        .difference(listed)
-        .map(|path| format!("+ {path}: unsafe, and not in {LIST}"));
-    let gone = listed
-        .difference(found)
-        .map(|path| format!("- {path}: in {LIST}, and has none"));
+    let new = found.difference(listed).map(|path| format!("+ {path}: unsafe, and not in {LIST}"));
+    let gone = listed.difference(found).map(|path| format!("- {path}: in {LIST}, and has none"));
     let mut lines: Vec<String> = new.chain(gone).collect();
     if !lines.is_empty() {
         lines.push("if that is meant: cargo xtask lint --bless".to_owned());
@@ -58,11 +54,7 @@ fn differences(listed: &BTreeSet<String>, found: &BTreeSet<String>) -> Vec<Strin
 
 fn read_list(root: &Path) -> BTreeSet<String> {
     let text = fs::read_to_string(root.join(LIST)).unwrap_or_default();
-    text.lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .map(str::to_owned)
-        .collect()
+    text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()
 }
 
 fn write_list(root: &Path, files: &BTreeSet<String>) -> Result<()> {
@@ -91,9 +83,7 @@ fn collect(root: &Path, folder: &Path, sources: &mut Vec<String>) -> Result<()> 
 }
 
 fn is_meant_to_fail(path: &str) -> bool {
-    Path::new(path)
-        .iter()
-        .any(|part| MEANT_TO_FAIL.iter().any(|folder| part == *folder))
+    Path::new(path).iter().any(|part| MEANT_TO_FAIL.iter().any(|folder| part == *folder))
 }
 
 /// Whether the words of an `allow(unsafe_code, reason …)` or `expect(…)` are there, in a row.
@@ -148,19 +138,12 @@ mod tests {
         let problems = problems(root.path(), true).expect("readable");
 
         assert_eq!(problems.len(), 1, "{problems:?}");
-        assert!(
-            problems[0].starts_with("a.rs: unsafe without"),
-            "{problems:?}"
-        );
+        assert!(problems[0].starts_with("a.rs: unsafe without"), "{problems:?}");
     }
 
     #[test]
     fn blessing_writes_the_list_that_then_holds() {
-        let root = checkout(&[
-            ("b.rs", REASONED),
-            ("a.rs", REASONED),
-            ("target/c.rs", REASONED),
-        ]);
+        let root = checkout(&[("b.rs", REASONED), ("a.rs", REASONED), ("target/c.rs", REASONED)]);
 
         assert!(problems(root.path(), true).expect("readable").is_empty());
 

@@ -10,10 +10,7 @@ const MEETING_PLACES: [&str; 2] = ["apps", "benches"];
 
 /// What breaks the layering, one sentence each.
 pub(super) fn violations(packages: &[Package]) -> Vec<String> {
-    let ours: Vec<&str> = packages
-        .iter()
-        .map(|package| package.name.as_str())
-        .collect();
+    let ours: Vec<&str> = packages.iter().map(|package| package.name.as_str()).collect();
     let mut found = Vec::new();
     for package in packages {
         let name = package.name.as_str();
@@ -30,11 +27,7 @@ pub(super) fn violations(packages: &[Package]) -> Vec<String> {
                 .iter()
                 .any(|(name, kind)| name == sibling && *kind != DependencyKind::Dev)
         });
-        if meets
-            && !MEETING_PLACES
-                .iter()
-                .any(|place| package.folder.starts_with(place))
-        {
+        if meets && !MEETING_PLACES.iter().any(|place| package.folder.starts_with(place)) {
             found.push(format!(
                 "layering: {name} joins drivers and providers, which only apps and benches may"
             ));
@@ -68,10 +61,7 @@ mod tests {
         Package {
             name: name.to_owned(),
             folder: PathBuf::from(folder),
-            dependencies: dependencies
-                .iter()
-                .map(|(n, k)| ((*n).to_owned(), *k))
-                .collect(),
+            dependencies: dependencies.iter().map(|(n, k)| ((*n).to_owned(), *k)).collect(),
             tests: Vec::new(),
         }
     }
@@ -81,11 +71,7 @@ mod tests {
         let sound = [
             package("memwire-mempool", "mempool", &[("arrayvec", Normal)]),
             package("memwire-pmd", "pmd", &[("memwire-mempool", Normal)]),
-            package(
-                "memwire-providers",
-                "providers",
-                &[("memwire-mempool", Normal)],
-            ),
+            package("memwire-providers", "providers", &[("memwire-mempool", Normal)]),
         ];
         let replaced = extra.name.clone();
         let others = sound.into_iter().filter(|package| package.name != replaced);
@@ -98,19 +84,12 @@ mod tests {
         let both = [("memwire-pmd", Normal), ("memwire-providers", Normal)];
 
         assert!(violations(&workspace(package("gpurx", "apps/gpurx", &both))).is_empty());
-        assert_eq!(
-            violations(&workspace(package("helper", "helper", &both))).len(),
-            1
-        );
+        assert_eq!(violations(&workspace(package("helper", "helper", &both))).len(), 1);
     }
 
     #[test]
     fn the_pool_depends_on_nothing_of_ours_not_even_for_tests() {
-        let pool = package(
-            "memwire-mempool",
-            "mempool",
-            &[("memwire-pmd", DependencyKind::Dev)],
-        );
+        let pool = package("memwire-mempool", "mempool", &[("memwire-pmd", DependencyKind::Dev)]);
         assert_eq!(
             violations(&workspace(pool)),
             ["layering: memwire-mempool must not depend on memwire-pmd"]
@@ -131,11 +110,7 @@ mod tests {
 
     #[test]
     fn a_drivers_tests_may_use_a_provider() {
-        let driver = package(
-            "memwire-pmd",
-            "pmd",
-            &[("memwire-providers", DependencyKind::Dev)],
-        );
+        let driver = package("memwire-pmd", "pmd", &[("memwire-providers", DependencyKind::Dev)]);
         assert!(violations(&workspace(driver)).is_empty());
     }
 }

@@ -24,15 +24,8 @@ pub(crate) struct Options {
 /// Runs all checks; the exit status says whether any failed.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let counts = check(options)?;
-    println!(
-        "{} passed, {} failed, {} skipped",
-        counts.passed, counts.failed, counts.skipped
-    );
-    Ok(if counts.failed == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    println!("{} passed, {} failed, {} skipped", counts.passed, counts.failed, counts.skipped);
+    Ok(if counts.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Runs all checks, each whatever the others said.
@@ -42,36 +35,20 @@ pub(crate) fn check(options: &Options) -> Result<Counts> {
     counts += component("fmt", cargo(&["fmt", "--all", "--check"]))?;
     counts += component(
         "clippy",
-        cargo(&[
-            "clippy",
-            "--workspace",
-            "--all-targets",
-            "--",
-            "-D",
-            "warnings",
-        ]),
+        cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
     )?;
     let docs = cargo(&["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-Dwarnings");
     counts += verdict("docs", docs.stream()?.success);
     counts += own("layering", &layering::violations(&workspace.packages));
-    counts += own(
-        "unsafe inventory",
-        &inventory::problems(&workspace.root, options.bless)?,
-    );
-    counts += component(
-        "deny",
-        cargo(&["deny", "check", "licenses", "bans", "sources"]),
-    )?;
+    counts += own("unsafe inventory", &inventory::problems(&workspace.root, options.bless)?);
+    counts += component("deny", cargo(&["deny", "check", "licenses", "bans", "sources"]))?;
     Ok(counts)
 }
 
 /// A check by a part of the toolchain that may not be installed.
 fn component(name: &str, child: Child) -> Result<Counts> {
     if !has_cargo_command(name) {
-        return Ok(Counts::skip(
-            name,
-            &format!("cargo-{name} is not installed"),
-        ));
+        return Ok(Counts::skip(name, &format!("cargo-{name} is not installed")));
     }
     Ok(verdict(name, child.stream()?.success))
 }

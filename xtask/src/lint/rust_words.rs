@@ -56,16 +56,13 @@ fn block_comment(text: &str) -> usize {
 /// The length of a raw string (`r"…"`, `br#"…"#`) that starts here.
 fn raw_string(text: &str) -> Option<usize> {
     let prefix = ["r", "br", "cr"].into_iter().find(|prefix| {
-        text.strip_prefix(prefix)
-            .is_some_and(|rest| rest.trim_start_matches('#').starts_with('"'))
+        text.strip_prefix(prefix).is_some_and(|rest| rest.trim_start_matches('#').starts_with('"'))
     })?;
     let rest = &text[prefix.len()..];
     let hashes = rest.len() - rest.trim_start_matches('#').len();
     let end = format!("\"{}", "#".repeat(hashes));
     let body = prefix.len() + hashes + 1;
-    let length = text[body..]
-        .find(&end)
-        .map_or(text.len(), |at| body + at + end.len());
+    let length = text[body..].find(&end).map_or(text.len(), |at| body + at + end.len());
     Some(length)
 }
 
@@ -87,11 +84,7 @@ fn quoted(text: &str, quote: char) -> usize {
 fn char_or_lifetime(text: &str) -> usize {
     let mut after = text.chars().skip(1);
     let (first, second) = (after.next(), after.next());
-    if first == Some('\\') || second == Some('\'') {
-        quoted(text, '\'')
-    } else {
-        1
-    }
+    if first == Some('\\') || second == Some('\'') { quoted(text, '\'') } else { 1 }
 }
 
 #[cfg(test)]
@@ -111,11 +104,7 @@ mod tests {
     #[test]
     fn ticks_start_characters_or_lifetimes() {
         let source = "fn f<'a>(x: &'a u8) { let q = '\"'; let s = '\\''; unsafe {} }";
-        assert!(
-            words(source).contains(&"unsafe".to_owned()),
-            "{:?}",
-            words(source)
-        );
+        assert!(words(source).contains(&"unsafe".to_owned()), "{:?}", words(source));
     }
 
     #[test]

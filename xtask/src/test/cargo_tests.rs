@@ -12,16 +12,8 @@ const OWN_STAGE: [&str; 3] = ["loom", "netns", "soak"];
 
 /// The arguments that select everything the unit stage runs, doc tests left out.
 pub(super) fn unit_selection(workspace: &Workspace) -> Vec<String> {
-    let mut arguments = vec![
-        "--workspace".to_owned(),
-        "--lib".to_owned(),
-        "--bins".to_owned(),
-    ];
-    for name in workspace
-        .test_names()
-        .into_iter()
-        .filter(|name| !OWN_STAGE.contains(name))
-    {
+    let mut arguments = vec!["--workspace".to_owned(), "--lib".to_owned(), "--bins".to_owned()];
+    for name in workspace.test_names().into_iter().filter(|name| !OWN_STAGE.contains(name)) {
         arguments.extend(["--test".to_owned(), name.to_owned()]);
     }
     arguments
@@ -44,17 +36,10 @@ pub(super) fn loom(workspace: &Workspace, full: bool) -> Result<Counts> {
         return Ok(Counts::skip("loom", "no crate has a tests/loom.rs"));
     }
     let target = workspace.target.join("loom");
-    let models = cargo(&[
-        "test",
-        "-p",
-        "memwire-mempool",
-        "--release",
-        "--test",
-        "loom",
-    ])
-    .args(["--target-dir".into(), target.into_os_string()])
-    .args(["--", "--show-output"])
-    .env("RUSTFLAGS", "--cfg loom");
+    let models = cargo(&["test", "-p", "memwire-mempool", "--release", "--test", "loom"])
+        .args(["--target-dir".into(), target.into_os_string()])
+        .args(["--", "--show-output"])
+        .env("RUSTFLAGS", "--cfg loom");
     Ok(Counts::of_tests(&long_form(models, full).stream()?))
 }
 
@@ -63,15 +48,8 @@ pub(super) fn soak(workspace: &Workspace, full: bool) -> Result<Counts> {
     if !workspace.has_test("soak") {
         return Ok(Counts::skip("soak", "no crate has a tests/soak.rs"));
     }
-    let runs = cargo(&[
-        "test",
-        "--release",
-        "--workspace",
-        "--no-fail-fast",
-        "--test",
-        "soak",
-    ])
-    .args(["--", "--show-output"]);
+    let runs = cargo(&["test", "--release", "--workspace", "--no-fail-fast", "--test", "soak"])
+        .args(["--", "--show-output"]);
     Ok(Counts::of_tests(&long_form(runs, full).stream()?))
 }
 
@@ -86,23 +64,12 @@ pub(super) fn namespaces(workspace: &Workspace, full: bool) -> Result<Counts> {
         counts += Counts::skip("namespaces", "no crate has a tests/netns.rs");
         return Ok(counts);
     }
-    let runs = cargo(&[
-        "test",
-        "--release",
-        "--workspace",
-        "--no-fail-fast",
-        "--test",
-        "netns",
-    ])
-    .args(["--", "--test-threads=1", "--nocapture"]);
+    let runs = cargo(&["test", "--release", "--workspace", "--no-fail-fast", "--test", "netns"])
+        .args(["--", "--test-threads=1", "--nocapture"]);
     counts += Counts::of_tests(&long_form(runs, full).stream()?);
     Ok(counts)
 }
 
 fn long_form(tests: Child, full: bool) -> Child {
-    if full {
-        tests.env("MEMWIRE_FULL", "1")
-    } else {
-        tests
-    }
+    if full { tests.env("MEMWIRE_FULL", "1") } else { tests }
 }

@@ -74,17 +74,9 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         });
         let took = start.elapsed();
         let verdict = if counts.failed == 0 { "ok" } else { "FAILED" };
-        println!(
-            "stage {}: {verdict} {:.1} s",
-            name(stage),
-            took.as_secs_f64()
-        );
+        println!("stage {}: {verdict} {:.1} s", name(stage), took.as_secs_f64());
         let pointless = stage == Stage::Build && counts.failed > 0;
-        finished.push(Finished {
-            stage,
-            counts,
-            took,
-        });
+        finished.push(Finished { stage, counts, took });
         if pointless {
             println!("the workspace does not build: the other stages are left out");
             break;
@@ -117,17 +109,9 @@ fn run_stage(stage: Stage, full: bool) -> Result<Counts> {
 /// The table of stages, the names of those that failed, and the closing line.
 fn report(finished: &[Finished]) -> ExitCode {
     println!();
-    println!(
-        "{:<14} {:>8} {:>8} {:>8} {:>9}",
-        "stage", "passed", "failed", "skipped", "seconds"
-    );
+    println!("{:<14} {:>8} {:>8} {:>8} {:>9}", "stage", "passed", "failed", "skipped", "seconds");
     let mut total = Counts::default();
-    for Finished {
-        stage,
-        counts,
-        took,
-    } in finished
-    {
+    for Finished { stage, counts, took } in finished {
         println!(
             "{:<14} {:>8} {:>8} {:>8} {:>9.1}",
             name(*stage),
@@ -146,19 +130,10 @@ fn report(finished: &[Finished]) -> ExitCode {
     if !failing.is_empty() {
         println!("failing stages: {}", failing.join(", "));
     }
-    println!(
-        "{} passed, {} failed, {} skipped",
-        total.passed, total.failed, total.skipped
-    );
-    if total.failed == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    println!("{} passed, {} failed, {} skipped", total.passed, total.failed, total.skipped);
+    if total.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn name(stage: Stage) -> String {
-    stage
-        .to_possible_value()
-        .map_or_else(String::new, |value| value.get_name().to_owned())
+    stage.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
 }

@@ -41,45 +41,29 @@ pub(super) fn run() -> Result<Counts> {
 
 fn packages() -> Result<Counts> {
     if !succeeds("dpkg-query", &["--version"]) {
-        return Ok(Counts::skip(
-            "packages",
-            "this is not Debian (no dpkg-query)",
-        ));
+        return Ok(Counts::skip("packages", "this is not Debian (no dpkg-query)"));
     }
     let missing = missing_packages();
     if missing.is_empty() {
         println!("packages: all installed");
         return Ok(Counts::check(true));
     }
-    let line = format!(
-        "apt-get install -y --no-install-recommends {}",
-        missing.join(" ")
-    );
+    let line = format!("apt-get install -y --no-install-recommends {}", missing.join(" "));
     if !is_root() {
         let reason = format!("not root, and some are missing; run: {line}");
         return Ok(Counts::skip("packages", &reason));
     }
     apt(&["update"])?;
-    apt(&[
-        &["install", "-y", "--no-install-recommends"],
-        missing.as_slice(),
-    ]
-    .concat())?;
+    apt(&[&["install", "-y", "--no-install-recommends"], missing.as_slice()].concat())?;
     let missing = missing_packages();
     if missing.is_empty() {
         return Ok(Counts::check(true));
     }
-    Ok(Counts::skip(
-        "packages",
-        &format!("not installed: {}", missing.join(" ")),
-    ))
+    Ok(Counts::skip("packages", &format!("not installed: {}", missing.join(" "))))
 }
 
 fn missing_packages() -> Vec<&'static str> {
-    PACKAGES
-        .into_iter()
-        .filter(|package| !is_installed(package))
-        .collect()
+    PACKAGES.into_iter().filter(|package| !is_installed(package)).collect()
 }
 
 fn is_installed(package: &str) -> bool {
@@ -134,9 +118,7 @@ fn read_count(path: &str) -> Option<u64> {
 
 fn available_kib() -> Option<u64> {
     let memory = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = memory
-        .lines()
-        .find(|line| line.starts_with("MemAvailable:"))?;
+    let line = memory.lines().find(|line| line.starts_with("MemAvailable:"))?;
     line.split_whitespace().nth(1)?.parse().ok()
 }
 

@@ -28,10 +28,7 @@ struct TestExecutable {
 pub(super) fn tests(workspace: &Workspace) -> Result<Counts> {
     const NAME: &str = "unprivileged";
     if !is_root() {
-        return Ok(Counts::skip(
-            NAME,
-            "not root, so the unit stage was this already",
-        ));
+        return Ok(Counts::skip(NAME, "not root, so the unit stage was this already"));
     }
     if !succeeds("setpriv", &["--version"]) {
         return Ok(Counts::skip(NAME, "needs setpriv (util-linux)"));
@@ -44,10 +41,7 @@ pub(super) fn tests(workspace: &Workspace) -> Result<Counts> {
             continue;
         }
         if !nobody_reaches(&executable.path) {
-            return Ok(Counts::skip(
-                NAME,
-                "an ordinary user cannot read this checkout",
-            ));
+            return Ok(Counts::skip(NAME, "an ordinary user cannot read this checkout"));
         }
         println!("--- {} as an ordinary user", executable.target);
         let output = as_nobody(&executable.path, &scratch)
@@ -69,15 +63,8 @@ pub(super) fn fresh_run(workspace: &Workspace) -> Result<Counts> {
     let program = workspace.target.join("release/gpurx");
     let scratch = Scratch::new(workspace)?;
     let as_other = is_root() && succeeds("setpriv", &["--version"]) && nobody_reaches(&program);
-    let run = if as_other {
-        as_nobody(&program, &scratch)
-    } else {
-        Child::new(utf8(&program)?)
-    };
-    let output = run
-        .args(["--duration", "2s", "--json"])
-        .folder(&scratch.folder)
-        .stream()?;
+    let run = if as_other { as_nobody(&program, &scratch) } else { Child::new(utf8(&program)?) };
+    let output = run.args(["--duration", "2s", "--json"]).folder(&scratch.folder).stream()?;
     if !output.success {
         println!("gpurx ended with status {:?}", output.code);
         return Ok(Counts::failure());
@@ -97,11 +84,7 @@ fn executables(workspace: &Workspace) -> Result<Vec<TestExecutable>> {
         .args(unit_selection(workspace))
         .output()?;
     ensure!(built.success, "the tests do not build:\n{}", built.stderr);
-    built
-        .stdout
-        .lines()
-        .filter_map(|line| executable_in(line).transpose())
-        .collect()
+    built.stdout.lines().filter_map(|line| executable_in(line).transpose()).collect()
 }
 
 /// The test executable that a line of cargo's messages announces, if it does.
@@ -115,9 +98,7 @@ fn executable_in(line: &str) -> Result<Option<TestExecutable>> {
     ) else {
         return Ok(None);
     };
-    let folder = Path::new(manifest)
-        .parent()
-        .context("a manifest has a folder")?;
+    let folder = Path::new(manifest).parent().context("a manifest has a folder")?;
     Ok(Some(TestExecutable {
         target: target.to_owned(),
         path: PathBuf::from(path),
@@ -137,15 +118,11 @@ fn as_nobody(program: &Path, scratch: &Scratch) -> Child {
 fn nobody_reaches(program: &Path) -> bool {
     let (user, group) = (format!("--reuid={NOBODY}"), format!("--regid={NOBODY}"));
     let program = program.to_string_lossy();
-    succeeds(
-        "setpriv",
-        &[&user, &group, "--clear-groups", "test", "-x", &program],
-    )
+    succeeds("setpriv", &[&user, &group, "--clear-groups", "test", "-x", &program])
 }
 
 fn utf8(path: &Path) -> Result<&str> {
-    path.to_str()
-        .with_context(|| format!("{} is not UTF-8", path.display()))
+    path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))
 }
 
 /// A folder that anyone may write to, gone when dropped.
@@ -188,15 +165,8 @@ mod tests {
 
         let found = executable_in(test).expect("JSON").expect("a test");
 
-        assert_eq!(
-            (found.target.as_str(), found.folder.as_path()),
-            ("a", Path::new("/w/a"))
-        );
+        assert_eq!((found.target.as_str(), found.folder.as_path()), ("a", Path::new("/w/a")));
         assert!(executable_in(library).expect("JSON").is_none());
-        assert!(
-            executable_in(r#"{"reason":"build-finished"}"#)
-                .expect("JSON")
-                .is_none()
-        );
+        assert!(executable_in(r#"{"reason":"build-finished"}"#).expect("JSON").is_none());
     }
 }

@@ -20,19 +20,11 @@ pub(crate) fn join(lab: &Lab, options: &str) -> Process {
 }
 
 fn number(value: &Value, path: &str) -> u64 {
-    value
-        .pointer(path)
-        .and_then(Value::as_u64)
-        .unwrap_or_else(|| panic!("no {path} in {value:#}"))
+    value.pointer(path).and_then(Value::as_u64).unwrap_or_else(|| panic!("no {path} in {value:#}"))
 }
 
 fn drops(direction: &Value) -> u64 {
-    direction["drops"]
-        .as_object()
-        .unwrap()
-        .values()
-        .map(|n| n.as_u64().unwrap())
-        .sum()
+    direction["drops"].as_object().unwrap().values().map(|n| n.as_u64().unwrap()).sum()
 }
 
 /// Ends `l2fwd` and checks its books; returns the frames it received and those it dropped.
@@ -42,10 +34,8 @@ pub(crate) fn part(l2fwd: Process) -> (u64, u64) {
     let (mut received, mut dropped) = (0, 0);
     for port in summary["ports"].as_array().unwrap() {
         for direction in [&port["rx"], &port["tx"]] {
-            let (offered, delivered) = (
-                number(direction, "/offered"),
-                number(direction, "/delivered"),
-            );
+            let (offered, delivered) =
+                (number(direction, "/offered"), number(direction, "/delivered"));
             assert_eq!(offered, delivered + drops(direction), "{port:#}");
             dropped += drops(direction);
         }
@@ -65,9 +55,7 @@ pub(crate) fn iperf(lab: &Lab, options: &str) -> Value {
         let sockets = sockets + &lab.run(Right, "cat", "/proc/net/tcp6");
         sockets.contains(":1451 ").then_some(()) // 5201
     });
-    let client = lab
-        .start(Left, "iperf3", &format!("-c 10.98.0.2 -J {options}"))
-        .finish();
+    let client = lab.start(Left, "iperf3", &format!("-c 10.98.0.2 -J {options}")).finish();
     let report = client.json();
     assert!(report.get("error").is_none(), "{}", report["error"]);
     report
@@ -82,18 +70,12 @@ fn carries_tcp(test: &str, options: &str, l2fwd_options: &str) {
     let bytes = number(&report, "/end/sum_received/bytes");
     let retransmits = number(&report, "/end/sum_sent/retransmits");
     let (received, dropped) = part(l2fwd);
-    let rate = report["end"]["sum_received"]["bits_per_second"]
-        .as_f64()
-        .unwrap()
-        / 1e9;
+    let rate = report["end"]["sum_received"]["bits_per_second"].as_f64().unwrap() / 1e9;
     eprintln!(
         "{test}: {rate:.2} Gb/s, {retransmits} retransmits, {received} frames, {dropped} dropped"
     );
     assert!(bytes > 1_000_000, "{bytes} B");
-    assert!(
-        received > bytes / 1448,
-        "{received} frames cannot carry {bytes} B"
-    );
+    assert!(received > bytes / 1448, "{received} frames cannot carry {bytes} B");
 }
 
 #[test]
@@ -117,18 +99,13 @@ fn loses_no_more_udp_than_it_says(test: &str, options: &str) {
     };
     let l2fwd = join(&lab, "");
     let report = iperf(&lab, &format!("-u -b 40M -l 1400 -t 2 {options}"));
-    let (sent, lost) = (
-        number(&report, "/end/sum/packets"),
-        number(&report, "/end/sum/lost_packets"),
-    );
+    let (sent, lost) =
+        (number(&report, "/end/sum/packets"), number(&report, "/end/sum/lost_packets"));
     let unread = lab.udp_errors(Left) + lab.udp_errors(Right);
     let (received, dropped) = part(l2fwd);
     eprintln!("{test}: {sent} sent, {lost} lost; {dropped} dropped, {unread} unread by the host");
     assert!(sent > 1_000 && received >= sent - lost);
-    assert!(
-        lost <= dropped + unread,
-        "{lost} lost, {dropped} dropped, {unread} unread"
-    );
+    assert!(lost <= dropped + unread, "{lost} lost, {dropped} dropped, {unread} unread");
 }
 
 #[test]

@@ -51,10 +51,7 @@ impl Lab {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("mwe{}-{number}", std::process::id());
-        let lab = Self {
-            name,
-            folder: tempfile::tempdir().unwrap(),
-        };
+        let lab = Self { name, folder: tempfile::tempdir().unwrap() };
         if let Err(why) = lab.build() {
             eprintln!("SKIP {test}: {why}");
             return None;
@@ -73,9 +70,7 @@ impl Lab {
         }
         for (host, near, far) in [(Left, "va", "fa"), (Right, "vb", "fb")] {
             let (host, middle) = (self.namespace(host), self.namespace(Middle));
-            let pair = [
-                "link", "add", near, "netns", &host, "type", "veth", "peer", "name", far,
-            ];
+            let pair = ["link", "add", near, "netns", &host, "type", "veth", "peer", "name", far];
             run(Command::new("ip").args(pair).args(["netns", &middle]))?;
         }
         for (place, command) in [
@@ -105,10 +100,7 @@ impl Lab {
     /// Runs `ip` in one namespace; the words of `command` are its arguments.
     pub(crate) fn ip(&self, place: Place, command: &str) -> Result<(), String> {
         let namespace = self.namespace(place);
-        run(Command::new("ip")
-            .args(["-n", &namespace])
-            .args(command.split(' ')))
-        .map(drop)
+        run(Command::new("ip").args(["-n", &namespace]).args(command.split(' '))).map(drop)
     }
 
     /// A program, to run in one namespace. It becomes the process that is started.
@@ -127,10 +119,7 @@ impl Lab {
 
     /// Runs a program in one namespace to its end; returns its stdout.
     pub(crate) fn run(&self, place: Place, program: &str, arguments: &str) -> String {
-        self.start(place, program, arguments)
-            .finish()
-            .succeeded()
-            .stdout
+        self.start(place, program, arguments).finish().succeeded().stdout
     }
 
     /// Waits until that many sockets receive every frame of the interfaces here.
@@ -160,12 +149,7 @@ impl Lab {
         let mut lines = text.lines().filter_map(|line| line.strip_prefix("Udp: "));
         let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
         let mut columns = names.split(' ').zip(values.split(' '));
-        columns
-            .find(|(name, _)| *name == "InErrors")
-            .unwrap()
-            .1
-            .parse()
-            .unwrap()
+        columns.find(|(name, _)| *name == "InErrors").unwrap().1.parse().unwrap()
     }
 }
 
@@ -178,9 +162,7 @@ impl Drop for Lab {
 }
 
 fn run(command: &mut Command) -> Result<String, String> {
-    let output = command
-        .output()
-        .map_err(|error| format!("{command:?}: {error}"))?;
+    let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
     if !output.status.success() {
         let stderr = String::from_utf8_lossy(&output.stderr);
         return Err(format!("{command:?}: {}", stderr.trim()));

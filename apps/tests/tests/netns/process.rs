@@ -16,10 +16,7 @@ use serde_json::Value;
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Lets others work for a while.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a test that waits for other programs may sleep"
-)]
+#[expect(clippy::disallowed_methods, reason = "a test that waits for other programs may sleep")]
 pub(crate) fn pause(time: Duration) {
     thread::sleep(time);
 }
@@ -31,10 +28,7 @@ pub(crate) fn wait_for<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T 
         if let Some(result) = done() {
             return result;
         }
-        assert!(
-            Instant::now() < end,
-            "{what} did not happen in {DEADLINE:?}"
-        );
+        assert!(Instant::now() < end, "{what} did not happen in {DEADLINE:?}");
         pause(Duration::from_millis(20));
     }
 }
@@ -47,18 +41,12 @@ pub(crate) fn is_installed(program: &str) -> bool {
 
 /// One of our own programs, as built for release beside the folder this test was built in.
 pub(crate) fn binary(name: &str) -> String {
-    let folder = std::env::var_os("MEMWIRE_BIN_DIR")
-        .map(PathBuf::from)
-        .or_else(|| {
-            let test = std::env::current_exe().ok()?;
-            Some(test.ancestors().nth(3)?.join("release"))
-        });
+    let folder = std::env::var_os("MEMWIRE_BIN_DIR").map(PathBuf::from).or_else(|| {
+        let test = std::env::current_exe().ok()?;
+        Some(test.ancestors().nth(3)?.join("release"))
+    });
     let path = folder.unwrap_or_default().join(name);
-    assert!(
-        path.is_file(),
-        "{} is not there: run `cargo build --release --bins`",
-        path.display()
-    );
+    assert!(path.is_file(), "{} is not there: run `cargo build --release --bins`", path.display());
     path.to_string_lossy().into_owned()
 }
 
@@ -75,12 +63,7 @@ pub(crate) struct Finished {
 impl Finished {
     /// Fails the test unless the program succeeded.
     pub(crate) fn succeeded(self) -> Self {
-        let Self {
-            status,
-            name,
-            stdout,
-            stderr,
-        } = &self;
+        let Self { status, name, stdout, stderr } = &self;
         assert!(status.success(), "{name}: {status}\n{stdout}\n{stderr}");
         self
     }
@@ -111,11 +94,7 @@ impl Process {
             .stderr(stderr)
             .spawn()
             .unwrap_or_else(|error| panic!("{name}: {error}"));
-        Self {
-            child,
-            name: name.to_owned(),
-            output,
-        }
+        Self { child, name: name.to_owned(), output }
     }
 
     /// Asks it to end, as ^C does.
@@ -142,12 +121,7 @@ impl Process {
             Ok(String::from_utf8_lossy(&std::fs::read(path)?).into_owned())
         };
         let (stdout, stderr) = (read(stdout).unwrap(), read(stderr).unwrap());
-        Finished {
-            status,
-            name: self.name.clone(),
-            stdout,
-            stderr,
-        }
+        Finished { status, name: self.name.clone(), stdout, stderr }
     }
 }
 

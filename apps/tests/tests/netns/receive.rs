@@ -36,8 +36,7 @@ fn captured(tcpdump: Process) {
 fn frames_in(lab: &Lab, file: &Path) -> u64 {
     let text = lab.run(Left, "capinfos", &format!("-rTcM {}", file.display()));
     let last = text.split_whitespace().last().unwrap_or_default();
-    last.parse()
-        .unwrap_or_else(|_| panic!("capinfos says {text:?}"))
+    last.parse().unwrap_or_else(|_| panic!("capinfos says {text:?}"))
 }
 
 fn number(summary: &Value, field: &str) -> u64 {
@@ -50,23 +49,12 @@ fn number(summary: &Value, field: &str) -> u64 {
 fn check_books(summary: &Value) {
     let drops = summary["drops"].as_object().unwrap().values();
     let drops: u64 = drops.map(|count| count.as_u64().unwrap()).sum();
-    assert_eq!(
-        number(summary, "/offered"),
-        number(summary, "/rx_packets") + drops,
-        "{summary:#}"
-    );
+    assert_eq!(number(summary, "/offered"), number(summary, "/rx_packets") + drops, "{summary:#}");
 }
 
 #[test]
 fn what_tcpdump_captured_is_read_and_replayed_in_full() {
-    let tools = [
-        "iperf3",
-        "ping",
-        "tcpdump",
-        "capinfos",
-        "tcpreplay",
-        "ethtool",
-    ];
+    let tools = ["iperf3", "ping", "tcpdump", "capinfos", "tcpreplay", "ethtool"];
     let test = "what_tcpdump_captured_is_read_and_replayed_in_full";
     let Some(lab) = Lab::open(test, &tools) else {
         return;
@@ -84,11 +72,7 @@ fn what_tcpdump_captured_is_read_and_replayed_in_full() {
 
     let gpurx = binary("gpurx");
     let arguments = format!("-p pcap:{} --sink count --json", file.display());
-    let summary = lab
-        .start(Left, &gpurx, &arguments)
-        .finish()
-        .succeeded()
-        .json();
+    let summary = lab.start(Left, &gpurx, &arguments).finish().succeeded().json();
     check_books(&summary);
     assert_eq!(number(&summary, "/rx_packets"), count);
 
@@ -117,11 +101,7 @@ fn an_rtp_stream_of_ffmpeg_arrives_whole_and_in_order() {
     lab.wait_for_listeners(Middle, 1, &mut receiver);
     let source = "-f lavfi -i testsrc=duration=3:size=320x240:rate=25";
     let sink = "-c:v mpeg4 -b:v 4M -f rtp rtp://10.98.0.2:5004";
-    lab.run(
-        Left,
-        "ffmpeg",
-        &format!("-hide_banner -nostdin -re {source} {sink}"),
-    );
+    lab.run(Left, "ffmpeg", &format!("-hide_banner -nostdin -re {source} {sink}"));
     captured(tcpdump);
     receiver.interrupt();
     let summary = receiver.finish().succeeded().json();
@@ -129,11 +109,7 @@ fn an_rtp_stream_of_ffmpeg_arrives_whole_and_in_order() {
     assert!(count > 75, "{count} packets");
     check_books(&summary);
     for field in ["bad", "missing", "duplicate", "reordered"] {
-        assert_eq!(
-            number(&summary, &format!("/verify/{field}")),
-            0,
-            "{summary:#}"
-        );
+        assert_eq!(number(&summary, &format!("/verify/{field}")), 0, "{summary:#}");
     }
     assert_eq!(number(&summary, "/verify/ok"), count, "{summary:#}");
 }
