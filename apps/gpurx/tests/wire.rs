@@ -17,7 +17,8 @@ const FAULTS: &str = ",loss=1%,reorder=1%,dup=1%,seed=7";
 
 /// Writes the frame with that number: its payload follows from it.
 fn frame(template: &Template, headers: &[u8], seq: u64, is_foreign: bool, to: &mut [u8]) {
-    let payload: Vec<u8> = (0..ROW).map(|at| (seq as usize * 31 + at * 7) as u8).collect();
+    let seed = seq.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes();
+    let payload: Vec<u8> = seed.iter().copied().cycle().take(ROW).collect();
     let (head, rest) = to.split_at_mut(headers.len());
     head.copy_from_slice(headers);
     if is_foreign {
