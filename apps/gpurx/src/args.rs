@@ -1,4 +1,5 @@
 //! The command line.
+#![allow(rustdoc::broken_intra_doc_links, reason = "the brackets of `--help` are no links")]
 
 use std::{path::PathBuf, time::Duration};
 

@@ -1,12 +1,12 @@
 //! The demo: an in-process wire, a sender on one core, this app on the other.
 
+use mempool::{Cpu, Pool};
 use memwire_apps::{
     AppError, Stop,
     memory::MemorySpec,
     traffic::{Sent, Source, SourceOptions, Template},
     workers::Workers,
 };
-use mempool::{Cpu, Pool};
 use pmd::{Config, Device, Queues, Registry};
 
 use crate::args::Args;
@@ -55,7 +55,8 @@ impl Demo {
             payload_len: args.demo.payload.unwrap_or(1024),
             ..Template::default()
         };
-        let wrong = |error: memwire_apps::traffic::TemplateError| AppError::usage(error.to_string());
+        let wrong =
+            |error: memwire_apps::traffic::TemplateError| AppError::usage(error.to_string());
         template.check().map_err(wrong)?;
         let stride = (template.frame_len() + 128).next_multiple_of(64);
         let slots = (2 * WIRE + mempool::DEFAULT_CACHE + 1024) * args.run.queues;
@@ -76,8 +77,9 @@ impl Demo {
         let share = args.run.queues as f64;
         for (index, (tx, pool)) in queues.tx.into_iter().zip(&pools).enumerate() {
             let frames = |rate: memwire_apps::units::Rate| {
-                rate.frames_per_second(template.frame_len(), None)
-                    .ok_or_else(|| AppError::usage("--rate: the demo's wire has no speed; give pps or bps"))
+                rate.frames_per_second(template.frame_len(), None).ok_or_else(|| {
+                    AppError::usage("--rate: the demo's wire has no speed; give pps or bps")
+                })
             };
             let options = SourceOptions {
                 template,

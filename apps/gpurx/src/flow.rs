@@ -81,7 +81,8 @@ impl Flow {
         if self.vlan.is_some() && self.vlan != stripped.map(|tag| tag & 0xfff).or(layers.vlan) {
             return None;
         }
-        let of_the_flow = (self.src.is_none() && self.dst.is_none()) || self.addresses(head, &layers);
+        let of_the_flow =
+            (self.src.is_none() && self.dst.is_none()) || self.addresses(head, &layers);
         of_the_flow.then_some(payload)
     }
 

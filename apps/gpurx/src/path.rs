@@ -5,7 +5,8 @@ use std::fmt;
 
 use clap::ValueEnum;
 use memwire_apps::AppError;
-use pmd::{AnyRxQueue, Bounce, DeviceInfo, RxConfig, RxMemory, SplitConfig, SplitRxQueue, SplitSupport};
+use pmd::bounce::Bounce;
+use pmd::{AnyRxQueue, DeviceInfo, RxConfig, RxMemory, SplitConfig, SplitRxQueue, SplitSupport};
 
 /// What the user asked for.
 #[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -86,8 +87,12 @@ impl Path {
     ) -> Result<Box<dyn SplitRxQueue>, AppError> {
         match (self, queue) {
             (Self::Direct, AnyRxQueue::Split(queue)) => Ok(queue),
-            (Self::Bounce, AnyRxQueue::Whole(queue)) => Ok(Box::new(Bounce::new(queue, split, ring)?)),
-            _ => Err(AppError::failed(format!("the driver did not start a queue for path '{self}'"))),
+            (Self::Bounce, AnyRxQueue::Whole(queue)) => {
+                Ok(Box::new(Bounce::new(queue, split, ring)?))
+            }
+            _ => {
+                Err(AppError::failed(format!("the driver did not start a queue for path '{self}'")))
+            }
         }
     }
 

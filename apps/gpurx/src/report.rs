@@ -2,11 +2,11 @@
 
 use std::{fmt::Write, time::Duration};
 
+use mempool::format_bytes;
 use memwire_apps::{
     report::{DropsReport, Interval, PoolReport, PortReport, Rates},
     traffic::Sent,
 };
-use mempool::format_bytes;
 use pmd::QueueStats;
 use serde::Serialize;
 
@@ -287,6 +287,9 @@ impl Summary {
             rates.mpps, rates.gbps
         )?;
         writeln!(to, "drop    {}{}", self.drops.total(), reasons(self.drops.0.iter()))?;
+        if self.drops.0.contains_key("too_long") {
+            writeln!(to, " hint: --buffer-size: payloads are longer than their buffers")?;
+        }
         let FramesReport { rows, foreign, invalid, unsplit, late, duplicate, jump } = self.frames;
         let others = [
             ("foreign", foreign),
@@ -296,7 +299,8 @@ impl Summary {
             ("duplicate", duplicate),
             ("jump", jump),
         ];
-        let others = others.iter().filter(|(_, count)| *count > 0).map(|(name, count)| (name, count));
+        let others =
+            others.iter().filter(|(_, count)| *count > 0).map(|(name, count)| (name, count));
         writeln!(to, "rows    {rows}{}", reasons(others))?;
         let VerifyReport { ok, bad, missing, duplicate, reordered } = self.verify;
         writeln!(
@@ -324,16 +328,14 @@ impl Summary {
         }
         let MemoryReport { provider, access, bytes } = &self.memory;
         writeln!(to, "memory  {provider} ({access}), {}", format_bytes(*bytes))?;
-        write!(
-            to,
-            "path    {}  host payload bytes touched {}",
-            self.path, self.host_payload_bytes
-        )
+        write!(to, "path    {}  host payload bytes touched {}", self.path, self.host_payload_bytes)
     }
 }
 
 /// `  (injected 3, no_buffer 1)`, or nothing.
-fn reasons<N: std::fmt::Display, C: std::fmt::Display>(counts: impl Iterator<Item = (N, C)>) -> String {
+fn reasons<N: std::fmt::Display, C: std::fmt::Display>(
+    counts: impl Iterator<Item = (N, C)>,
+) -> String {
     let list: Vec<_> = counts.map(|(name, count)| format!("{name} {count}")).collect();
     if list.is_empty() { String::new() } else { format!("  ({})", list.join(", ")) }
 }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use mempool::{Cpu, Pool, format_bytes};
 use memwire_apps::{
     AppError, Exit, Stop, lcore, logs,
     memory::MemorySpec,
@@ -11,7 +12,6 @@ use memwire_apps::{
     traffic::Sent,
     workers::Workers,
 };
-use mempool::{Cpu, Pool, format_bytes};
 use pmd::{Health, QueueStats, Registry};
 
 use crate::{
@@ -86,7 +86,9 @@ fn verdict(args: &Args, summary: &Summary, fault: Option<String>) -> Result<Exit
     match args.stream.max_loss {
         Some(most) if loss > most => {
             let (loss, most) = (loss * 100.0, most * 100.0);
-            Err(AppError::check(format!("{loss:.4} % of the rows are missing, at most {most} % may be")))
+            Err(AppError::check(format!(
+                "{loss:.4} % of the rows are missing, at most {most} % may be"
+            )))
         }
         _ => Ok(Exit::Ok),
     }
@@ -98,7 +100,10 @@ fn port_line(index: usize, port: &Port) -> String {
     let speed = speed.map(|mbps| format!("  {mbps} Mb/s")).unwrap_or_default();
     let queues = port.counters.len();
     let plural = if queues == 1 { "" } else { "s" };
-    format!("port {index}  {} ({}){speed}  {queues} queue{plural}  path: {}", info.port, info.driver, port.path)
+    format!(
+        "port {index}  {} ({}){speed}  {queues} queue{plural}  path: {}",
+        info.port, info.driver, port.path
+    )
 }
 
 fn memory_of(pools: &[Pools]) -> MemoryReport {
@@ -231,7 +236,8 @@ impl Running {
             fault = fault.or(worker.fault.clone());
         }
         let stats = QueueStats::sum(ports.iter().flat_map(|port| &port.counters));
-        let reports: Vec<PortReport> = ports.iter().map(|port| PortReport::of(&*port.device)).collect();
+        let reports: Vec<PortReport> =
+            ports.iter().map(|port| PortReport::of(&*port.device)).collect();
         let mut finished = finished.into_iter();
         for port in &mut ports {
             if let Health::Faulted(why) = port.device.health() {

@@ -259,11 +259,7 @@ impl Unwrap {
         // The first value stands one range up, so that what was sent just before it has a number.
         let highest = *self.highest.get_or_insert(range + value);
         let ahead = value.wrapping_sub(highest) & (range - 1);
-        let full = if ahead < range / 2 {
-            highest + ahead
-        } else {
-            highest + ahead - range
-        };
+        let full = if ahead < range / 2 { highest + ahead } else { highest + ahead - range };
         self.highest = Some(highest.max(full));
         full
     }

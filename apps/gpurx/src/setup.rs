@@ -1,8 +1,10 @@
 //! From the command line to started queues and their workers: pools, paths, sinks. The one place
 //! where memory and ports meet.
 
+use mempool::{
+    Cpu, Device as DeviceMemory, Pool, Provider, QueuePlan, Sizing, SplitBurst, SplitCache,
+};
 use memwire_apps::{AppError, memory::MemorySpec};
-use mempool::{Cpu, Device as DeviceMemory, Pool, Provider, QueuePlan, Sizing, SplitBurst, SplitCache};
 use pmd::{AnyRxQueue, Config, Device, PostOrder, QueueCounters, Queues, SplitAt, SplitConfig};
 
 use crate::{
@@ -63,7 +65,11 @@ impl Setup {
     ///
     /// # Errors
     /// The arguments do not go together, or something is missing here; the message says what.
-    pub fn new(args: &Args, devices: Vec<Box<dyn Device>>, data: MemorySpec) -> Result<Self, AppError> {
+    pub fn new(
+        args: &Args,
+        devices: Vec<Box<dyn Device>>,
+        data: MemorySpec,
+    ) -> Result<Self, AppError> {
         let paths: Vec<Path> = devices
             .iter()
             .map(|device| args.path.resolve(device.info()))
@@ -73,7 +79,8 @@ impl Setup {
         let any_bounce = paths.contains(&Path::Bounce);
         let head_bytes = plan.heads * if any_bounce { args.pool.buffer_size } else { HEAD };
         let host = MemorySpec::Auto.open(whole_pages(head_bytes) * queues as u64)?;
-        let device = data.open(whole_pages(plan.data.saturating_mul(args.pool.buffer_size)) * queues as u64)?;
+        let device = data
+            .open(whole_pages(plan.data.saturating_mul(args.pool.buffer_size)) * queues as u64)?;
         let mut setup = Self { ports: Vec::new(), workers: Vec::new(), pools: Vec::new() };
         for (device_port, path) in devices.into_iter().zip(paths) {
             let pools = (0..args.run.queues)
@@ -131,7 +138,7 @@ impl Setup {
             let sink = sink(args, plan, &pools, self.workers.len())?;
             let cache = SplitCache::new(&pools.heads, &pools.data);
             let burst = SplitBurst::with_limit(&pools.heads, &pools.data, args.run.burst);
-            self.workers.push(Worker::new(rx, cache, burst, sink));
+            self.workers.push(Worker::new(rx, cache, burst, sink, path == Path::Bounce));
             self.pools.push(pools);
         }
         self.ports.push(Port { device, path, counters });

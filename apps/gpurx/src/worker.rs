@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use memwire_apps::Stop;
 use mempool::{SplitBurst, SplitCache};
+use memwire_apps::Stop;
 use pmd::SplitRxQueue;
 
 use crate::{
@@ -25,6 +25,8 @@ pub struct Worker {
     cache: SplitCache,
     burst: SplitBurst,
     sink: Box<dyn Sink>,
+    /// Whether the host copies payloads on their way.
+    by_host: bool,
     totals: Totals,
     published: Published,
     start: Instant,
@@ -43,17 +45,19 @@ pub struct Finished {
 }
 
 impl Worker {
-    /// Joins a queue and a sink, and fills the queue with buffers.
+    /// Joins a queue and a sink, and fills the queue with buffers. `by_host` says that the host copies
+    /// the payloads that this queue yields, which is counted.
     #[must_use]
     pub fn new(
         rx: Box<dyn SplitRxQueue>,
         cache: SplitCache,
         burst: SplitBurst,
         sink: Box<dyn Sink>,
+        by_host: bool,
     ) -> Self {
         let (totals, published) = (Totals::default(), Published::default());
         let start = Instant::now();
-        let mut worker = Self { rx, cache, burst, sink, totals, published, start };
+        let mut worker = Self { rx, cache, burst, sink, by_host, totals, published, start };
         worker.sink.post(&mut *worker.rx);
         worker
     }
@@ -67,10 +71,14 @@ impl Worker {
     /// Receives one burst; returns its frames.
     #[inline]
     pub fn poll(&mut self) -> usize {
-        let Self { rx, cache, burst, sink, totals, published, start } = self;
+        let Self { rx, cache, burst, sink, by_host, totals, published, start } = self;
         let got = rx.recv(cache, burst);
         let now = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
         if got > 0 {
+            if *by_host {
+                let payloads = burst.iter().filter_map(|frame| frame.data);
+                totals.touched += payloads.map(|data| data.frame_len() as u64).sum::<u64>();
+            }
             sink.burst(burst, cache, now, totals);
         }
         sink.tick(now, totals);

@@ -1,9 +1,10 @@
-//! A consumer that reads whole blocks as a kernel would and folds every byte, in row order, into one
-//! digest: the same for a consumer that follows the row map and one that wants a tensor.
+//! A consumer that reads whole blocks as a kernel would: every byte of every row, in row order, into
+//! one digest, the same for a consumer that follows the row map and one that wants a tensor.
 
 use super::{BlockView, Consumer, Verdict};
 
-/// CRC32C over all rows there were, in order.
+/// CRC32C over the CRC32Cs of all rows there were, in order. Rows whose head states a checksum are
+/// held against it in passing.
 #[derive(Debug)]
 pub struct Tensor {
     row: Vec<u8>,
@@ -22,14 +23,16 @@ impl Consumer for Tensor {
     fn block(&mut self, block: &BlockView<'_>) -> Verdict {
         let mut verdict = Verdict::default();
         for (row, slot) in block.present() {
-            let bytes = self.row.get_mut(..block.info(row).len as usize);
-            match bytes.map(|bytes| (block.read(slot, bytes), bytes)) {
-                Some((Ok(()), bytes)) => {
-                    self.digest = crc32c::crc32c_append(self.digest, bytes);
-                    verdict.ok += 1;
-                }
-                _ => verdict.bad += 1,
+            let info = block.info(row);
+            let found = self.row.get_mut(..info.len as usize).and_then(|bytes| {
+                block.read(slot, bytes).ok()?;
+                Some(crc32c::crc32c(bytes))
+            });
+            if let Some(found) = found {
+                self.digest = crc32c::crc32c_append(self.digest, &found.to_be_bytes());
             }
+            let is_good = found.is_some_and(|found| info.crc.is_none_or(|crc| crc == found));
+            *(if is_good { &mut verdict.ok } else { &mut verdict.bad }) += 1;
         }
         verdict
     }

@@ -258,7 +258,9 @@ impl Placer {
         let block = self.window.block(id);
         for run in block.map() {
             for slot in run.first_slot..run.first_slot + run.len {
-                debug_assert!(matches!(self.slots.state(slot), State::Held { block, .. } if block == id.0));
+                debug_assert!(
+                    matches!(self.slots.state(slot), State::Held { block, .. } if block == id.0)
+                );
                 self.slots.free(slot);
             }
         }

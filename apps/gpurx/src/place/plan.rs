@@ -3,9 +3,12 @@
 
 use super::{
     BlockId,
-    block::{ABSENT, Block},
+    block::{ABSENT, Block, RowRun},
     slots::{Slots, State},
 };
+
+/// Bases that are tried: a block in which no two rows lie side by side has as many as rows.
+const CANDIDATES: usize = 64;
 
 /// One step of a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,15 +105,17 @@ impl Plan {
 
     /// Offsets at which rows lie, most frequent first.
     fn count_offsets(&mut self, block: &Block) {
+        let offset = |run: &RowRun| (i64::from(run.first_slot) - i64::from(run.first_row), run.len);
         self.offsets.clear();
-        for run in block.map() {
-            let offset = i64::from(run.first_slot) - i64::from(run.first_row);
-            match self.offsets.iter_mut().find(|(known, _)| *known == offset) {
-                Some((_, rows)) => *rows += run.len,
-                None => self.offsets.push((offset, run.len)),
-            }
-        }
+        self.offsets.extend(block.map().iter().map(offset));
+        self.offsets.sort_unstable();
+        self.offsets.dedup_by(|next, kept| {
+            let same = next.0 == kept.0;
+            kept.1 += if same { next.1 } else { 0 };
+            same
+        });
         self.offsets.sort_unstable_by_key(|(offset, rows)| (u32::MAX - rows, *offset));
+        self.offsets.truncate(CANDIDATES);
     }
 
     /// Chains first, from their free end; then circles, by way of the side.

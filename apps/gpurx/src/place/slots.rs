@@ -61,7 +61,12 @@ const NO_RUN: u32 = u32::MAX;
 
 impl Slots {
     /// Cuts `slots` (ascending) into runs of consecutive numbers. What is left over stays unused.
-    pub(super) fn new(slots: &[u32], rows: u32, guard: u32, spare: bool) -> Result<Self, PlaceError> {
+    pub(super) fn new(
+        slots: &[u32],
+        rows: u32,
+        guard: u32,
+        spare: bool,
+    ) -> Result<Self, PlaceError> {
         let span = (rows + 2 * guard) as usize;
         let bound = slots.last().map_or(0, |last| *last as usize + 1);
         let mut this = Self {

@@ -40,7 +40,9 @@ impl Store {
         let mut total = 0;
         loop {
             while self.staged.room() > 0 {
-                let Some(buf) = next().and_then(|slot| self.bufs[slot as usize].take()) else { break };
+                let Some(buf) = next().and_then(|slot| self.bufs[slot as usize].take()) else {
+                    break;
+                };
                 self.staged.push(buf);
             }
             let posted = if self.staged.is_empty() { 0 } else { post(&mut self.staged) };

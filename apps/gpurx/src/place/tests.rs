@@ -148,7 +148,8 @@ impl World {
         let moves = |base: u32| {
             let end = base + u32::try_from(rows.len()).unwrap();
             let (_, end_of_run) = slots.span_of(base);
-            let movers = (base..).zip(rows).filter(|(place, slot)| slot.is_some_and(|s| s != *place));
+            let movers =
+                (base..).zip(rows).filter(|(place, slot)| slot.is_some_and(|s| s != *place));
             let free = |place: u32| match slots.state(place) {
                 State::Home => true,
                 State::Held { block, .. } => block == id.0,
@@ -174,8 +175,11 @@ impl World {
         assert_eq!(self.received, rows + duplicate + late + jump + self.foreign);
         let present = self.handed.iter().flat_map(|block| &block.found).flatten().count();
         assert_eq!(present as u64, rows);
-        let absent: u64 =
-            self.handed.iter().map(|b| b.found.iter().filter(|row| row.is_none()).count() as u64).sum();
+        let absent: u64 = self
+            .handed
+            .iter()
+            .map(|b| b.found.iter().filter(|row| row.is_none()).count() as u64)
+            .sum();
         assert!(absent <= missing, "rows of blocks never opened are missing too");
         assert_eq!(self.handed.len() as u64, complete + partial);
         for block in &self.handed {
@@ -283,7 +287,10 @@ fn the_newest_block_is_cut_at_its_deadline_and_loses_nothing() {
     }
     world.end();
     let starts: Vec<_> = world.handed.iter().map(|block| (block.base_seq, block.rows)).collect();
-    assert_eq!(starts, [(0, 3), (3, 3), (6, 2), (8, 1), (9, 3), (12, 3), (15, 1), (16, 2), (18, 2)]);
+    assert_eq!(
+        starts,
+        [(0, 3), (3, 3), (6, 2), (8, 1), (9, 3), (12, 3), (15, 1), (16, 2), (18, 2)]
+    );
     let Counters { missing, late, rows_moved, .. } = world.placer.counters();
     assert_eq!((missing, late, rows_moved), (0, 0, 0));
 }

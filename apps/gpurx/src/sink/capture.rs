@@ -7,8 +7,8 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use memwire_apps::AppError;
 use mempool::{Device, Frame, Offload, SplitBurst, SplitCache};
+use memwire_apps::AppError;
 use pmd::pcap::{Format, Writer};
 
 use super::Sink;
@@ -29,7 +29,11 @@ impl Capture {
     ///
     /// # Errors
     /// It cannot be created.
-    pub fn create(path: &Path, heads: HeadReader, payload: PayloadReader) -> Result<Self, AppError> {
+    pub fn create(
+        path: &Path,
+        heads: HeadReader,
+        payload: PayloadReader,
+    ) -> Result<Self, AppError> {
         let why = |error| AppError::missing(format!("--out {}: {error}", path.display()));
         let file = File::create(path).map_err(why)?;
         let format = match path.extension() {
@@ -56,7 +60,13 @@ impl Capture {
 }
 
 impl Sink for Capture {
-    fn burst(&mut self, burst: &mut SplitBurst, cache: &mut SplitCache, _now: u64, totals: &mut Totals) {
+    fn burst(
+        &mut self,
+        burst: &mut SplitBurst,
+        cache: &mut SplitCache,
+        _now: u64,
+        totals: &mut Totals,
+    ) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
         for frame in burst.iter() {

@@ -17,7 +17,13 @@ use crate::totals::Totals;
 pub trait Sink: Send {
     /// Takes all frames out of `burst`; what they were is added to `totals`. `now` is in nanoseconds
     /// since the worker started.
-    fn burst(&mut self, burst: &mut SplitBurst, cache: &mut SplitCache, now: u64, totals: &mut Totals);
+    fn burst(
+        &mut self,
+        burst: &mut SplitBurst,
+        cache: &mut SplitCache,
+        now: u64,
+        totals: &mut Totals,
+    );
 
     /// Once per poll, frames or not: hands over what is due.
     fn tick(&mut self, _now: u64, _totals: &mut Totals) {}

@@ -43,7 +43,13 @@ impl Placed {
     }
 
     #[inline]
-    fn frame(&mut self, head: Head, data: Option<Frame<'_, Device>>, now: u64, totals: &mut Totals) {
+    fn frame(
+        &mut self,
+        head: Head,
+        data: Option<Frame<'_, Device>>,
+        now: u64,
+        totals: &mut Totals,
+    ) {
         let Some(data) = data else {
             *match head {
                 Head::Row { .. } => &mut totals.unsplit,
@@ -61,7 +67,8 @@ impl Placed {
                 self.hand_over(totals);
             }
             _ => {
-                *(if head == Head::Foreign { &mut totals.foreign } else { &mut totals.invalid }) += 1;
+                *(if head == Head::Foreign { &mut totals.foreign } else { &mut totals.invalid }) +=
+                    1;
                 data.segments().for_each(|segment| self.placer.foreign(segment.slot().index()));
             }
         }
@@ -90,7 +97,13 @@ impl Placed {
 }
 
 impl Sink for Placed {
-    fn burst(&mut self, burst: &mut SplitBurst, cache: &mut SplitCache, now: u64, totals: &mut Totals) {
+    fn burst(
+        &mut self,
+        burst: &mut SplitBurst,
+        cache: &mut SplitCache,
+        now: u64,
+        totals: &mut Totals,
+    ) {
         for index in 0..burst.len() {
             let frame = burst.frame(index);
             let head = self.heads.read(frame.head);
