@@ -251,13 +251,14 @@ impl<A: Access> Pool<A> {
             let what = "slots of the new area";
             return Err(Error::TooLarge { pool: pool(), what, value: slots, limit });
         }
+        let none_left = || Error::NoAreaLeft { pool: pool(), limit: core.table.areas() };
+        let free = |areas: &[Option<Area>]| areas.iter().position(Option::is_none);
+        // Asked twice: memory is not taken in vain, nor the lock held while it is.
+        free(&core.control().areas).ok_or_else(none_left)?;
         let region = allocate::<A>(&core.name, memory, slots, core.table.stride())?;
         let provider = memory.info().name;
         let mut control = core.control();
-        let free = control.areas.iter().position(Option::is_none);
-        let Some(at) = free else {
-            return Err(Error::NoAreaLeft { pool: pool(), limit: core.table.areas() });
-        };
+        let at = free(&control.areas).ok_or_else(none_left)?;
         self.install(&mut control.areas, at, region, slots, provider);
         Ok(AreaId(at))
     }

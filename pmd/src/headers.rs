@@ -143,3 +143,100 @@ fn transport(frame: &[u8], layers: &mut Layers) -> Option<()> {
 pub fn transport_payload(frame: &[u8]) -> Option<usize> {
     layers(frame)?.payload
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Addresses, then these EtherTypes and tags, then the rest.
+    fn frame(behind: &[&[u8]]) -> Vec<u8> {
+        let mut frame = vec![0; 12];
+        behind.iter().for_each(|part| frame.extend_from_slice(part));
+        frame
+    }
+
+    fn ipv4(protocol: u8, options: usize, fragment: u16) -> Vec<u8> {
+        let words = u8::try_from(5 + options / 4).unwrap();
+        let mut header = vec![0x40 | words, 0, 0, 0, 0, 0];
+        header.extend(fragment.to_be_bytes());
+        header.extend([64, protocol, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
+        header.resize(20 + options, 0);
+        header
+    }
+
+    fn ipv6(next: u8) -> Vec<u8> {
+        let mut header = vec![0x60, 0, 0, 0, 0, 0, next, 64];
+        header.resize(40, 0);
+        header
+    }
+
+    fn tcp(words: u8) -> Vec<u8> {
+        let mut header = vec![0; 12];
+        header.push(words << 4);
+        header.resize(usize::from(words) * 4, 0);
+        header
+    }
+
+    #[test]
+    fn payloads_are_found_behind_tags_options_and_extension_headers() {
+        let udp = [0u8; 8];
+        let cases: [(&str, Vec<u8>, usize); 8] = [
+            ("udp", frame(&[&[8, 0], &ipv4(17, 0, 0), &udp, b"x"]), 42),
+            ("tcp with options", frame(&[&[8, 0], &ipv4(6, 0, 0), &tcp(8), b"x"]), 66),
+            ("ip options", frame(&[&[8, 0], &ipv4(17, 12, 0), &udp]), 54),
+            ("vlan", frame(&[&[0x81, 0, 0, 7, 8, 0], &ipv4(17, 0, 0), &udp, b"x"]), 46),
+            (
+                "qinq",
+                frame(&[&[0x88, 0xa8, 0, 9, 0x81, 0, 0, 7, 8, 0], &ipv4(17, 0, 0), &udp]),
+                50,
+            ),
+            ("ipv6", frame(&[&[0x86, 0xdd], &ipv6(17), &udp]), 62),
+            (
+                "ipv6 hop-by-hop",
+                frame(&[&[0x86, 0xdd], &ipv6(0), &[17, 1], &[0; 14], &udp]),
+                78,
+            ),
+            (
+                "ipv6 first fragment",
+                frame(&[&[0x86, 0xdd], &ipv6(44), &[17, 0, 0, 1, 0, 0, 0, 1], &udp]),
+                70,
+            ),
+        ];
+        for (what, frame, payload) in cases {
+            assert_eq!(transport_payload(&frame), Some(payload), "{what}");
+        }
+    }
+
+    #[test]
+    fn frames_without_a_whole_transport_header_have_no_payload() {
+        for (what, frame) in [
+            ("arp", frame(&[&[8, 6], &[0; 28]])),
+            ("icmp", frame(&[&[8, 0], &ipv4(1, 0, 0), &[0; 8]])),
+            ("later fragment", frame(&[&[8, 0], &ipv4(17, 0, 100), &[0; 8]])),
+            ("cut udp", frame(&[&[8, 0], &ipv4(17, 0, 0), &[0; 7]])),
+            ("cut tcp options", frame(&[&[8, 0], &ipv4(6, 0, 0), &tcp(8)[..30]])),
+            ("tcp header of 16 bytes", frame(&[&[8, 0], &ipv4(6, 0, 0), &tcp(4), &[0; 8]])),
+            ("cut tag", frame(&[&[0x81, 0, 0]])),
+            ("nothing", vec![]),
+        ] {
+            assert_eq!(transport_payload(&frame), None, "{what}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic_or_point_outside(mut bytes in proptest::collection::vec(any::<u8>(), 0..200), kind in 0..4usize) {
+            let start: &[u8] = [&[8, 0, 0x45][..], &[0x86, 0xdd, 0x60], &[0x81, 0, 0, 1, 8, 0, 0x4f], &[]][kind];
+            for (at, byte) in start.iter().enumerate() {
+                if let Some(place) = bytes.get_mut(12 + at) {
+                    *place = *byte;
+                }
+            }
+            if let Some(layers) = layers(&bytes) {
+                prop_assert!(layers.payload.is_none_or(|payload| payload <= bytes.len()));
+            }
+        }
+    }
+}

@@ -31,3 +31,25 @@ impl SplitAt {
         head.min(frame_len).min(head_room)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_end_where_asked_and_never_outgrow_the_frame_or_their_buffer() {
+        let mut udp = vec![0; 12];
+        udp.extend([8, 0, 0x45, 0, 0, 0, 0, 0, 0, 0, 64, 17]);
+        udp.resize(200, 0);
+        let protocol = SplitAt::Protocol { extra: 16 };
+        assert_eq!(protocol.head_len(&udp, 200, 128), 42 + 16);
+        assert_eq!(protocol.head_len(&udp, 50, 128), 50, "the frame ends first");
+        assert_eq!(protocol.head_len(&udp, 200, 48), 48, "the buffer ends first");
+        // Not IP: whole if it fits, else cut where the buffer ends.
+        let arp = [0u8; 60];
+        assert_eq!(protocol.head_len(&arp, 60, 128), 60);
+        assert_eq!(protocol.head_len(&arp, 600, 128), 128);
+        assert_eq!(SplitAt::Length(64).head_len(&arp, 60, 128), 60);
+        assert_eq!(SplitAt::Length(64).head_len(&udp, 200, 128), 64);
+    }
+}

@@ -253,6 +253,39 @@ mod tests {
     }
 
     #[test]
+    fn populating_pages_that_there_are_not_is_an_error_and_no_signal() {
+        const TEST: &str = "populating_pages_that_there_are_not_is_an_error_and_no_signal";
+        let size = crate::PageSize::OneGiB;
+        let (len, free) = (
+            size.bytes(),
+            crate::Sysfs::system().available_hugepages(size, None),
+        );
+        let (Some(0), Ok(file)) = (free, crate::memfd::create("none", len, Some(size))) else {
+            eprintln!("SKIP {TEST}: 1G pages: {free:?} free");
+            return;
+        };
+        let (rights, flags) = (
+            Protection::ReadWrite.flags(),
+            MapFlags::SHARED | MapFlags::NORESERVE,
+        );
+        // Not reserved, as when a node or a control group is short of what the machine promised.
+        // SAFETY: the kernel puts it where nothing is.
+        let at = unsafe { rustix::mm::mmap(ptr::null_mut(), len, rights, flags, &file, 0) };
+        let base = NonNull::new(at.unwrap().cast()).unwrap();
+        let mapping = Mapping {
+            base,
+            len,
+            owner: Owner::Kernel,
+        };
+        assert_eq!(
+            mapping.populate().unwrap_err().raw_os_error(),
+            Some(libc::EFAULT)
+        );
+        let otherwise = mapping.populate_or(|| panic!("this kernel knows how"));
+        assert_eq!(otherwise.unwrap_err().raw_os_error(), Some(libc::EFAULT));
+    }
+
+    #[test]
     fn an_impossible_mapping_is_an_error() {
         assert!(Mapping::anonymous(usize::MAX & !4095, 4096).is_err());
         assert!(Mapping::anonymous(4096, 1 << 62).is_err());

@@ -101,13 +101,19 @@ impl<P: Revocable> Revocable for Liar<P> {
     }
 }
 
-/// Cases that a subject breaks.
-fn broken(make: &dyn Fn() -> Subject) -> Vec<&'static str> {
+/// Of the cases with `promise` in their name, those that a subject breaks.
+fn broken(promise: &str, make: &dyn Fn() -> Subject) -> Vec<&'static str> {
     let is_broken = |case: fn(providers::conformance::Make<'_>)| {
         panic::catch_unwind(panic::AssertUnwindSafe(|| case(make))).is_err()
     };
-    let names = CASES.iter().filter(|(_, case)| is_broken(*case));
-    names.map(|(promise, _)| *promise).collect()
+    // Quietly: these panics are expected. The hook is the process's, so this binary has one test.
+    let loud = panic::take_hook();
+    panic::set_hook(Box::new(|_| {}));
+    let cases = CASES.iter().filter(|(name, _)| name.contains(promise));
+    let names = cases.filter(|(_, case)| is_broken(*case));
+    let found = names.map(|(promise, _)| *promise).collect();
+    panic::set_hook(loud);
+    found
 }
 
 fn liar<P: Provider>(inner: P, lie: Lie) -> Liar<P> {
@@ -120,8 +126,12 @@ fn liar<P: Provider>(inner: P, lie: Lie) -> Liar<P> {
 }
 
 fn finds(lie: Lie, promise: &str) {
-    let host = broken(&|| Subject::of_shared_source(liar(Host::new(), lie)));
-    let fake = broken(&|| Subject::new(liar(Fake::with_capacity(1 << 17), lie)));
+    let host = broken(promise, &|| {
+        Subject::of_shared_source(liar(Host::new(), lie))
+    });
+    let fake = broken(promise, &|| {
+        Subject::new(liar(Fake::with_capacity(1 << 17), lie))
+    });
     for (who, found) in [("host", host), ("fake", fake)] {
         // What only concerns memory the CPU may touch cannot show in a fake.
         if who == "fake" && lie == Lie::HandsOutDirty || who == "host" && lie == Lie::ClaimsMore {
@@ -136,12 +146,11 @@ fn finds(lie: Lie, promise: &str) {
 }
 
 #[test]
-fn an_honest_wrapper_passes() {
-    assert!(broken(&|| Subject::of_shared_source(liar(Host::new(), Lie::None))).is_empty());
-}
-
-#[test]
-fn each_lie_is_found_by_the_case_that_names_it() {
+fn each_lie_is_found_by_the_case_that_names_it_and_honesty_passes() {
+    let honest = broken("", &|| {
+        Subject::of_shared_source(liar(Host::new(), Lie::None))
+    });
+    assert!(honest.is_empty(), "{honest:?}");
     finds(Lie::IgnoresAlignment, "one aligned span");
     finds(Lie::HandsOutDirty, "arrives zeroed");
     finds(Lie::KeepsRegions, "goes with its last user");

@@ -57,11 +57,7 @@ impl RunArgs {
     /// Whether the JSON summary goes to stdout.
     #[must_use]
     pub fn is_json_on_stdout(&self) -> bool {
-        self.json_stream
-            || self
-                .json
-                .as_ref()
-                .is_some_and(|path| path.as_os_str() == "-")
+        self.json_stream || self.json.as_ref().is_some_and(|path| path.as_os_str() == "-")
     }
 }
 
@@ -86,19 +82,14 @@ impl PoolArgs {
     /// # Errors
     /// So few were asked for that the app would stall.
     pub fn slots(&self, plan: &mempool::Sizing) -> Result<usize, AppError> {
-        let slots = self
-            .buffers
-            .unwrap_or_else(|| plan.needed().next_power_of_two());
+        let slots = self.buffers.unwrap_or_else(|| plan.needed().next_power_of_two());
         plan.check(slots)?;
         Ok(slots)
     }
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {
-    text.parse()
-        .ok()
-        .filter(|n| *n > 0)
-        .ok_or_else(|| "should be a number, 1 or more".into())
+    text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "should be a number, 1 or more".into())
 }
 
 fn burst(text: &str) -> Result<usize, String> {
@@ -166,27 +157,11 @@ mod tests {
 
     #[test]
     fn a_pool_that_must_wedge_is_refused() {
-        let plan = mempool::QueuePlan {
-            rx_ring: 512,
-            tx_ring: 512,
-        };
-        let sizing = mempool::Sizing {
-            queues: vec![plan],
-            burst: 32,
-            workers: 1,
-            ..Default::default()
-        };
+        let plan = mempool::QueuePlan { rx_ring: 512, tx_ring: 512 };
+        let sizing =
+            mempool::Sizing { queues: vec![plan], burst: 32, workers: 1, ..Default::default() };
         assert_eq!(parse("").unwrap().pool.slots(&sizing).unwrap(), 2048);
-        let error = parse("--buffers 1000")
-            .unwrap()
-            .pool
-            .slots(&sizing)
-            .unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .contains("pool of 1000 buffers is too small"),
-            "{error}"
-        );
+        let error = parse("--buffers 1000").unwrap().pool.slots(&sizing).unwrap_err();
+        assert!(error.to_string().contains("pool of 1000 buffers is too small"), "{error}");
     }
 }

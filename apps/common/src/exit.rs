@@ -34,11 +34,7 @@ pub struct AppError {
 
 impl AppError {
     fn new(code: Exit, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-            hint: None,
-        }
+        Self { code, message: message.into(), hint: None }
     }
 
     /// The run failed (exit 1).
@@ -127,10 +123,7 @@ fn provider_code(error: &mempool::ProviderError) -> Exit {
 
 impl From<mempool::SizingError> for AppError {
     fn from(error: mempool::SizingError) -> Self {
-        let fix = format!(
-            "--buffers {}, or smaller rings",
-            error.needed.next_power_of_two()
-        );
+        let fix = format!("--buffers {}, or smaller rings", error.needed.next_power_of_two());
         Self::usage(error.to_string()).hint(fix)
     }
 }
@@ -167,10 +160,7 @@ mod tests {
     #[test]
     fn the_hint_stands_on_its_own_line() {
         let error = AppError::missing("no hugepages").hint("echo 512 > nr_hugepages");
-        assert_eq!(
-            error.to_string(),
-            "no hugepages\n hint: echo 512 > nr_hugepages"
-        );
+        assert_eq!(error.to_string(), "no hugepages\n hint: echo 512 > nr_hugepages");
         assert_eq!(error.code() as u8, 3);
     }
 
@@ -179,10 +169,7 @@ mod tests {
         let open = |spec: &str| pmd::Registry::new().open(spec).err().expect("an error");
         assert_eq!(code_of(open("nul:")), Exit::Usage);
         assert_eq!(code_of(open("null:,size=1")), Exit::Usage);
-        let gone = pmd::Error::NotThere {
-            port: "af_packet:x".into(),
-            why: "no interface".into(),
-        };
+        let gone = pmd::Error::NotThere { port: "af_packet:x".into(), why: "no interface".into() };
         assert_eq!(code_of(gone), Exit::Missing);
     }
 
@@ -191,10 +178,7 @@ mod tests {
         use mempool::{Cpu, Pool, heap::Heap};
         let small = Heap::with_limit(4096);
         let build = |slots, stride| {
-            let pool = Pool::<Cpu>::builder()
-                .slots(slots)
-                .stride(stride)
-                .memory(&small);
+            let pool = Pool::<Cpu>::builder().slots(slots).stride(stride).memory(&small);
             pool.build().expect_err("an error")
         };
         assert_eq!(code_of(build(1024, 2048)), Exit::Missing);
@@ -204,21 +188,10 @@ mod tests {
 
     #[test]
     fn a_pool_that_must_wedge_is_usage_with_a_fix() {
-        let plan = mempool::QueuePlan {
-            rx_ring: 512,
-            tx_ring: 512,
-        };
-        let sizing = mempool::Sizing {
-            queues: vec![plan],
-            ..mempool::Sizing::default()
-        };
+        let plan = mempool::QueuePlan { rx_ring: 512, tx_ring: 512 };
+        let sizing = mempool::Sizing { queues: vec![plan], ..mempool::Sizing::default() };
         let error = AppError::from(sizing.check(1000).unwrap_err());
         assert_eq!(error.code(), Exit::Usage);
-        assert!(
-            error
-                .to_string()
-                .ends_with("hint: --buffers 1024, or smaller rings"),
-            "{error}"
-        );
+        assert!(error.to_string().ends_with("hint: --buffers 1024, or smaller rings"), "{error}");
     }
 }

@@ -32,11 +32,7 @@ impl FromStr for CoreList {
             cores.extend(first..=last);
         }
         let distinct: std::collections::BTreeSet<_> = cores.iter().collect();
-        if distinct.len() == cores.len() {
-            Ok(Self(cores))
-        } else {
-            Err(error())
-        }
+        if distinct.len() == cores.len() { Ok(Self(cores)) } else { Err(error()) }
     }
 }
 
@@ -63,11 +59,7 @@ impl fmt::Display for CoreList {
 pub fn allowed() -> Result<CoreList, AppError> {
     let set = sched_getaffinity(None)
         .map_err(|error| AppError::failed(format!("cannot read the allowed cores: {error}")))?;
-    Ok(CoreList(
-        (0..CpuSet::MAX_CPU)
-            .filter(|core| set.is_set(*core))
-            .collect(),
-    ))
+    Ok(CoreList((0..CpuSet::MAX_CPU).filter(|core| set.is_set(*core)).collect()))
 }
 
 /// A core for each of `workers` workers: those that `asked` names, or the allowed ones in order,
@@ -91,10 +83,7 @@ fn assign_from(
         return Err(not_allowed(*core, allowed));
     }
     if asked.0.len() < workers {
-        let message = format!(
-            "-l {asked} names {} cores for {workers} workers",
-            asked.0.len()
-        );
+        let message = format!("-l {asked} names {} cores for {workers} workers", asked.0.len());
         return Err(AppError::usage(message).hint("name one core per worker, or use fewer queues"));
     }
     Ok(asked.0[..workers].to_vec())
@@ -119,9 +108,7 @@ pub fn pin(core: usize) -> Result<(), AppError> {
     if pinned && self::allowed()?.0 == [core] {
         return Ok(());
     }
-    Err(AppError::failed(format!(
-        "core {core}: the system did not pin the thread to it"
-    )))
+    Err(AppError::failed(format!("core {core}: the system did not pin the thread to it")))
 }
 
 #[cfg(test)]
@@ -141,23 +128,9 @@ mod tests {
 
     #[test]
     fn a_bad_list_is_refused_by_example() {
-        for text in [
-            "",
-            "a",
-            "1-",
-            "-1",
-            "5-2",
-            "1,,2",
-            "1,1",
-            "1-3,2",
-            "0-99999999",
-            "1024",
-        ] {
+        for text in ["", "a", "1-", "-1", "5-2", "1,,2", "1,1", "1-3,2", "0-99999999", "1024"] {
             let error = text.parse::<CoreList>().unwrap_err().to_string();
-            assert!(
-                error.contains("a list of cores such as 2-5,8"),
-                "{text}: {error}"
-            );
+            assert!(error.contains("a list of cores such as 2-5,8"), "{text}: {error}");
         }
     }
 
@@ -170,18 +143,10 @@ mod tests {
 
     #[test]
     fn workers_take_cores_in_order_and_share_them_only_if_none_were_asked_for() {
-        assert_eq!(
-            assign_from(Some(&list("1,0")), 1, &list("0-1")).unwrap(),
-            [1]
-        );
+        assert_eq!(assign_from(Some(&list("1,0")), 1, &list("0-1")).unwrap(), [1]);
         assert_eq!(assign_from(None, 3, &list("0-1")).unwrap(), [0, 1, 0]);
         let error = assign_from(Some(&list("1")), 2, &list("0-1")).unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .starts_with("-l 1 names 1 cores for 2 workers"),
-            "{error}"
-        );
+        assert!(error.to_string().starts_with("-l 1 names 1 cores for 2 workers"), "{error}");
     }
 
     #[test]

@@ -8,16 +8,14 @@ use providers::{Fake, Host, Hugepages, PageSize, Private};
 
 use crate::{AppError, units::parse_size};
 
+const HELP: &str =
+    "Memory: host, hugepage[:2M|:1G], private, fake[:SIZE], or auto (hugepages if there are any)";
+
 /// Which memory.
 #[derive(Args, Clone, Debug)]
 pub struct MemoryArgs {
-    /// Memory: host, hugepage[:2M|:1G], private, fake[:SIZE], or auto (hugepages if there are any)
-    #[arg(
-        short = 'm',
-        long = "mem",
-        value_name = "MEMORY",
-        default_value = "auto"
-    )]
+    /// Which memory.
+    #[arg(short = 'm', long = "mem", value_name = "MEMORY", default_value = "auto", help = HELP)]
     pub memory: MemorySpec,
 }
 
@@ -51,10 +49,7 @@ impl FromStr for MemorySpec {
     type Err = MemorySpecError;
 
     fn from_str(text: &str) -> Result<Self, MemorySpecError> {
-        let wrong = |why: String| MemorySpecError {
-            text: text.chars().take(80).collect(),
-            why,
-        };
+        let wrong = |why: String| MemorySpecError { text: text.chars().take(80).collect(), why };
         let (name, argument) = match text.split_once(':') {
             Some((name, argument)) => (name, Some(argument)),
             None => (text, None),
@@ -65,9 +60,7 @@ impl FromStr for MemorySpec {
             ("private", None) => Ok(Self::Private),
             ("hugepage", None) => Ok(Self::Hugepage(PageSize::TwoMiB)),
             ("hugepage", Some(size)) => {
-                let size = size
-                    .parse()
-                    .map_err(|_| wrong("hugepages are 2M or 1G".into()))?;
+                let size = size.parse().map_err(|_| wrong("hugepages are 2M or 1G".into()))?;
                 Ok(Self::Hugepage(size))
             }
             ("fake", None) => Ok(Self::Fake(None)),
@@ -84,10 +77,7 @@ impl FromStr for MemorySpec {
 }
 
 fn unknown(name: &str) -> String {
-    let nearest = NAMES
-        .iter()
-        .map(|known| (distance(known, name), known))
-        .min();
+    let nearest = NAMES.iter().map(|known| (distance(known, name), known)).min();
     let meant = nearest
         .filter(|(distance, _)| *distance <= 3)
         .map(|(_, known)| format!(" (did you mean '{known}'?)"))
@@ -160,39 +150,20 @@ mod tests {
 
     #[test]
     fn every_name_is_understood_and_printed_as_it_is_read() {
-        for text in [
-            "auto",
-            "host",
-            "hugepage:2M",
-            "hugepage:1G",
-            "private",
-            "fake",
-            "fake:65536",
-        ] {
+        for text in ["auto", "host", "hugepage:2M", "hugepage:1G", "private", "fake", "fake:65536"]
+        {
             assert_eq!(text.parse::<MemorySpec>().unwrap().to_string(), text);
         }
-        assert_eq!(
-            "hugepage".parse(),
-            Ok(MemorySpec::Hugepage(PageSize::TwoMiB))
-        );
+        assert_eq!("hugepage".parse(), Ok(MemorySpec::Hugepage(PageSize::TwoMiB)));
         assert_eq!("fake:64K".parse(), Ok(MemorySpec::Fake(Some(65536))));
     }
 
     #[test]
     fn what_is_named_is_what_is_opened() {
-        let name = |spec: &str| {
-            spec.parse::<MemorySpec>()
-                .unwrap()
-                .open(1 << 20)
-                .unwrap()
-                .info()
-        };
+        let name = |spec: &str| spec.parse::<MemorySpec>().unwrap().open(1 << 20).unwrap().info();
         assert_eq!(name("host").name, "host");
         let fake = name("fake:1M");
-        assert_eq!(
-            (fake.name.as_str(), fake.cpu_access),
-            ("fake", mempool::CpuAccess::None)
-        );
+        assert_eq!((fake.name.as_str(), fake.cpu_access), ("fake", mempool::CpuAccess::None));
         assert!(!name("auto").name.is_empty());
     }
 
@@ -205,14 +176,8 @@ mod tests {
              known: auto, host, hugepage, private, fake"
         );
         assert!(says("cuda:0").starts_with("memory 'cuda:0': unknown"));
-        assert_eq!(
-            says("hugepage:4K"),
-            "memory 'hugepage:4K': hugepages are 2M or 1G"
-        );
-        assert_eq!(
-            says("host:1G"),
-            "memory 'host:1G': 'host' takes no argument"
-        );
+        assert_eq!(says("hugepage:4K"), "memory 'hugepage:4K': hugepages are 2M or 1G");
+        assert_eq!(says("host:1G"), "memory 'host:1G': 'host' takes no argument");
         assert!(says("fake:big").contains("a size in bytes such as"));
     }
 }

@@ -36,11 +36,8 @@ fn is_same(a: &str, b: &str) -> bool {
 /// The drivers there are, for `--help`.
 #[must_use]
 pub fn drivers_help() -> String {
-    let mut table = crate::table::Table::new(&["  PORT", ""]);
-    for driver in Registry::drivers() {
-        table.row([format!("  {}", driver.usage), format!(" {}", driver.about)]);
-    }
-    table.left_aligned().to_string()
+    let entry = |driver: &pmd::Driver| format!("  {}\n      {}\n", driver.usage, driver.about);
+    Registry::drivers().iter().map(entry).collect()
 }
 
 #[cfg(test)]
@@ -62,22 +59,14 @@ mod tests {
     #[test]
     fn a_port_that_is_named_twice_is_usage() {
         let error = open_all(&["null:a", "null:a,size=128"]).unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .starts_with("port 'null:a,size=128' is named twice"),
-            "{error}"
-        );
+        assert!(error.to_string().starts_with("port 'null:a,size=128' is named twice"), "{error}");
         assert_eq!(error.code(), Exit::Usage);
     }
 
     #[test]
     fn an_unknown_driver_gets_a_suggestion() {
         let error = open_all(&["nul:"]).unwrap_err();
-        assert!(
-            error.to_string().contains("did you mean 'null'?"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("did you mean 'null'?"), "{error}");
         assert_eq!(error.code(), Exit::Usage);
     }
 }

@@ -33,10 +33,7 @@ impl Rates {
             return Self::default();
         }
         let (frames, bits) = (frames as f64, bytes as f64 * 8.0);
-        Self {
-            mpps: frames / seconds / 1e6,
-            gbps: bits / seconds / 1e9,
-        }
+        Self { mpps: frames / seconds / 1e6, gbps: bits / seconds / 1e9 }
     }
 }
 
@@ -49,10 +46,7 @@ impl Counter {
     #[inline]
     pub fn add(&self, more: usize) {
         // Relaxed: one writer, so load and store are a whole add; nothing is ordered by it.
-        self.0.store(
-            self.0.load(Ordering::Relaxed).wrapping_add(more as u64),
-            Ordering::Relaxed,
-        );
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(more as u64), Ordering::Relaxed);
     }
 
     /// The count now.
@@ -94,11 +88,7 @@ impl Meter {
     #[must_use]
     pub fn new() -> Self {
         let now = Instant::now();
-        Self {
-            start: now,
-            last: now,
-            seen: QueueStats::default(),
-        }
+        Self { start: now, last: now, seen: QueueStats::default() }
     }
 
     /// Ends an interval with these counters, and starts the next.
@@ -112,12 +102,7 @@ impl Meter {
         let dropped = stats.drops.total().saturating_sub(self.seen.drops.total());
         let rates = Rates::of(delivered, bytes, now.saturating_duration_since(self.last));
         (self.last, self.seen) = (now, stats);
-        Interval {
-            at: now.saturating_duration_since(self.start),
-            rates,
-            delivered,
-            dropped,
-        }
+        Interval { at: now.saturating_duration_since(self.start), rates, delivered, dropped }
     }
 
     /// Rates since the start, with these counters at the end.
@@ -140,12 +125,7 @@ pub struct DropsReport(pub BTreeMap<String, u64>);
 
 impl From<&Drops> for DropsReport {
     fn from(drops: &Drops) -> Self {
-        Self(
-            drops
-                .iter()
-                .map(|(reason, count)| (reason.name().to_owned(), count))
-                .collect(),
-        )
+        Self(drops.iter().map(|(reason, count)| (reason.name().to_owned(), count)).collect())
     }
 }
 
@@ -179,18 +159,8 @@ pub struct DirectionReport {
 
 impl From<&QueueStats> for DirectionReport {
     fn from(stats: &QueueStats) -> Self {
-        let QueueStats {
-            offered,
-            delivered,
-            bytes,
-            ref drops,
-        } = *stats;
-        Self {
-            offered,
-            delivered,
-            bytes,
-            drops: drops.into(),
-        }
+        let QueueStats { offered, delivered, bytes, ref drops } = *stats;
+        Self { offered, delivered, bytes, drops: drops.into() }
     }
 }
 
@@ -320,12 +290,7 @@ impl Output {
         };
         let is_human = !args.is_json_on_stdout();
         let is_live = is_human && !args.quiet;
-        Ok(Self {
-            summary,
-            is_stream: args.json_stream,
-            is_human,
-            is_live,
-        })
+        Ok(Self { summary, is_stream: args.json_stream, is_human, is_live })
     }
 
     /// Prints a text for people, unless stdout is for JSON.
@@ -347,11 +312,7 @@ impl Output {
     /// # Errors
     /// It cannot be written.
     pub fn interval(&mut self, interval: &impl Serialize) -> Result<(), AppError> {
-        if self.is_stream {
-            write_json(&mut io::stdout(), interval)
-        } else {
-            Ok(())
-        }
+        if self.is_stream { write_json(&mut io::stdout(), interval) } else { Ok(()) }
     }
 
     /// Writes the summary, with `--json` or `--json-stream`.
@@ -374,9 +335,7 @@ fn print_line(text: &str) {
 fn write_json(to: &mut impl Write, value: &impl Serialize) -> Result<(), AppError> {
     let failed = |error: io::Error| AppError::failed(format!("cannot write JSON: {error}"));
     serde_json::to_writer(&mut *to, value).map_err(|error| failed(error.into()))?;
-    to.write_all(b"\n")
-        .and_then(|()| to.flush())
-        .map_err(failed)
+    to.write_all(b"\n").and_then(|()| to.flush()).map_err(failed)
 }
 
 #[cfg(test)]
@@ -388,24 +347,13 @@ mod tests {
     fn stats(delivered: u64, bytes: u64, dropped: u64) -> QueueStats {
         let mut drops = Drops::default();
         drops.add(pmd::DropReason::NoBuffer, dropped);
-        QueueStats {
-            offered: delivered + dropped,
-            delivered,
-            bytes,
-            drops,
-        }
+        QueueStats { offered: delivered + dropped, delivered, bytes, drops }
     }
 
     #[test]
     fn rates_are_frames_and_layer_two_bits() {
         let rates = Rates::of(2_000_000, 2_000_000 * 125, Duration::from_secs(2));
-        assert_eq!(
-            rates,
-            Rates {
-                mpps: 1.0,
-                gbps: 1.0
-            }
-        );
+        assert_eq!(rates, Rates { mpps: 1.0, gbps: 1.0 });
         assert_eq!(Rates::of(1, 1, Duration::ZERO), Rates::default());
     }
 
@@ -413,14 +361,9 @@ mod tests {
     fn a_meter_reports_each_interval_by_itself() {
         let mut meter = Meter::new();
         let start = meter.start;
-        meter.tick_at(
-            start + Duration::from_secs(1),
-            stats(1_000_000, 64_000_000, 0),
-        );
-        let second = meter.tick_at(
-            start + Duration::from_secs(2),
-            stats(4_000_000, 256_000_000, 7),
-        );
+        meter.tick_at(start + Duration::from_secs(1), stats(1_000_000, 64_000_000, 0));
+        let second =
+            meter.tick_at(start + Duration::from_secs(2), stats(4_000_000, 256_000_000, 7));
         assert_eq!(second.rates.mpps, 3.0);
         assert_eq!((second.delivered, second.dropped), (3_000_000, 7));
         assert_eq!(second.at, Duration::from_secs(2));
@@ -431,28 +374,17 @@ mod tests {
         let mut report = DropsReport::from(&stats(0, 0, 3).drops);
         report.add("foreign", 2);
         report.add("never", 0);
-        assert_eq!(
-            serde_json::to_string(&report).unwrap(),
-            r#"{"foreign":2,"no_buffer":3}"#
-        );
+        assert_eq!(serde_json::to_string(&report).unwrap(), r#"{"foreign":2,"no_buffer":3}"#);
         assert_eq!(report.total(), 5);
     }
 
     #[test]
     fn a_pool_report_accounts_for_every_buffer() {
-        let pool = Pool::<Cpu>::builder()
-            .name("p")
-            .slots(64)
-            .memory(&Heap::new())
-            .build()
-            .unwrap();
+        let pool = Pool::<Cpu>::builder().name("p").slots(64).memory(&Heap::new()).build().unwrap();
         let mut cache = pool.cache();
         let held = cache.take_one();
         let report = PoolReport::of(&pool);
-        assert_eq!(
-            (report.provider.as_str(), report.access, report.held),
-            ("heap", "cpu", 1)
-        );
+        assert_eq!((report.provider.as_str(), report.access, report.held), ("heap", "cpu", 1));
         assert_eq!(report.bytes, 64 * 2048);
         assert!(!report.is_home());
         drop(held);
@@ -463,13 +395,7 @@ mod tests {
     fn a_port_report_names_the_port() {
         let device = pmd::Registry::new().open("null:a").unwrap();
         let report = PortReport::of(&*device);
-        assert_eq!(
-            (report.port.as_str(), report.driver.as_str()),
-            ("null:a", "null")
-        );
-        assert_eq!(
-            (report.mac.as_str(), report.health.as_str()),
-            ("00:00:00:00:00:00", "good")
-        );
+        assert_eq!((report.port.as_str(), report.driver.as_str()), ("null:a", "null"));
+        assert_eq!((report.mac.as_str(), report.health.as_str()), ("00:00:00:00:00:00", "good"));
     }
 }

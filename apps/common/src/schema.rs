@@ -63,18 +63,10 @@ impl Checker<'_> {
             "minimum" => fits(value.as_f64() >= rule.as_f64()),
             "maximum" => fits(value.as_f64() <= rule.as_f64()),
             "required" => {
-                let names = rule
-                    .as_array()
-                    .into_iter()
-                    .flatten()
-                    .filter_map(Value::as_str);
-                names
-                    .map(|name| (name, value.get(name)))
-                    .try_for_each(|(name, found)| {
-                        found
-                            .map(drop)
-                            .ok_or_else(|| format!("{path}: '{name}' is missing"))
-                    })
+                let names = rule.as_array().into_iter().flatten().filter_map(Value::as_str);
+                names.map(|name| (name, value.get(name))).try_for_each(|(name, found)| {
+                    found.map(drop).ok_or_else(|| format!("{path}: '{name}' is missing"))
+                })
             }
             "properties" => {
                 let known = rule.as_object().into_iter().flatten();
@@ -141,10 +133,7 @@ mod tests {
         assert_eq!(says(json!({"n": 1, "kind": "a", "rows": ["x", null]})), "");
         assert_eq!(says(json!({})), "$: 'n' is missing");
         assert_eq!(says(json!({"n": -1})), "$.n: -1 does not fit minimum 0");
-        assert_eq!(
-            says(json!({"n": 1.5})),
-            "$.n: 1.5 does not fit type \"integer\""
-        );
+        assert_eq!(says(json!({"n": 1.5})), "$.n: 1.5 does not fit type \"integer\"");
         assert_eq!(says(json!({"n": 1, "m": 1})), "$.m: not allowed");
         assert!(says(json!({"n": 1, "kind": "c"})).contains("does not fit enum"));
         assert_eq!(

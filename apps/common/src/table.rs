@@ -6,17 +6,13 @@ use std::fmt;
 #[derive(Clone, Debug)]
 pub struct Table {
     rows: Vec<Vec<String>>,
-    is_left: bool,
 }
 
 impl Table {
     /// A table of these columns.
     #[must_use]
     pub fn new(header: &[&str]) -> Self {
-        Self {
-            rows: vec![header.iter().map(|cell| (*cell).to_owned()).collect()],
-            is_left: false,
-        }
+        Self { rows: vec![header.iter().map(|cell| (*cell).to_owned()).collect()] }
     }
 
     /// Appends a row; cells that are missing are empty.
@@ -24,25 +20,12 @@ impl Table {
         self.rows.push(cells.into_iter().map(Into::into).collect());
     }
 
-    /// Aligns every column to the left.
-    #[must_use]
-    pub fn left_aligned(mut self) -> Self {
-        self.is_left = true;
-        self
-    }
-
     fn widths(&self) -> Vec<usize> {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let width = |column: usize| {
-            self.rows
-                .iter()
-                .filter_map(|row| row.get(column))
-                .map(|c| c.chars().count())
-                .max()
+            self.rows.iter().filter_map(|row| row.get(column)).map(|c| c.chars().count()).max()
         };
-        (0..columns)
-            .map(|column| width(column).unwrap_or(0))
-            .collect()
+        (0..columns).map(|column| width(column).unwrap_or(0)).collect()
     }
 }
 
@@ -54,7 +37,7 @@ impl fmt::Display for Table {
             for (column, width) in widths.iter().enumerate() {
                 let cell = row.get(column).map_or("", String::as_str);
                 let gap = if column > 0 { "  " } else { "" };
-                line += &if column == 0 || self.is_left {
+                line += &if column == 0 {
                     format!("{gap}{cell:<width$}")
                 } else {
                     format!("{gap}{cell:>width$}")
@@ -83,10 +66,7 @@ impl Live {
     /// A table of these columns.
     #[must_use]
     pub fn new(header: &[&str]) -> Self {
-        Self {
-            header: header.iter().map(|cell| (*cell).to_owned()).collect(),
-            lines: 0,
-        }
+        Self { header: header.iter().map(|cell| (*cell).to_owned()).collect(), lines: 0 }
     }
 
     /// The text of the next line, with the header before it where it is due; without a final line
@@ -95,9 +75,7 @@ impl Live {
         let align = |cells: &[String]| -> String {
             let width = |at: usize| self.header.get(at).map_or(0, String::len).max(NARROWEST);
             let cells = cells.iter().enumerate();
-            let line: Vec<_> = cells
-                .map(|(at, cell)| format!("{cell:>0$}", width(at)))
-                .collect();
+            let line: Vec<_> = cells.map(|(at, cell)| format!("{cell:>0$}", width(at))).collect();
             line.join(" ")
         };
         let line = match self.lines % PAGE {
@@ -118,10 +96,7 @@ mod tests {
         let mut table = Table::new(&["port", "rx", "drop"]);
         table.row(["0 null:", "1.488", "0"]);
         table.row(["total"]);
-        assert_eq!(
-            table.to_string(),
-            "port        rx  drop\n0 null:  1.488     0\ntotal\n"
-        );
+        assert_eq!(table.to_string(), "port        rx  drop\n0 null:  1.488     0\ntotal\n");
     }
 
     #[test]
@@ -129,9 +104,7 @@ mod tests {
         let mut live = Live::new(&["time", "Mpps"]);
         let row = ["1.0".to_owned(), "3.2".to_owned()];
         assert_eq!(live.line(&row), "    time     Mpps\n     1.0      3.2");
-        let headers = (1..=PAGE)
-            .filter(|_| live.line(&row).contains("Mpps"))
-            .count();
+        let headers = (1..=PAGE).filter(|_| live.line(&row).contains("Mpps")).count();
         assert_eq!(headers, 1);
     }
 }

@@ -19,10 +19,7 @@ const DURATION: &str = "a duration such as 10s, 500ms or 2m";
 const SHARE: &str = "a share such as 1% or 0.5%";
 
 fn wrong(text: &str, what: &'static str) -> UnitError {
-    UnitError {
-        text: text.to_owned(),
-        what,
-    }
+    UnitError { text: text.to_owned(), what }
 }
 
 /// How fast to send.
@@ -100,12 +97,7 @@ pub fn parse_share(text: &str) -> Result<f64, UnitError> {
 /// # Errors
 /// It is not a size, or more than an address holds.
 pub fn parse_size(text: &str) -> Result<usize, UnitError> {
-    let units = [
-        ("k", 1 << 10),
-        ("m", 1 << 20),
-        ("g", 1 << 30),
-        ("t", 1 << 40),
-    ];
+    let units = [("k", 1 << 10), ("m", 1 << 20), ("g", 1 << 30), ("t", 1 << 40)];
     let value = scaled(text, "b", &units).ok_or_else(|| wrong(text, SIZE))?;
     usize::try_from(value).map_err(|_| wrong(text, SIZE))
 }
@@ -121,18 +113,10 @@ pub fn parse_count(text: &str) -> Result<u64, UnitError> {
 
 fn scaled(text: &str, tail: &str, units: &[(&str, u64)]) -> Option<u64> {
     let lower = text.trim().to_ascii_lowercase();
-    let digits = lower
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(lower.len());
+    let digits = lower.find(|c: char| !c.is_ascii_digit()).unwrap_or(lower.len());
     let (number, unit) = lower.split_at(digits);
-    let unit = unit
-        .strip_suffix(tail)
-        .filter(|_| !tail.is_empty())
-        .unwrap_or(unit);
-    let unit = unit
-        .strip_suffix('i')
-        .filter(|unit| !unit.is_empty())
-        .unwrap_or(unit);
+    let unit = unit.strip_suffix(tail).filter(|_| !tail.is_empty()).unwrap_or(unit);
+    let unit = unit.strip_suffix('i').filter(|unit| !unit.is_empty()).unwrap_or(unit);
     let scale = match unit {
         "" => 1,
         _ => units.iter().find(|(name, _)| *name == unit)?.1,
@@ -150,11 +134,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
         Some(seconds) => Duration::try_from_secs_f64(seconds).map_err(|_| error())?,
         None => humantime::parse_duration(text.trim()).map_err(|_| error())?,
     };
-    if duration.is_zero() {
-        Err(error())
-    } else {
-        Ok(duration)
-    }
+    if duration.is_zero() { Err(error()) } else { Ok(duration) }
 }
 
 /// A rate of frames for people: `3.21 Mpps`, `12.0 kpps`.
@@ -176,11 +156,7 @@ fn scale_1000(value: f64, unit: &str) -> String {
         v if v >= 1e3 => (v / 1e3, "k"),
         v => (v, ""),
     };
-    let digits = if value >= 100.0 || prefix.is_empty() {
-        0
-    } else {
-        2
-    };
+    let digits = if value >= 100.0 || prefix.is_empty() { 0 } else { 2 };
     format!("{value:.digits$} {prefix}{unit}")
 }
 
@@ -200,17 +176,7 @@ mod tests {
 
     #[test]
     fn a_rate_without_a_unit_or_of_nothing_is_refused_by_example() {
-        for text in [
-            "10",
-            "",
-            "mpps",
-            "0pps",
-            "-1mpps",
-            "1e3pps",
-            "101%",
-            "10 apples",
-            "infpps",
-        ] {
+        for text in ["10", "", "mpps", "0pps", "-1mpps", "1e3pps", "101%", "10 apples", "infpps"] {
             let error = text.parse::<Rate>().unwrap_err();
             assert_eq!(error.to_string(), format!("'{text}' is not {RATE}"));
         }
@@ -219,10 +185,7 @@ mod tests {
     #[test]
     fn a_rate_becomes_frames_per_second() {
         assert_eq!(Rate::Bits(8e9).frames_per_second(1000, None), Some(1e6));
-        assert_eq!(
-            Rate::Share(0.5).frames_per_second(125, Some(1000)),
-            Some(500e3)
-        );
+        assert_eq!(Rate::Share(0.5).frames_per_second(125, Some(1000)), Some(500e3));
         assert_eq!(Rate::Share(0.5).frames_per_second(125, None), None);
     }
 
@@ -232,15 +195,7 @@ mod tests {
         assert_eq!(parse_size("64K"), Ok(64 << 10));
         assert_eq!(parse_size("2MiB"), Ok(2 << 20));
         assert_eq!(parse_size("1g"), Ok(1 << 30));
-        for text in [
-            "",
-            "K",
-            "1.5K",
-            "1X",
-            "-1",
-            "99999999999999999999",
-            "18446744073709551615G",
-        ] {
+        for text in ["", "K", "1.5K", "1X", "-1", "99999999999999999999", "18446744073709551615G"] {
             assert!(parse_size(text).is_err(), "{text}");
         }
     }

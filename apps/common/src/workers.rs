@@ -35,10 +35,7 @@ impl<T: Send + 'static> Workers<T> {
     /// None yet. Workers see `stop`; so does a panic.
     #[must_use]
     pub fn new(stop: &Stop) -> Self {
-        Self {
-            stop: stop.clone(),
-            running: Vec::new(),
-        }
+        Self { stop: stop.clone(), running: Vec::new() }
     }
 
     /// Starts a worker, pinned to `core` if one is named. `job` polls the flag once per burst and
@@ -54,10 +51,7 @@ impl<T: Send + 'static> Workers<T> {
     ) -> Result<(), AppError> {
         let name = name.into();
         let stop = self.stop.clone();
-        let farewell = Farewell {
-            stop: stop.clone(),
-            owner: thread::current(),
-        };
+        let farewell = Farewell { stop: stop.clone(), owner: thread::current() };
         let (tell, hear) = mpsc::channel();
         let body = move || {
             let _farewell = farewell;
@@ -121,9 +115,7 @@ impl<T: Send + 'static> Workers<T> {
         let mut first_error = None;
         for (name, handle) in self.running {
             let result = if handle.is_finished() {
-                handle
-                    .join()
-                    .map_err(|panic| format!("panicked: {}", panic_text(&*panic)))
+                handle.join().map_err(|panic| format!("panicked: {}", panic_text(&*panic)))
             } else {
                 Err(format!("did not stop within {} s", grace.as_secs_f64()))
             };
@@ -141,8 +133,7 @@ impl<T: Send + 'static> Workers<T> {
 
 fn panic_text(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no message")
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }
 
 #[cfg(test)]
@@ -159,9 +150,7 @@ mod tests {
     fn workers_yield_in_the_order_they_were_started() {
         let mut workers = Workers::new(&Stop::new());
         for number in 0..4 {
-            workers
-                .spawn(format!("w{number}"), None, move |_| number)
-                .unwrap();
+            workers.spawn(format!("w{number}"), None, move |_| number).unwrap();
         }
         assert_eq!(workers.join().unwrap(), [0, 1, 2, 3]);
     }
@@ -170,12 +159,7 @@ mod tests {
     fn a_worker_is_named_and_pinned() {
         let core = lcore::allowed().unwrap().0[0];
         let mut workers = Workers::new(&Stop::new());
-        let job = |_: &Stop| {
-            (
-                thread::current().name().map(str::to_owned),
-                lcore::allowed(),
-            )
-        };
+        let job = |_: &Stop| (thread::current().name().map(str::to_owned), lcore::allowed());
         workers.spawn("rx0", Some(core), job).unwrap();
         let (name, allowed) = workers.join().unwrap().remove(0);
         assert_eq!(name.as_deref(), Some("rx0"));
@@ -186,12 +170,7 @@ mod tests {
     fn a_core_that_is_not_there_is_an_error_at_the_start() {
         let mut workers = Workers::new(&Stop::new());
         let error = workers.spawn("rx0", Some(1023), |_| ()).unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .starts_with("core 1023: not in allowed set"),
-            "{error}"
-        );
+        assert!(error.to_string().starts_with("core 1023: not in allowed set"), "{error}");
         assert!(workers.join().unwrap().is_empty());
     }
 
@@ -219,14 +198,9 @@ mod tests {
     fn a_worker_that_does_not_stop_is_named() {
         let (release, held) = mpsc::channel::<()>();
         let mut workers = Workers::new(&Stop::new());
-        workers
-            .spawn("deaf", None, move |_| held.recv().is_ok())
-            .unwrap();
+        workers.spawn("deaf", None, move |_| held.recv().is_ok()).unwrap();
         let error = workers.join_within(Duration::from_millis(10)).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "worker 'deaf' did not stop within 0.01 s"
-        );
+        assert_eq!(error.to_string(), "worker 'deaf' did not stop within 0.01 s");
         drop(release);
     }
 }

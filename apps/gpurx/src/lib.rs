@@ -1,6 +1,21 @@
 //! Receives UDP streams with headers in host memory and payloads in device memory, where they are
 //! rows of a tensor as they land.
+//!
+//! Start with [`worker`], the loop; [`place`] is the idea; [`setup`] is where memory and ports meet.
 
+#[expect(missing_docs, reason = "`--help` is the documentation of the flags")]
+pub mod args;
+pub mod consumer;
+pub mod demo;
 pub mod flow;
+pub mod head;
+pub mod path;
+pub mod payload;
 pub mod place;
+pub mod report;
+pub mod run;
 pub mod seq;
+pub mod setup;
+pub mod sink;
+pub mod totals;
+pub mod worker;

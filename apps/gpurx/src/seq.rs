@@ -3,10 +3,8 @@
 
 use std::{fmt, str::FromStr};
 
-/// memwire's test header: magic, CRC32C, sequence, timestamp; 24 bytes, big endian.
-const MEMWIRE: usize = 24;
-/// First word of memwire's test header: `MWIR`.
-pub const MEMWIRE_MAGIC: u32 = 0x4d57_4952;
+use memwire_apps::traffic::TestHeader;
+
 /// RFC 3550 §5.1: the fixed header.
 const RTP: usize = 12;
 /// SPEAD-64-48: the header, and each item pointer behind it.
@@ -72,7 +70,7 @@ impl SeqField {
     #[must_use]
     pub const fn extra(&self) -> usize {
         match *self {
-            Self::Memwire => MEMWIRE,
+            Self::Memwire => TestHeader::LEN,
             Self::Rtp { csrcs } => RTP + 4 * csrcs,
             Self::Spead { items } => SPEAD + SPEAD * items,
             Self::Vita49 { header } => header,
@@ -110,10 +108,8 @@ impl SeqField {
         let plain = |value| Some(Reading { value, crc: None });
         match *self {
             Self::Memwire => {
-                let header: &[u8; MEMWIRE] = header.first_chunk()?;
-                let word = |at: usize| u32::from_be_bytes([0, 1, 2, 3].map(|i| header[at + i]));
-                let value = u64::from(word(8)) << 32 | u64::from(word(12));
-                (word(0) == MEMWIRE_MAGIC).then_some(Reading { value, crc: Some(word(4)) })
+                let (header, _) = TestHeader::read(header)?;
+                Some(Reading { value: header.sequence(), crc: Some(header.crc()) })
             }
             Self::Rtp { .. } => {
                 let header: &[u8; RTP] = header.first_chunk()?;
@@ -276,6 +272,7 @@ impl Unwrap {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use zerocopy::IntoBytes;
 
     use super::*;
 
@@ -323,14 +320,13 @@ mod tests {
     #[test]
     fn the_memwire_header_yields_sequence_and_checksum() {
         let mut header = [0u8; 24];
-        header[..4].copy_from_slice(&MEMWIRE_MAGIC.to_be_bytes());
-        header[4..8].copy_from_slice(&0xdead_beef_u32.to_be_bytes());
-        header[8..16].copy_from_slice(&0x0102_0304_0506_0708_u64.to_be_bytes());
+        TestHeader::new(0x0102_0304_0506_0708, 9, b"row").write_to(&mut header).unwrap();
         let reading = SeqField::Memwire.read(&header).unwrap();
-        assert_eq!(reading, Reading { value: 0x0102_0304_0506_0708, crc: Some(0xdead_beef) });
+        let crc = Some(crc32c::crc32c(b"row"));
+        assert_eq!(reading, Reading { value: 0x0102_0304_0506_0708, crc });
+        assert_eq!(SeqField::Memwire.read(&header[..23]), None, "too short");
         header[0] ^= 1;
         assert_eq!(SeqField::Memwire.read(&header), None, "wrong magic");
-        assert_eq!(SeqField::Memwire.read(&header[..23]), None, "too short");
     }
 
     #[test]

@@ -36,36 +36,28 @@ pub fn run(
     let specs = port_specs(args)?;
     let cores = lcore::assign(args.run.lcores.as_ref(), args.run.queues)?;
     let mut devices = ports::open(registry, &specs)?;
+    if devices[..2].iter().all(|device| device.info().capabilities.rx_queues == 0) {
+        return Err(AppError::usage("neither port receives: there is nothing to forward"));
+    }
     let pool = build_pool(args)?;
     let queues = start(args, &pool, &mut devices)?;
     let workers = build_workers(args, &pool, &devices, queues);
     let tallies: Tallies = workers.iter().map(Worker::tally).collect();
 
-    let leave = Leave {
-        enough: args.run.count.map(|count| (Arc::default(), count)),
-        ..Leave::default()
-    };
+    let leave =
+        Leave { enough: args.run.count.map(|count| (Arc::default(), count)), ..Leave::default() };
     let mut threads = Workers::new(stop);
     for (at, (worker, core)) in workers.into_iter().zip(cores).enumerate() {
         let leave = leave.clone();
-        threads.spawn(format!("l2fwd-{at}"), Some(core), move |stop| {
-            worker.run(stop, &leave)
-        })?;
+        threads.spawn(format!("l2fwd-{at}"), Some(core), move |stop| worker.run(stop, &leave))?;
     }
     let mut monitor = Monitor::new(&pool, tallies);
     let watched = watch(args, &devices, &threads, &leave, &mut monitor, output);
-    let ended = watched.as_ref().copied().unwrap_or(Ended::Fault);
     let seconds = monitor.elapsed();
-    let workers = threads.join()?;
-    bring_back(workers, &mut devices)?;
-    watched?;
-    let ended = match (ended, &leave.enough) {
-        (Ended::Asked, Some((seen, enough)))
-            if seen.load(std::sync::atomic::Ordering::Relaxed) >= *enough =>
-        {
-            Ended::Count
-        }
-        (ended, _) => ended,
+    bring_back(threads.join()?, &mut devices)?;
+    let ended = match watched? {
+        Ended::Asked if leave.is_reached() => Ended::Count,
+        ended => ended,
     };
     Ok(monitor.summary(args, &devices, seconds, ended))
 }
@@ -83,18 +75,9 @@ fn port_specs(args: &Args) -> Result<Vec<String>, AppError> {
 fn build_pool(args: &Args) -> Result<Pool<Cpu>, AppError> {
     let ring = args.pool.ring;
     let per_queue = [
-        QueuePlan {
-            rx_ring: ring,
-            tx_ring: ring,
-        },
-        QueuePlan {
-            rx_ring: ring,
-            tx_ring: ring,
-        },
-        QueuePlan {
-            rx_ring: 0,
-            tx_ring: args.mirror.as_ref().map_or(0, |_| ring),
-        },
+        QueuePlan { rx_ring: ring, tx_ring: ring },
+        QueuePlan { rx_ring: ring, tx_ring: ring },
+        QueuePlan { rx_ring: 0, tx_ring: args.mirror.as_ref().map_or(0, |_| ring) },
     ];
     let plan = Sizing {
         queues: per_queue.repeat(args.run.queues),
@@ -106,15 +89,8 @@ fn build_pool(args: &Args) -> Result<Pool<Cpu>, AppError> {
     let slots = args.pool.slots(&plan)?;
     let needed = (slots as u64).saturating_mul(args.pool.buffer_size as u64);
     let memory = args.memory.memory.open(needed)?;
-    let pool = Pool::builder()
-        .name("frames")
-        .slots(slots)
-        .stride(args.pool.buffer_size);
-    let pool = if args.mirror.is_some() {
-        pool.shareable()
-    } else {
-        pool
-    };
+    let pool = Pool::builder().name("frames").slots(slots).stride(args.pool.buffer_size);
+    let pool = if args.mirror.is_some() { pool.shareable() } else { pool };
     Ok(pool.memory(&*memory).build()?)
 }
 
@@ -126,14 +102,16 @@ fn start(
     let mut started = Vec::with_capacity(devices.len());
     for (at, device) in devices.iter_mut().enumerate() {
         let is_mirror = at == 2;
-        let mut config = Config {
-            promiscuous: !is_mirror,
-            ..Config::default()
-        };
+        let can = &device.info().capabilities;
+        let receives = can.rx_queues > 0 && !is_mirror;
+        let sends = can.tx_queues > 0 || is_mirror;
+        let mut config = Config { promiscuous: receives, ..Config::default() };
         for _ in 0..args.run.queues {
-            config = config.with_tx(pool);
-            if !is_mirror {
+            if receives {
                 config = config.with_rx(RxMemory::Whole(pool.clone()));
+            }
+            if sends {
+                config = config.with_tx(pool);
             }
         }
         started.push(device.start(config.rings(args.pool.ring))?);
@@ -153,22 +131,16 @@ fn build_workers(
     let mut queues = queues.into_iter();
     let mut pairs = |at: usize| {
         let Queues { rx, tx } = queues.next().unwrap_or_default();
-        let rx = rx.into_iter().filter_map(AnyRxQueue::whole);
+        let mut rx = rx.into_iter().filter_map(AnyRxQueue::whole);
+        let mut tx = tx.into_iter();
         let ends = finite(at) || !is_any_finite;
-        rx.zip(tx)
-            .map(|(rx, tx)| Pair { rx, tx, ends })
-            .collect::<Vec<_>>()
+        let pair = |_| Pair { rx: rx.next(), tx: tx.next(), ends };
+        (0..args.run.queues).map(pair).collect::<Vec<_>>()
     };
     let both = pairs(0).into_iter().zip(pairs(1)).collect::<Vec<_>>();
     let mut mirrors = queues.next().unwrap_or_default().tx.into_iter();
     let worker = |(first, second)| {
-        Worker::new(
-            [first, second],
-            mirrors.next(),
-            pool,
-            args.run.burst,
-            args.mode,
-        )
+        Worker::new([first, second], mirrors.next(), pool, args.run.burst, args.mode)
     };
     both.into_iter().map(worker).collect()
 }
@@ -188,30 +160,13 @@ fn watch(
     let mut drain_deadline = None;
     loop {
         let now = Instant::now();
-        let until = [Some(next_line), deadline, drain_deadline]
-            .into_iter()
-            .flatten()
-            .min();
-        let nap = until
-            .map_or(LOOK, |until| until.saturating_duration_since(now))
-            .min(LOOK);
+        let until = [Some(next_line), deadline, drain_deadline].into_iter().flatten().min();
+        let nap = until.map_or(LOOK, |until| until.saturating_duration_since(now)).min(LOOK);
         if !threads.wait(nap) {
-            return Ok(if drain_deadline.is_some() {
-                Ended::Ports
-            } else {
-                Ended::Asked
-            });
-        }
-        for device in devices {
-            if let Health::Faulted(why) = device.health() {
-                let port = &device.info().port;
-                return Err(AppError::failed(format!(
-                    "port '{port}' no longer works: {why}"
-                )));
-            }
+            return Ok(if drain_deadline.is_some() { Ended::Ports } else { Ended::Asked });
         }
         let now = Instant::now();
-        if drain_deadline.is_none() && have_ended(&devices[..2]) {
+        if drain_deadline.is_none() && (fault(devices).is_some() || have_ended(&devices[..2])) {
             leave.drain.set();
             drain_deadline = Some(now + DRAIN);
         }
@@ -228,18 +183,22 @@ fn watch(
     }
 }
 
+/// Which port no longer works, and why.
+pub(crate) fn fault(devices: &[Box<dyn Device>]) -> Option<String> {
+    devices.iter().find_map(|device| match device.health() {
+        Health::Faulted(why) => Some(format!("port '{}': {why}", device.info().port)),
+        Health::Good | Health::Ended => None,
+    })
+}
+
 /// Whether nothing more can come: every port whose traffic is finite has ended, or, where none is,
 /// every port.
 fn have_ended(devices: &[Box<dyn Device>]) -> bool {
-    let is_ended = |device: &&Box<dyn Device>| device.health() == Health::Ended;
-    let finite: Vec<_> = devices
-        .iter()
-        .filter(|d| d.info().capabilities.finite)
-        .collect();
-    match finite.is_empty() {
-        true => devices.iter().all(|device| is_ended(&device)),
-        false => finite.iter().all(is_ended),
-    }
+    let is_ended = |device: &dyn Device| device.health() == Health::Ended;
+    let is_finite = |device: &dyn Device| device.info().capabilities.finite;
+    let is_any_finite = devices.iter().any(|device| is_finite(&**device));
+    let mut devices = devices.iter().map(AsRef::as_ref);
+    devices.all(|device| is_ended(device) || (is_any_finite && !is_finite(device)))
 }
 
 /// Stops the devices with the queues that their workers had.
@@ -248,8 +207,8 @@ fn bring_back(workers: Vec<Worker>, devices: &mut [Box<dyn Device>]) -> Result<(
     for worker in workers {
         let (pairs, mirror): (_, Option<Box<dyn TxQueue>>) = worker.into_queues();
         for (at, pair) in pairs.into_iter().enumerate() {
-            queues[at].rx.push(AnyRxQueue::Whole(pair.rx));
-            queues[at].tx.push(pair.tx);
+            queues[at].rx.extend(pair.rx.map(AnyRxQueue::Whole));
+            queues[at].tx.extend(pair.tx);
         }
         if let Some(tx) = mirror {
             queues[2].tx.push(tx);

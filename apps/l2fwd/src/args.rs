@@ -24,8 +24,10 @@ Examples:
       what the framework itself costs, without a wire
   l2fwd -p af_packet:veth0 -p af_packet:veth1 --mode forward
       joins two interfaces, as a cable would (needs CAP_NET_RAW)
-  l2fwd -p pcap:in.pcap -p null: --mirror pcap:,write=copy.pcap --json
-      plays a capture through, keeps a copy of every frame, prints the totals as JSON
+  l2fwd -p pcap:in.pcap -p pcap:,tx=out.pcap --json
+      plays a capture through and prints the totals as JSON
+  l2fwd -p eth0 -p eth1 --mode forward --mirror pcap:,tx=copy.pcap
+      keeps a copy of every frame that passes between two interfaces
   l2fwd -p eth0 -p eth1 -q 2 -l 2-3 -m hugepage
       two queues each, on cores 2 and 3, buffers in 2 MiB pages
 
@@ -68,5 +70,5 @@ pub enum Mode {
 }
 
 fn after_help() -> String {
-    format!("Ports:\n{}\n{EXAMPLES}", ports::drivers_help())
+    format!("{EXAMPLES}\n\nPorts:\n{}", ports::drivers_help())
 }

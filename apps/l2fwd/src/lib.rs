@@ -1,6 +1,6 @@
 //! Forwards frames between two ports, in both directions: the smallest useful user of the traits.
 //!
-//! The loop ([`worker`](self)) knows queues and bursts. It knows no driver and no provider: a new
+//! The loop (module `worker`) knows queues and bursts. It knows no driver and no provider: a new
 //! one of either needs no line here.
 
 mod app;

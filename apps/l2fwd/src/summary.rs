@@ -16,7 +16,7 @@ use memwire_apps::{
 use pmd::{Device, DropReason, Drops, QueueStats};
 use serde::Serialize;
 
-use crate::{Args, Mode, worker::Tally};
+use crate::{Args, Mode, app::fault, worker::Tally};
 
 /// Why the run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -28,10 +28,8 @@ pub(crate) enum Ended {
     Duration,
     /// `-c` was reached.
     Count,
-    /// The ports ended by themselves.
+    /// The ports ended by themselves, or one failed.
     Ports,
-    /// A port failed.
-    Fault,
 }
 
 /// One port over some time.
@@ -71,6 +69,8 @@ pub struct Summary {
     version: &'static str,
     mode: Mode,
     ended: Ended,
+    /// Which port failed, and why.
+    fault: Option<String>,
     seconds: f64,
     rx_packets: u64,
     rx_bytes: u64,
@@ -98,14 +98,7 @@ impl Monitor {
     pub(crate) fn new(pool: &Pool<Cpu>, tallies: Vec<Arc<CachePadded<Tally>>>) -> Self {
         let now = Instant::now();
         let (pool, seen) = (pool.clone(), Vec::new());
-        Self {
-            pool,
-            tallies,
-            start: now,
-            last: now,
-            seen,
-            seen_rounds: (0, 0),
-        }
+        Self { pool, tallies, start: now, last: now, seen, seen_rounds: (0, 0) }
     }
 
     pub(crate) fn elapsed(&self) -> Duration {
@@ -122,31 +115,23 @@ impl Monitor {
         let time = now - self.last;
         let stats: Vec<_> = devices.iter().map(|device| two(&**device)).collect();
         let nothing = Default::default();
-        let line = |(at, device): (usize, &Box<dyn Device>)| {
+        let lines = devices.iter().enumerate().map(|(at, device)| {
             let seen = self.seen.get(at).unwrap_or(&nothing);
             self.line(at, &device.info().port, &stats[at], seen, time)
-        };
-        let lines: Vec<_> = devices.iter().enumerate().map(line).collect();
+        });
+        let lines = lines.collect::<Vec<_>>();
         let rounds = self.rounds();
         let idle = share(rounds.1 - self.seen_rounds.1, rounds.0 - self.seen_rounds.0);
         (self.last, self.seen, self.seen_rounds) = (now, stats, rounds);
         let seconds = (now - self.start).as_secs_f64();
         output.live(format_args!("{seconds:.1} s\n{}", table(&lines, idle)));
         let schema = "memwire/l2fwd-interval/1";
-        output.interval(&IntervalReport {
-            schema,
-            seconds,
-            ports: &lines,
-            idle,
-        })
+        output.interval(&IntervalReport { schema, seconds, ports: &lines, idle })
     }
 
     fn rounds(&self) -> (u64, u64) {
         let sum = |count: fn(&Tally) -> u64| self.tallies.iter().map(|tally| count(tally)).sum();
-        (
-            sum(|tally| tally.rounds.get()),
-            sum(|tally| tally.idle.get()),
-        )
+        (sum(|tally| tally.rounds.get()), sum(|tally| tally.idle.get()))
     }
 
     /// Frames that a port had no room for; the mirror is the third.
@@ -190,12 +175,12 @@ impl Monitor {
     ) -> Summary {
         let nothing = Default::default();
         let stats: Vec<_> = devices.iter().map(|device| two(&**device)).collect();
-        let port = |(at, device): (usize, &Box<dyn Device>)| PortSummary {
+        let ports = devices.iter().enumerate().map(|(at, device)| PortSummary {
             port: PortReport::of(&**device),
             tx_refused: self.refused(at),
             line: self.line(at, &device.info().port, &stats[at], &nothing, time),
-        };
-        let mut ports: Vec<_> = devices.iter().enumerate().map(port).collect();
+        });
+        let mut ports = ports.collect::<Vec<_>>();
         let mirror = (ports.len() > 2).then(|| ports.remove(2));
         let received = |at: usize| stats[at].0.delivered;
         // What one port receives, the other (and the mirror, of both) takes over or refuses.
@@ -205,20 +190,17 @@ impl Monitor {
             .zip(owed)
             .enumerate()
             .all(|(at, ((_, tx), owed))| tx.offered + self.refused(at) == owed);
-        let are_queues = stats
-            .iter()
-            .all(|(rx, tx)| rx.is_balanced() && tx.is_balanced());
+        let are_queues = stats.iter().all(|(rx, tx)| rx.is_balanced() && tx.is_balanced());
         let pool = PoolReport::of(&self.pool);
         let (rounds, idle) = self.rounds();
-        let (rx_packets, rx_bytes) = (
-            received(0) + received(1),
-            stats[0].0.bytes + stats[1].0.bytes,
-        );
+        let (rx_packets, rx_bytes) =
+            (received(0) + received(1), stats[0].0.bytes + stats[1].0.bytes);
         Summary {
             schema: "memwire/l2fwd/1",
             version: env!("CARGO_PKG_VERSION"),
             mode: args.mode,
             ended,
+            fault: fault(devices),
             seconds: time.as_secs_f64(),
             rx_packets,
             rx_bytes,
@@ -255,21 +237,11 @@ impl Summary {
     /// Prints the totals.
     ///
     /// # Errors
-    /// They cannot be written, or frames or buffers are unaccounted for.
+    /// They cannot be written, a port failed, or frames or buffers are unaccounted for.
     pub fn conclude(&self, output: &mut Output) -> Result<(), AppError> {
-        let lines: Vec<_> = self
-            .ports
-            .iter()
-            .chain(&self.mirror)
-            .map(|p| p.line.clone())
-            .collect();
+        let lines: Vec<_> = self.ports.iter().chain(&self.mirror).map(|p| p.line.clone()).collect();
         let Rates { mpps, gbps } = self.rates;
-        let PoolReport {
-            provider,
-            capacity,
-            bytes,
-            ..
-        } = &self.pool;
+        let PoolReport { provider, capacity, bytes, .. } = &self.pool;
         let memory = mempool::format_bytes(*bytes);
         output.human(format_args!(
             "\n{:.1} s, {}\n{}memory {provider}: {memory}, {capacity} buffers\nreceived {} frames, \
@@ -284,6 +256,9 @@ impl Summary {
             self.rx_bytes,
         ));
         output.summary(self)?;
+        if let Some(fault) = &self.fault {
+            return Err(AppError::failed(fault));
+        }
         if self.balanced {
             return Ok(());
         }
@@ -302,56 +277,25 @@ fn no_buffers(drops: &Drops) -> u64 {
 }
 
 fn share(part: u64, of: u64) -> f64 {
-    if of == 0 {
-        0.0
-    } else {
-        part as f64 / of as f64
-    }
+    if of == 0 { 0.0 } else { part as f64 / of as f64 }
 }
 
 fn table(lines: &[PortLine], idle: f64) -> Table {
-    let mut table = Table::new(&[
-        "port",
-        "rx Mpps",
-        "tx Mpps",
-        "rx-missed",
-        "tx-drop",
-        "nombuf",
-        "",
-    ]);
+    let mut table =
+        Table::new(&["port", "rx Mpps", "tx Mpps", "rx-missed", "tx-drop", "nombuf", ""]);
     let row = |name: &str, rx: f64, tx: f64, counts: [u64; 3], note: String| {
         let rates = [rx, tx].map(|rate| format!("{rate:.3}"));
         let counts = counts.map(|count| count.to_string());
-        [name.to_owned()]
-            .into_iter()
-            .chain(rates)
-            .chain(counts)
-            .chain([note])
-            .collect::<Vec<_>>()
+        [name.to_owned()].into_iter().chain(rates).chain(counts).chain([note]).collect::<Vec<_>>()
     };
     let mut sums = (0.0, 0.0, [0; 3]);
     for line in lines {
         let counts = [line.rx_missed, line.tx_drop, line.nombuf];
-        table.row(row(
-            &line.port,
-            line.rx.mpps,
-            line.tx.mpps,
-            counts,
-            String::new(),
-        ));
+        table.row(row(&line.port, line.rx.mpps, line.tx.mpps, counts, String::new()));
         sums.0 += line.rx.mpps;
         sums.1 += line.tx.mpps;
-        sums.2
-            .iter_mut()
-            .zip(counts)
-            .for_each(|(sum, count)| *sum += count);
+        sums.2.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
     }
-    table.row(row(
-        "total",
-        sums.0,
-        sums.1,
-        sums.2,
-        format!("idle {:.0}%", idle * 100.0),
-    ));
+    table.row(row("total", sums.0, sums.1, sums.2, format!("idle {:.0}%", idle * 100.0)));
     table
 }

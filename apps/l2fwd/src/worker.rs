@@ -32,8 +32,10 @@ pub(crate) struct Tally {
 
 /// One queue pair of one port.
 pub(crate) struct Pair {
-    pub(crate) rx: Box<dyn RxQueue>,
-    pub(crate) tx: Box<dyn TxQueue>,
+    /// `None` where the port only sends.
+    pub(crate) rx: Option<Box<dyn RxQueue>>,
+    /// `None` where the port only receives: what should go there is dropped and counted.
+    pub(crate) tx: Option<Box<dyn TxQueue>>,
     /// Whether the worker waits for this port when traffic ends.
     pub(crate) ends: bool,
 }
@@ -48,6 +50,13 @@ pub(crate) struct Leave {
 }
 
 impl Leave {
+    /// Whether there were enough.
+    pub(crate) fn is_reached(&self) -> bool {
+        let reached =
+            |(seen, enough): &(Arc<AtomicU64>, u64)| seen.load(Ordering::Relaxed) >= *enough;
+        self.enough.as_ref().is_some_and(reached)
+    }
+
     /// Whether `frames` more are enough.
     fn is_enough(&self, frames: usize) -> bool {
         self.enough.as_ref().is_some_and(|(seen, enough)| {
@@ -86,20 +95,9 @@ impl Worker {
         mode: Mode,
     ) -> Self {
         let shared = || Burst::with_limit(Burst::of_shared(pool).pool(), burst);
-        let mirror = mirror.map(|tx| Mirror {
-            tx,
-            frames: shared(),
-            copies: shared(),
-        });
+        let mirror = mirror.map(|tx| Mirror { tx, frames: shared(), copies: shared() });
         let (cache, burst) = (pool.cache(), Burst::with_limit(pool, burst));
-        Self {
-            pairs,
-            mirror,
-            cache,
-            burst,
-            mode,
-            tally: Arc::default(),
-        }
+        Self { pairs, mirror, cache, burst, mode, tally: Arc::default() }
     }
 
     pub(crate) fn tally(&self) -> Arc<CachePadded<Tally>> {
@@ -132,10 +130,15 @@ impl Worker {
     /// Takes one burst from a port and gives it to the other; returns how many frames came.
     fn forward(&mut self, from: usize) -> usize {
         let to = 1 - from;
-        let got = self.pairs[from].rx.recv(&mut self.cache, &mut self.burst);
-        let tx = &mut *self.pairs[to].tx;
+        let Some(rx) = &mut self.pairs[from].rx else {
+            return 0;
+        };
+        let got = rx.recv(&mut self.cache, &mut self.burst);
+        let mut tx = self.pairs[to].tx.as_mut();
         if got == 0 {
-            tx.reap(&mut self.cache);
+            if let Some(tx) = tx {
+                tx.reap(&mut self.cache);
+            }
             return 0;
         }
         if self.mode == Mode::MacSwap {
@@ -147,7 +150,9 @@ impl Worker {
             self.tally.mirror_refused.add(refused[1]);
             return got;
         }
-        tx.send(&mut self.cache, &mut self.burst);
+        if let Some(tx) = &mut tx {
+            tx.send(&mut self.cache, &mut self.burst);
+        }
         let refused = self.burst.len();
         if refused > 0 {
             self.burst.recycle(&mut self.cache);
@@ -159,7 +164,8 @@ impl Worker {
     fn settle(&mut self) {
         let deadline = Instant::now() + SETTLE;
         let mirror = self.mirror.iter_mut().map(|mirror| &mut mirror.tx);
-        for tx in self.pairs.iter_mut().map(|pair| &mut pair.tx).chain(mirror) {
+        let pairs = self.pairs.iter_mut().filter_map(|pair| pair.tx.as_mut());
+        for tx in pairs.chain(mirror) {
             while tx.in_flight() > 0 && Instant::now() < deadline {
                 if tx.reap(&mut self.cache) == 0 {
                     std::thread::yield_now();
@@ -179,24 +185,28 @@ impl Mirror {
     /// had no room for; those are dropped. The burst is empty then.
     fn send_both(
         &mut self,
-        tx: &mut dyn TxQueue,
+        tx: Option<&mut Box<dyn TxQueue>>,
         cache: &mut Cache<Cpu>,
         burst: &mut Burst<Cpu>,
     ) -> [usize; 2] {
-        self.frames
-            .share_from(burst)
-            .expect("the pool is shareable wherever there is a mirror");
+        self.frames.share_from(burst).expect("the pool is shareable wherever there is a mirror");
         self.frames.clone_into(&mut self.copies);
         [
             send_or_drop(tx, cache, &mut self.frames),
-            send_or_drop(&mut *self.tx, cache, &mut self.copies),
+            send_or_drop(Some(&mut self.tx), cache, &mut self.copies),
         ]
     }
 }
 
 /// Sends what the queue takes, drops the rest; returns how many that were.
-fn send_or_drop(tx: &mut dyn TxQueue, cache: &mut Cache<Cpu>, frames: &mut Burst<Shared>) -> usize {
-    tx.send_shared(cache, frames);
+fn send_or_drop(
+    tx: Option<&mut Box<dyn TxQueue>>,
+    cache: &mut Cache<Cpu>,
+    frames: &mut Burst<Shared>,
+) -> usize {
+    if let Some(tx) = tx {
+        tx.send_shared(cache, frames);
+    }
     let refused = frames.len();
     frames.release(cache);
     refused

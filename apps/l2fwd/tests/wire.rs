@@ -13,9 +13,7 @@ use memwire_apps::{
 use pmd::{Config, Device, Queues, Registry};
 
 fn args(line: &str) -> Args {
-    let words = ["l2fwd", "-m", "host"]
-        .into_iter()
-        .chain(line.split_whitespace());
+    let words = ["l2fwd", "-m", "host"].into_iter().chain(line.split_whitespace());
     Args::try_parse_from(words).unwrap()
 }
 
@@ -26,7 +24,7 @@ fn run(line: &str) -> Result<Summary, AppError> {
 }
 
 fn error_of(line: &str) -> (Exit, String) {
-    let error = run(line).err().expect("an error");
+    let error = run(line).expect_err("an error");
     (error.code(), error.to_string())
 }
 
@@ -40,25 +38,14 @@ struct Peer {
 impl Peer {
     fn start(mut device: Box<dyn Device>) -> Self {
         let memory = Heap::new();
-        let pool = Pool::builder()
-            .name("peer")
-            .slots(4096)
-            .memory(&memory)
-            .build()
-            .unwrap();
+        let pool = Pool::builder().name("peer").slots(4096).memory(&memory).build().unwrap();
         let queues = device.start(Config::one_queue(&pool)).unwrap();
-        Self {
-            device,
-            pool,
-            queues,
-        }
+        Self { device, pool, queues }
     }
 
     /// Receives until nothing has come for a while.
     fn receive(&mut self, mut check: impl FnMut(&[u8])) -> u64 {
-        let pmd::AnyRxQueue::Whole(rx) = &mut self.queues.rx[0] else {
-            unreachable!()
-        };
+        let pmd::AnyRxQueue::Whole(rx) = &mut self.queues.rx[0] else { unreachable!() };
         let (mut cache, mut burst) = (self.pool.cache(), Burst::new(&self.pool));
         let (mut count, mut silence) = (0, 0);
         while silence < 2000 {
@@ -84,25 +71,12 @@ fn through(line: &str, count: u64, mut check: impl FnMut(u64, &[u8])) -> (Summar
     let mut registry = Registry::new();
     let mut near = registry.open("ring:a").unwrap();
     let mut far = Peer::start(registry.open("ring:b").unwrap());
-    let mirror = line
-        .contains("ring:m")
-        .then(|| Peer::start(registry.open("ring:m").unwrap()));
-    let source_pool = Pool::builder()
-        .name("source")
-        .slots(4096)
-        .memory(&Heap::new())
-        .build();
+    let mirror = line.contains("ring:m").then(|| Peer::start(registry.open("ring:m").unwrap()));
+    let source_pool = Pool::builder().name("source").slots(4096).memory(&Heap::new()).build();
     let source_pool = source_pool.unwrap();
     let mut near_queues = near.start(Config::default().with_tx(&source_pool)).unwrap();
-    let template = Template {
-        payload_len: 64,
-        ..Template::default()
-    };
-    let options = SourceOptions {
-        template,
-        count: Some(count),
-        ..SourceOptions::default()
-    };
+    let template = Template { payload_len: 64, ..Template::default() };
+    let options = SourceOptions { template, count: Some(count), ..SourceOptions::default() };
     let source = Source::new(near_queues.tx.remove(0), &source_pool, options).unwrap();
 
     let args = args(line);
@@ -183,10 +157,7 @@ fn the_mirror_gets_a_copy_of_every_frame() {
 fn the_json_is_what_its_schema_says() {
     let schema = include_str!("../../../docs/schema/l2fwd.json");
     let schema: serde_json::Value = serde_json::from_str(schema).unwrap();
-    for line in [
-        "-p null: -p null: -c 10k --quiet",
-        "-p null: -p null: --mirror null: -c 10k",
-    ] {
+    for line in ["-p null: -p null: -c 10k --quiet", "-p null: -p null: --mirror null: -c 10k"] {
         let summary = serde_json::to_value(run(line).unwrap()).unwrap();
         memwire_apps::schema::check(&schema, &summary).unwrap();
         assert_eq!(summary["ended"], "count");
@@ -205,52 +176,16 @@ fn it_stops_by_itself_when_the_time_is_over() {
 #[test]
 fn what_cannot_be_is_refused_with_the_reason() {
     for (line, code, says) in [
-        (
-            "-p null:",
-            Exit::Usage,
-            "l2fwd forwards between two ports; 1 given",
-        ),
-        (
-            "-p null: -p null: -p null:",
-            Exit::Usage,
-            "two ports; 3 given",
-        ),
-        (
-            "-p null:a -p null:a",
-            Exit::Usage,
-            "port 'null:a' is named twice",
-        ),
+        ("-p null:", Exit::Usage, "l2fwd forwards between two ports; 1 given"),
+        ("-p null: -p null: -p null:", Exit::Usage, "two ports; 3 given"),
+        ("-p null:a -p null:a", Exit::Usage, "port 'null:a' is named twice"),
         ("-p nul: -p null:", Exit::Usage, "did you mean 'null'?"),
-        (
-            "-p null: -p null: -l 1023",
-            Exit::Usage,
-            "core 1023: not in allowed set",
-        ),
-        (
-            "-p null: -p null: --ring 1000",
-            Exit::Usage,
-            "must be a power of two",
-        ),
-        (
-            "-p null: -p null: --buffers 1000",
-            Exit::Usage,
-            "pool of 1000 buffers is too small",
-        ),
-        (
-            "-p null: -p null: --buffer-size 100",
-            Exit::Usage,
-            "not a multiple of 64",
-        ),
-        (
-            "-p null: -p null: -q 65",
-            Exit::Usage,
-            "65 receive queues asked, it has 64",
-        ),
-        (
-            "-p null:,size=4000 -p null:",
-            Exit::Usage,
-            "do not fit buffers",
-        ),
+        ("-p null: -p null: -l 1023", Exit::Usage, "core 1023: not in allowed set"),
+        ("-p null: -p null: --ring 1000", Exit::Usage, "must be a power of two"),
+        ("-p null: -p null: --buffers 1000", Exit::Usage, "pool of 1000 buffers is too small"),
+        ("-p null: -p null: --buffer-size 100", Exit::Usage, "not a multiple of 64"),
+        ("-p null: -p null: -q 65", Exit::Usage, "65 receive queues asked, it has 64"),
+        ("-p null:,size=4000 -p null:", Exit::Usage, "do not fit buffers"),
     ] {
         let (found, message) = error_of(line);
         assert!(message.contains(says), "{line}: {message}");

@@ -3,14 +3,16 @@
 //!
 //! Receiving is a `TPACKET_V3` ring per queue (blocks that the kernel fills and hands over when full
 //! or after `timeout` ms), spread by `PACKET_FANOUT`; sending a `PACKET_TX_RING` per queue. Both
-//! copy between the ring and the pool's buffers.
+//! copy between the ring and the pool's buffers. A receive ring has `blocks` blocks of `block` bytes,
+//! whatever [`crate::RxConfig::ring`] says: frames of any length share a block.
 //!
 //! What arrives is made what it was, or would have been, on a wire:
 //! * a VLAN tag that the kernel took out is put back into the frame, so that who forwards the frame
 //!   forwards the tag;
 //! * a checksum that a local sender (over veth, tap) left to hardware is completed;
 //! * a super-frame that a local sender left to hardware to cut (TSO, USO), or that the kernel merged
-//!   (GRO), is cut into the frames it stands for. Kinds that cannot be cut come whole, as chains.
+//!   (GRO), is cut into the frames it stands for. Kinds that cannot be cut come whole, as chains,
+//!   marked [`mempool::Offload::RX_CSUM_PARTIAL`]; what the kernel cannot describe it drops.
 //!
 //! Each is counted by name in [`Device::stats`]. A frame longer than a buffer comes as a chain.
 //!

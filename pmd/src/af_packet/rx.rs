@@ -11,7 +11,7 @@ use std::{
     },
 };
 
-use mempool::{Buf, Burst, Cache, Cpu, FrameMut, RxMeta};
+use mempool::{Buf, Burst, Cache, Cpu, FrameMut, Offload, RxMeta};
 
 use super::{
     abi::{BlockHeader, Offloads, RxRingRequest},
@@ -235,22 +235,19 @@ impl Rx {
         let len = found.wire_len();
         let mut scratch = std::mem::take(&mut self.scratch);
         self.copy(found, &mut scratch[..len]);
-        let mut cut = None;
+        let (mut cut, mut meta) = (None, found.meta);
         if found.is_super() {
             cut = Cut::plan(&scratch[..len], &found.offloads).map(|cut| (cut, 0));
             let event = if cut.is_some() {
                 Event::SuperFrameCut
             } else {
+                meta.offload = meta.offload.with(Offload::RX_CSUM_PARTIAL);
                 Event::SuperFrameWhole
             };
             self.events.add(event, 1);
         }
         self.scratch = scratch;
-        self.pending = Some(Pending {
-            len,
-            meta: found.meta,
-            cut,
-        });
+        self.pending = Some(Pending { len, meta, cut });
     }
 
     /// Delivers what is pending, as far as `burst` has room; returns its bytes, or none if there is

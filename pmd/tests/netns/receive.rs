@@ -8,6 +8,7 @@ use std::{
 };
 
 use pmd::DropReason;
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::{
     lab::{End, Lab, MAC_A, MAC_B},
@@ -47,12 +48,11 @@ fn a_million_frames_are_delivered_or_counted_as_dropped() {
             })
         });
         started.recv().unwrap();
-        let begin = Instant::now();
-        let tx = lab.within(End::A, || blast("af_packet:va", count, 1));
-        let rate = count as f64 / begin.elapsed().as_secs_f64() / 1e6;
+        let (tx, cost) = lab.within(End::A, || timed(|| blast("af_packet:va", count, 1)));
         let (seen, (rx, _, _)) = receiver.join().unwrap();
         eprintln!(
-            "sent at {rate:.3} Mpps; received {seen}, drops {:?}",
+            "{}; received {seen}, drops {:?}",
+            cost(count),
             rx.drops.iter().collect::<Vec<_>>()
         );
         assert_eq!((tx.delivered, tx.drops.total()), (count, 0));
@@ -60,6 +60,36 @@ fn a_million_frames_are_delivered_or_counted_as_dropped() {
         assert_eq!(rx.offered, count);
         assert_eq!(rx.drops.total(), rx.drops.of(DropReason::Kernel));
     });
+}
+
+#[test]
+fn sending_to_nobody_costs_the_kernel_most_of_it() {
+    let Some(lab) = Lab::open("sending_to_nobody_costs_the_kernel_most_of_it") else {
+        return;
+    };
+    let (tx, cost) = lab.within(End::A, || timed(|| blast("af_packet:va", many(), 1)));
+    eprintln!("{}", cost(many()));
+    assert_eq!(tx.delivered, many());
+}
+
+/// Runs `task`; also returns what says how long it took, and this thread's CPU time, for that many
+/// frames.
+fn timed<T>(task: impl FnOnce() -> T) -> (T, impl Fn(u64) -> String) {
+    let cpu = || Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap();
+    let (wall, before) = (Instant::now(), cpu());
+    let result = task();
+    let (wall, cpu) = (wall.elapsed(), cpu() - before);
+    let say = move |frames: u64| {
+        let (rate, cost) = (
+            frames as f64 / wall.as_secs_f64(),
+            cpu.as_nanos() / u128::from(frames),
+        );
+        format!(
+            "{:.3} Mpps, {cost} ns of the sender's CPU per frame",
+            rate / 1e6
+        )
+    };
+    (result, say)
 }
 
 #[test]

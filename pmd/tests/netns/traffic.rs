@@ -181,7 +181,8 @@ pub(crate) fn blast(spec: &str, count: u64, flows: u16) -> QueueStats {
     let mut port = Port::start(spec, 0, false);
     let mut burst = Burst::new(&port.pool);
     let mut frame = udp(0, 0, 64);
-    let (mut next, end) = (0, Instant::now() + DEADLINE);
+    let patience = DEADLINE + Duration::from_micros(40 * count);
+    let (mut next, end) = (0, Instant::now() + patience);
     while next < count || !burst.is_empty() {
         while next < count && burst.room() > 0 {
             let port_of_flow = 1000 + u16::try_from(next % u64::from(flows)).unwrap();

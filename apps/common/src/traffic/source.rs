@@ -105,19 +105,10 @@ impl Source {
         let (frame_len, room) = (options.template.frame_len(), pool.room());
         if frame_len > room {
             let needed = frame_len + pool.headroom();
-            return Err(TemplateError::NoRoom {
-                frame_len,
-                room,
-                needed,
-            });
+            return Err(TemplateError::NoRoom { frame_len, room, needed });
         }
-        let epoch = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "a share of 2^64; casts saturate"
-        )]
+        let epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        #[expect(clippy::cast_possible_truncation, reason = "a share of 2^64; casts saturate")]
         let foreign_below = (options.foreign.clamp(0.0, 1.0) * u64::MAX as f64) as u64;
         Ok(Self {
             cache: pool.cache(),
@@ -173,20 +164,11 @@ impl Source {
     /// What the port has taken so far.
     #[must_use]
     pub fn sent(&self) -> Sent {
-        let waiting = self
-            .burst
-            .iter()
-            .filter(|frame| !self.is_foreign(*frame))
-            .count() as u64;
+        let waiting = self.burst.iter().filter(|frame| !self.is_foreign(*frame)).count() as u64;
         let frames = self.made - waiting;
         let all = self.made_all - self.burst.len() as u64;
         let bytes = all * self.options.template.frame_len() as u64;
-        Sent {
-            frames,
-            foreign: all - frames,
-            bytes,
-            stalls: self.stalls,
-        }
+        Sent { frames, foreign: all - frames, bytes, stalls: self.stalls }
     }
 
     /// Ends: frames that the port did not take are dropped, uncounted.
@@ -218,8 +200,7 @@ impl Source {
             want = want.min(usize::try_from(left).unwrap_or(usize::MAX));
         }
         let got = self.cache.take_bare(&mut self.burst, want);
-        self.burst
-            .received_alike(0, self.options.template.frame_len(), &RxMeta::default());
+        self.burst.received_alike(0, self.options.template.frame_len(), &RxMeta::default());
         let since_start = u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX);
         let now_ns = self.start_ns.saturating_add(since_start);
         for at in 0..got {
@@ -231,10 +212,8 @@ impl Source {
     #[inline]
     fn stamp(&mut self, at: usize, now_ns: u64) {
         let is_foreign = self.foreign_below > 0 && self.random.next() < self.foreign_below;
-        let (mut src_port, mut dst_port) = (
-            self.options.template.src_port,
-            self.options.template.dst_port,
-        );
+        let (mut src_port, mut dst_port) =
+            (self.options.template.src_port, self.options.template.dst_port);
         let mut sequence = u64::MAX;
         if is_foreign {
             dst_port = dst_port.wrapping_add(1);
@@ -249,10 +228,7 @@ impl Source {
             }
         }
         self.made_all += 1;
-        let (udp, payload) = (
-            self.options.template.udp_at(),
-            self.options.template.payload_at(),
-        );
+        let (udp, payload) = (self.options.template.udp_at(), self.options.template.payload_at());
         let mut frame = self.burst.frame_mut(at);
         let slot = frame.view().slot().index() as usize;
         if !self.prepared[slot] {
@@ -262,11 +238,7 @@ impl Source {
         let bytes = frame.bytes_mut();
         bytes[udp..udp + 2].copy_from_slice(&src_port.to_be_bytes());
         bytes[udp + 2..udp + 4].copy_from_slice(&dst_port.to_be_bytes());
-        TestHeader::restamp(
-            &mut bytes[payload..payload + TestHeader::LEN],
-            sequence,
-            now_ns,
-        );
+        TestHeader::restamp(&mut bytes[payload..payload + TestHeader::LEN], sequence, now_ns);
     }
 
     fn is_foreign(&self, frame: Frame<'_, Cpu>) -> bool {

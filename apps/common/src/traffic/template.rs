@@ -54,11 +54,7 @@ impl Default for Template {
 #[non_exhaustive]
 pub enum TemplateError {
     /// The payload is too short for the test header, or too long for IPv4.
-    #[error(
-        "payload of {len} B: should be {} to {} B",
-        TestHeader::LEN,
-        Template::LONGEST
-    )]
+    #[error("payload of {len} B: should be {} to {} B", TestHeader::LEN, Template::LONGEST)]
     Payload {
         /// Bytes asked.
         len: usize,
@@ -132,9 +128,7 @@ impl Template {
             bytes.extend(vlan.to_be_bytes());
         }
         bytes.extend(ethertype::IPV4.to_be_bytes());
-        let too_long = TemplateError::Payload {
-            len: self.payload_len,
-        };
+        let too_long = TemplateError::Payload { len: self.payload_len };
         let udp_len = u16::try_from(UDP + self.payload_len).map_err(|_| too_long.clone())?;
         let ip_len = u16::try_from(IPV4 + UDP + self.payload_len).map_err(|_| too_long)?;
         bytes.extend(self.ipv4(ip_len));
@@ -163,9 +157,7 @@ impl Template {
 
 /// RFC 1071: complement of the ones' complement sum.
 fn checksum(bytes: &[u8]) -> u16 {
-    let words = bytes
-        .chunks(2)
-        .map(|pair| u16::from_be_bytes([pair[0], pair[1]]));
+    let words = bytes.chunks(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]]));
     let sum = words.fold(0u32, |sum, word| sum + u32::from(word));
     let folded = (sum & 0xffff) + (sum >> 16);
     let folded = (folded & 0xffff) + (folded >> 16);
@@ -179,10 +171,7 @@ mod tests {
     #[test]
     fn the_frame_is_what_the_parser_of_the_drivers_reads() {
         for vlan in [None, Some(42)] {
-            let template = Template {
-                vlan,
-                ..Template::default()
-            };
+            let template = Template { vlan, ..Template::default() };
             let mut frame = template.headers().unwrap();
             frame.resize(template.frame_len(), 0);
             let layers = pmd::headers::layers(&frame).unwrap();
@@ -198,29 +187,16 @@ mod tests {
         let frame = Template::default().headers().unwrap();
         assert_eq!(checksum(&frame[ETHERNET..ETHERNET + IPV4]), 0);
         // RFC 1071's example, complemented.
-        assert_eq!(
-            checksum(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]),
-            !0xddf2
-        );
+        assert_eq!(checksum(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]), !0xddf2);
     }
 
     #[test]
     fn lengths_and_tags_out_of_range_are_refused() {
         let with = |payload_len, vlan| {
-            Template {
-                payload_len,
-                vlan,
-                ..Template::default()
-            }
-            .headers()
-            .unwrap_err()
-            .to_string()
+            Template { payload_len, vlan, ..Template::default() }.headers().unwrap_err().to_string()
         };
         assert_eq!(with(23, None), "payload of 23 B: should be 24 to 65507 B");
-        assert_eq!(
-            with(65508, None),
-            "payload of 65508 B: should be 24 to 65507 B"
-        );
+        assert_eq!(with(65508, None), "payload of 65508 B: should be 24 to 65507 B");
         assert_eq!(with(64, Some(4095)), "VLAN 4095: should be 1 to 4094");
     }
 }

@@ -226,7 +226,7 @@ impl Placer {
 
     /// Makes a block contiguous: its rows count as moved when this returns, and the caller copies
     /// what the plan says before anybody reads them.
-    pub fn make_contiguous(&mut self, id: BlockId) -> &Plan {
+    pub fn make_contiguous(&mut self, id: BlockId) -> (&Plan, &Block) {
         let Self { slots, window, plan } = self;
         plan.draw(id, window.block(id), slots);
         if plan.moved() > 0 {
@@ -250,7 +250,7 @@ impl Placer {
             }
             block.draw_map();
         }
-        plan
+        (plan, window.block(id))
     }
 
     /// The consumer is done with a block: its slots are empty again.

@@ -105,7 +105,7 @@ impl World {
         let before: Vec<_> =
             (0..self.placer.block(id).rows()).map(|row| self.placer.block(id).slot(row)).collect();
         let fewest_moves = self.fewest_moves(id, &before);
-        let plan = self.placer.make_contiguous(id);
+        let (plan, _) = self.placer.make_contiguous(id);
         let base = plan.base().expect("the spare run is free");
         let out_of_place: HashSet<u32> = (0..)
             .zip(&before)

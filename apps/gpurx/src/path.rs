@@ -1,0 +1,124 @@
+//! How payloads reach the payload memory: straight from a port that splits, or by a copy. Chosen once,
+//! before anything is started; the loop cannot tell.
+
+use std::fmt;
+
+use clap::ValueEnum;
+use memwire_apps::AppError;
+use pmd::{AnyRxQueue, Bounce, DeviceInfo, RxConfig, RxMemory, SplitConfig, SplitRxQueue, SplitSupport};
+
+/// What the user asked for.
+#[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PathChoice {
+    /// Direct where the port can, else bounce
+    #[default]
+    Auto,
+    /// The port splits frames
+    Direct,
+    /// Frames are received whole into host memory, and payloads copied
+    Bounce,
+}
+
+/// What is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Path {
+    /// The port puts payloads where they belong.
+    Direct,
+    /// They are copied there.
+    Bounce,
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Direct => "direct",
+            Self::Bounce => "bounce",
+        })
+    }
+}
+
+impl PathChoice {
+    /// The path for a port.
+    ///
+    /// # Errors
+    /// Direct was asked of a port that cannot; nothing else is taken instead.
+    pub fn resolve(self, port: &DeviceInfo) -> Result<Path, AppError> {
+        let splits = port.capabilities.split != SplitSupport::None;
+        match self {
+            Self::Auto if splits => Ok(Path::Direct),
+            Self::Direct if splits => Ok(Path::Direct),
+            Self::Auto | Self::Bounce => Ok(Path::Bounce),
+            Self::Direct => {
+                let (port, driver) = (&port.port, port.driver);
+                let why = format!(
+                    "port '{port}': path 'direct': the {driver} driver cannot split headers from \
+                     payloads"
+                );
+                Err(AppError::missing(why).hint(
+                    "--path bounce works here: it receives into host memory and copies payloads; \
+                     'ring' ports can split",
+                ))
+            }
+        }
+    }
+}
+
+impl Path {
+    /// What a queue is started with.
+    #[must_use]
+    pub fn rx_config(self, split: &SplitConfig, ring: usize) -> RxConfig {
+        let memory = match self {
+            Self::Direct => RxMemory::Split(split.clone()),
+            Self::Bounce => RxMemory::Whole(split.heads.clone()),
+        };
+        RxConfig { memory, ring }
+    }
+
+    /// The started queue, as one that splits.
+    ///
+    /// # Errors
+    /// The ring size is refused, or the driver started the queue as something else.
+    pub fn wrap(
+        self,
+        queue: AnyRxQueue,
+        split: SplitConfig,
+        ring: usize,
+    ) -> Result<Box<dyn SplitRxQueue>, AppError> {
+        match (self, queue) {
+            (Self::Direct, AnyRxQueue::Split(queue)) => Ok(queue),
+            (Self::Bounce, AnyRxQueue::Whole(queue)) => Ok(Box::new(Bounce::new(queue, split, ring)?)),
+            _ => Err(AppError::failed(format!("the driver did not start a queue for path '{self}'"))),
+        }
+    }
+
+    /// Adds what would work to an error about memory that a port cannot reach.
+    #[must_use]
+    pub fn explain(self, error: pmd::Error) -> AppError {
+        let unreachable = self == Self::Direct && matches!(error, pmd::Error::Map { .. });
+        let error = AppError::from(error);
+        if unreachable { error.hint("--path bounce copies payloads there") } else { error }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn info(split: SplitSupport) -> DeviceInfo {
+        let capabilities = pmd::Capabilities { split, ..Default::default() };
+        let port = "x:0".into();
+        DeviceInfo { driver: "x", port, mac: [0; 6], numa_node: None, capabilities }
+    }
+
+    #[test]
+    fn direct_is_taken_where_the_port_splits_and_never_replaced_when_asked_for() {
+        let (can, cannot) = (info(SplitSupport::ProtocolAndLength), info(SplitSupport::None));
+        assert_eq!(PathChoice::Auto.resolve(&can), Ok(Path::Direct));
+        assert_eq!(PathChoice::Auto.resolve(&cannot), Ok(Path::Bounce));
+        assert_eq!(PathChoice::Bounce.resolve(&can), Ok(Path::Bounce));
+        assert_eq!(PathChoice::Direct.resolve(&can), Ok(Path::Direct));
+        let error = PathChoice::Direct.resolve(&cannot).unwrap_err();
+        assert_eq!(error.code() as u8, 3);
+        assert!(error.to_string().contains("hint: --path bounce works here"), "{error}");
+    }
+}

@@ -1,0 +1,339 @@
+//! What the app tells: the lines for people, and the JSON.
+
+use std::{fmt::Write, time::Duration};
+
+use memwire_apps::{
+    report::{DropsReport, Interval, PoolReport, PortReport, Rates},
+    traffic::Sent,
+};
+use mempool::format_bytes;
+use pmd::QueueStats;
+use serde::Serialize;
+
+use crate::totals::Totals;
+
+/// Version of the JSON.
+pub const SCHEMA: &str = "memwire.gpurx/1";
+
+/// Where payloads are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct MemoryReport {
+    /// Who gave it.
+    pub provider: String,
+    /// Who may look inside.
+    pub access: &'static str,
+    /// Bytes of all payload pools.
+    pub bytes: u64,
+}
+
+/// What was held against what was sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct VerifyReport {
+    /// Rows that were what was sent.
+    pub ok: u64,
+    /// Rows that were not.
+    pub bad: u64,
+    /// Rows that never came.
+    pub missing: u64,
+    /// Frames whose row was there already.
+    pub duplicate: u64,
+    /// Rows that came after a later one.
+    pub reordered: u64,
+}
+
+/// Blocks handed over.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct BlocksReport {
+    /// With all their rows.
+    pub complete: u64,
+    /// Without.
+    pub partial: u64,
+}
+
+/// What became of the frames that the queues delivered; the sum is `rx_packets`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct FramesReport {
+    /// Rows handed over.
+    pub rows: u64,
+    /// Of other flows.
+    pub foreign: u64,
+    /// Without a valid header, or too long for a row.
+    pub invalid: u64,
+    /// Without a payload behind the header.
+    pub unsplit: u64,
+    /// After their block was handed over.
+    pub late: u64,
+    /// Copies.
+    pub duplicate: u64,
+    /// With a number far from all others.
+    pub jump: u64,
+}
+
+/// What the demo's source sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct SentReport {
+    /// Frames of the flow.
+    pub frames: u64,
+    /// Others in between.
+    pub foreign: u64,
+}
+
+impl From<&Sent> for SentReport {
+    fn from(sent: &Sent) -> Self {
+        Self { frames: sent.frames, foreign: sent.foreign }
+    }
+}
+
+/// The summary: one JSON object, and the last lines on the screen.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    /// [`SCHEMA`].
+    pub schema: &'static str,
+    /// Of this program.
+    pub version: &'static str,
+    /// `summary`.
+    pub kind: &'static str,
+    /// Ports that received.
+    pub ports: Vec<PortReport>,
+    /// `direct`, `bounce`, or both joined by `+`.
+    pub path: String,
+    /// Where payloads are.
+    pub memory: MemoryReport,
+    /// How long it ran.
+    pub seconds: f64,
+    /// Frames that came to the queues: `rx_packets` and all `drops`.
+    pub offered: u64,
+    /// Frames that the queues delivered.
+    pub rx_packets: u64,
+    /// Bytes of those, without FCS.
+    pub rx_bytes: u64,
+    /// Rates of delivered frames.
+    pub rates: Rates,
+    /// Frames that the queues dropped, by reason.
+    pub drops: DropsReport,
+    /// What became of the delivered ones.
+    pub frames: FramesReport,
+    /// What was checked.
+    pub verify: VerifyReport,
+    /// Blocks.
+    pub blocks: BlocksReport,
+    /// Rows moved for a contiguous consumer.
+    pub rows_moved: u64,
+    /// Times a stream was taken up at another number.
+    pub resyncs: u64,
+    /// Payload bytes that the host copied or looked at.
+    pub host_payload_bytes: u64,
+    /// Digest of all rows, in order, of `--sink tensor`; one per queue.
+    pub digests: Vec<String>,
+    /// What the demo's source sent.
+    pub sent: Option<SentReport>,
+    /// Where every buffer is, after everything has stopped.
+    pub pool: Vec<PoolReport>,
+}
+
+/// One interval, with `--json-stream`.
+#[derive(Clone, Debug, Serialize)]
+pub struct IntervalReport {
+    /// [`SCHEMA`].
+    pub schema: &'static str,
+    /// `interval`.
+    pub kind: &'static str,
+    /// Since the start.
+    pub seconds: f64,
+    /// Rates of the interval.
+    pub rates: Rates,
+    /// Frames delivered in the interval.
+    pub rx_packets: u64,
+    /// Frames dropped in the interval.
+    pub dropped: u64,
+    /// Rows missing so far.
+    pub missing: u64,
+    /// Rows that were not what was sent, so far.
+    pub bad: u64,
+    /// Blocks so far.
+    pub blocks: BlocksReport,
+    /// Rows moved so far.
+    pub rows_moved: u64,
+}
+
+impl IntervalReport {
+    /// Of one interval.
+    #[must_use]
+    pub fn new(interval: &Interval, totals: &Totals) -> Self {
+        Self {
+            schema: SCHEMA,
+            kind: "interval",
+            seconds: interval.at.as_secs_f64(),
+            rates: interval.rates,
+            rx_packets: interval.delivered,
+            dropped: interval.dropped,
+            missing: totals.missing,
+            bad: totals.bad,
+            blocks: BlocksReport { complete: totals.complete, partial: totals.partial },
+            rows_moved: totals.rows_moved,
+        }
+    }
+}
+
+/// Columns of the live report.
+pub const COLUMNS: [&str; 9] =
+    ["time", "Mpps", "Gb/s", "drop", "missing", "bad", "blocks", "partial", "moved"];
+
+/// A line of it.
+#[must_use]
+pub fn live_cells(interval: &Interval, totals: &Totals) -> [String; 9] {
+    [
+        format!("{:.1}", interval.at.as_secs_f64()),
+        format!("{:.3}", interval.rates.mpps),
+        format!("{:.2}", interval.rates.gbps),
+        interval.dropped.to_string(),
+        totals.missing.to_string(),
+        totals.bad.to_string(),
+        (totals.complete + totals.partial).to_string(),
+        totals.partial.to_string(),
+        totals.rows_moved.to_string(),
+    ]
+}
+
+/// What the summary is made of.
+pub struct Facts {
+    /// Ports that received.
+    pub ports: Vec<PortReport>,
+    /// The path.
+    pub path: String,
+    /// Payload memory.
+    pub memory: MemoryReport,
+    /// How long it ran.
+    pub time: Duration,
+    /// Sum over the queues.
+    pub stats: QueueStats,
+    /// Sum over the workers.
+    pub totals: Totals,
+    /// Of the sinks.
+    pub digests: Vec<u32>,
+    /// Of the demo.
+    pub sent: Option<Sent>,
+    /// All pools.
+    pub pool: Vec<PoolReport>,
+}
+
+impl From<Facts> for Summary {
+    fn from(facts: Facts) -> Self {
+        let Facts { ports, path, memory, time, stats, totals, digests, sent, pool } = facts;
+        let Totals { rows, foreign, invalid, unsplit, late, duplicate, jump, .. } = totals;
+        let Totals { ok, bad, missing, reordered, complete, partial, .. } = totals;
+        Self {
+            schema: SCHEMA,
+            version: env!("CARGO_PKG_VERSION"),
+            kind: "summary",
+            ports,
+            path,
+            memory,
+            seconds: time.as_secs_f64(),
+            offered: stats.offered,
+            rx_packets: stats.delivered,
+            rx_bytes: stats.bytes,
+            rates: Rates::of(stats.delivered, stats.bytes, time),
+            drops: (&stats.drops).into(),
+            frames: FramesReport { rows, foreign, invalid, unsplit, late, duplicate, jump },
+            verify: VerifyReport { ok, bad, missing, duplicate, reordered },
+            blocks: BlocksReport { complete, partial },
+            rows_moved: totals.rows_moved,
+            resyncs: totals.resyncs,
+            host_payload_bytes: totals.touched,
+            digests: digests.iter().map(|digest| format!("{digest:08x}")).collect(),
+            sent: sent.as_ref().map(Into::into),
+            pool,
+        }
+    }
+}
+
+impl Summary {
+    /// Share of rows that never came.
+    #[must_use]
+    pub fn loss(&self) -> f64 {
+        let (lost, all) = match self.frames.rows + self.verify.missing {
+            0 => (self.drops.total(), self.offered),
+            rows => (self.verify.missing, rows),
+        };
+        if all == 0 { 0.0 } else { lost as f64 / all as f64 }
+    }
+
+    /// Whether every frame is accounted for.
+    #[must_use]
+    pub fn is_balanced(&self) -> bool {
+        let FramesReport { rows, foreign, invalid, unsplit, late, duplicate, jump } = self.frames;
+        let delivered = rows + foreign + invalid + unsplit + late + duplicate + jump;
+        self.offered == self.rx_packets + self.drops.total() && self.rx_packets == delivered
+    }
+
+    /// The summary for people.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a `String` never fails.
+        let _ = self.write(&mut text);
+        text
+    }
+
+    fn write(&self, to: &mut String) -> std::fmt::Result {
+        let Self { rx_packets, rx_bytes, seconds, rates, .. } = self;
+        if let Some(sent) = &self.sent {
+            writeln!(to, "tx      {} frames, {} foreign", sent.frames, sent.foreign)?;
+        }
+        writeln!(
+            to,
+            "rx      {rx_packets} pkts  {rx_bytes} B  in {seconds:.2} s: {:.3} Mpps  {:.2} Gb/s",
+            rates.mpps, rates.gbps
+        )?;
+        writeln!(to, "drop    {}{}", self.drops.total(), reasons(self.drops.0.iter()))?;
+        let FramesReport { rows, foreign, invalid, unsplit, late, duplicate, jump } = self.frames;
+        let others = [
+            ("foreign", foreign),
+            ("invalid", invalid),
+            ("unsplit", unsplit),
+            ("late", late),
+            ("duplicate", duplicate),
+            ("jump", jump),
+        ];
+        let others = others.iter().filter(|(_, count)| *count > 0).map(|(name, count)| (name, count));
+        writeln!(to, "rows    {rows}{}", reasons(others))?;
+        let VerifyReport { ok, bad, missing, duplicate, reordered } = self.verify;
+        writeln!(
+            to,
+            "verify  ok {ok}  bad {bad}  missing {missing}  duplicate {duplicate}  reordered \
+             {reordered}"
+        )?;
+        let BlocksReport { complete, partial } = self.blocks;
+        writeln!(
+            to,
+            "blocks  complete {complete}  partial {partial}  rows moved {}",
+            self.rows_moved
+        )?;
+        for digest in &self.digests {
+            writeln!(to, "digest  {digest}")?;
+        }
+        for pool in &self.pool {
+            let PoolReport { name, capacity, free, cached, in_flight, held, leaked, .. } = pool;
+            let home = if pool.is_home() { "all home" } else { "NOT ALL HOME" };
+            writeln!(
+                to,
+                "pool    {name}: {capacity} slots, {free} free, {cached} cached, {in_flight} in \
+                 flight, {held} held, {leaked} leaked: {home}"
+            )?;
+        }
+        let MemoryReport { provider, access, bytes } = &self.memory;
+        writeln!(to, "memory  {provider} ({access}), {}", format_bytes(*bytes))?;
+        write!(
+            to,
+            "path    {}  host payload bytes touched {}",
+            self.path, self.host_payload_bytes
+        )
+    }
+}
+
+/// `  (injected 3, no_buffer 1)`, or nothing.
+fn reasons<N: std::fmt::Display, C: std::fmt::Display>(counts: impl Iterator<Item = (N, C)>) -> String {
+    let list: Vec<_> = counts.map(|(name, count)| format!("{name} {count}")).collect();
+    if list.is_empty() { String::new() } else { format!("  ({})", list.join(", ")) }
+}

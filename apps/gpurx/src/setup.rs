@@ -1,0 +1,212 @@
+//! From the command line to started queues and their workers: pools, paths, sinks. The one place
+//! where memory and ports meet.
+
+use memwire_apps::{AppError, memory::MemorySpec};
+use mempool::{Cpu, Device as DeviceMemory, Pool, Provider, QueuePlan, Sizing, SplitBurst, SplitCache};
+use pmd::{AnyRxQueue, Config, Device, PostOrder, QueueCounters, Queues, SplitAt, SplitConfig};
+
+use crate::{
+    args::{Args, SinkChoice},
+    consumer::{Consumer, Tensor, Verify},
+    head::HeadReader,
+    path::Path,
+    payload::PayloadReader,
+    place::Geometry,
+    sink::{Capture, Count, Placed, Sink},
+    worker::{Finished, Worker},
+};
+
+/// Bytes of a head's buffer on the direct path: the longest headers that are understood.
+const HEAD: usize = 256;
+
+/// A port that receives.
+pub struct Port {
+    /// The device, started.
+    pub device: Box<dyn Device>,
+    /// How its payloads get where they belong.
+    pub path: Path,
+    /// Counters of its queues as the loop sees them.
+    pub counters: Vec<QueueCounters>,
+}
+
+impl Port {
+    /// Stops it with the queues that its workers left.
+    ///
+    /// # Errors
+    /// The device did not stop.
+    pub fn stop(&mut self, finished: Vec<Finished>) -> Result<(), AppError> {
+        let rx = finished.into_iter().map(|finished| AnyRxQueue::Split(finished.rx)).collect();
+        Ok(self.device.stop(Queues { rx, tx: Vec::new() })?)
+    }
+}
+
+/// The pools of one queue.
+pub struct Pools {
+    /// For heads.
+    pub heads: Pool<Cpu>,
+    /// For payloads.
+    pub data: Pool<DeviceMemory>,
+}
+
+/// Everything that runs.
+pub struct Setup {
+    /// Ports, in the order of the command line.
+    pub ports: Vec<Port>,
+    /// Workers, port by port, queue by queue.
+    pub workers: Vec<Worker>,
+    /// Their pools, in the same order.
+    pub pools: Vec<Pools>,
+}
+
+impl Setup {
+    /// Takes memory, starts the ports, and makes a worker per queue.
+    ///
+    /// # Errors
+    /// The arguments do not go together, or something is missing here; the message says what.
+    pub fn new(args: &Args, devices: Vec<Box<dyn Device>>, data: MemorySpec) -> Result<Self, AppError> {
+        let paths: Vec<Path> = devices
+            .iter()
+            .map(|device| args.path.resolve(device.info()))
+            .collect::<Result<_, _>>()?;
+        let queues = devices.len() * args.run.queues;
+        let plan = Plan::new(args)?;
+        let any_bounce = paths.contains(&Path::Bounce);
+        let head_bytes = plan.heads * if any_bounce { args.pool.buffer_size } else { HEAD };
+        let host = MemorySpec::Auto.open(whole_pages(head_bytes) * queues as u64)?;
+        let device = data.open(whole_pages(plan.data.saturating_mul(args.pool.buffer_size)) * queues as u64)?;
+        let mut setup = Self { ports: Vec::new(), workers: Vec::new(), pools: Vec::new() };
+        for (device_port, path) in devices.into_iter().zip(paths) {
+            let pools = (0..args.run.queues)
+                .map(|_| setup.pools(args, &plan, path, &*host, &*device))
+                .collect::<Result<Vec<_>, _>>()?;
+            setup.start(args, &plan, device_port, path, pools)?;
+        }
+        Ok(setup)
+    }
+
+    fn pools(
+        &self,
+        args: &Args,
+        plan: &Plan,
+        path: Path,
+        host: &dyn Provider,
+        device: &dyn Provider,
+    ) -> Result<Pools, AppError> {
+        let mut heads = Pool::builder().slots(plan.heads).memory(host);
+        heads = match path {
+            Path::Direct => heads.stride(HEAD).headroom(0),
+            Path::Bounce => heads.stride(args.pool.buffer_size),
+        };
+        let data = Pool::builder().slots(plan.data).stride(args.pool.buffer_size).headroom(0);
+        Ok(Pools {
+            heads: heads.name("heads").build()?,
+            data: data.name("payloads").memory(device).build()?,
+        })
+    }
+
+    fn start(
+        &mut self,
+        args: &Args,
+        plan: &Plan,
+        mut device: Box<dyn Device>,
+        path: Path,
+        pools: Vec<Pools>,
+    ) -> Result<(), AppError> {
+        let at = SplitAt::Protocol { extra: args.stream.seq.extra() };
+        let places = args.stream.sink.places();
+        let post = if places { PostOrder::App } else { PostOrder::Cache };
+        let split = |pools: &Pools| SplitConfig {
+            heads: pools.heads.clone(),
+            data: pools.data.clone(),
+            at,
+            post,
+        };
+        let rx = pools.iter().map(|pools| path.rx_config(&split(pools), args.pool.ring)).collect();
+        let config = Config { rx, promiscuous: true, ..Config::default() };
+        let started = device.start(config).map_err(|error| path.explain(error))?;
+        let mut counters = Vec::new();
+        for (queue, pools) in started.rx.into_iter().zip(pools) {
+            let rx = path.wrap(queue, split(&pools), args.pool.ring)?;
+            counters.push(rx.counters().clone());
+            let sink = sink(args, plan, &pools, self.workers.len())?;
+            let cache = SplitCache::new(&pools.heads, &pools.data);
+            let burst = SplitBurst::with_limit(&pools.heads, &pools.data, args.run.burst);
+            self.workers.push(Worker::new(rx, cache, burst, sink));
+            self.pools.push(pools);
+        }
+        self.ports.push(Port { device, path, counters });
+        Ok(())
+    }
+}
+
+fn sink(args: &Args, plan: &Plan, pools: &Pools, index: usize) -> Result<Box<dyn Sink>, AppError> {
+    let heads = HeadReader::new(args.stream.flow(), args.stream.seq);
+    let row = args.pool.buffer_size;
+    let consumer: Box<dyn Consumer> = match args.stream.sink {
+        SinkChoice::Count => return Ok(Box::new(Count(heads))),
+        SinkChoice::Pcap => {
+            let out = args.stream.out.clone().unwrap_or_default();
+            let out = if index == 0 { out } else { numbered(&out, index) };
+            let payload = PayloadReader::new(&pools.data);
+            return Ok(Box::new(Capture::create(&out, heads, payload)?));
+        }
+        SinkChoice::Verify => Box::new(Verify::new(row)),
+        SinkChoice::Tensor => Box::new(Tensor::new(row)),
+    };
+    let placed = Placed::new(heads, &pools.data, &plan.geometry, consumer);
+    Ok(Box::new(placed.map_err(|error| AppError::usage(error.to_string()))?))
+}
+
+/// `out.pcap` of queue 2: `out.2.pcap`.
+fn numbered(path: &std::path::Path, index: usize) -> std::path::PathBuf {
+    match path.extension() {
+        Some(extension) => path.with_extension(format!("{index}.{}", extension.display())),
+        None => path.with_extension(index.to_string()),
+    }
+}
+
+/// What providers round pools up to.
+fn whole_pages(bytes: usize) -> u64 {
+    const HUGE: u64 = 2 << 20;
+    (bytes as u64).saturating_add(HUGE - 1) / HUGE * HUGE
+}
+
+/// How many buffers a queue needs, and how its blocks are cut.
+struct Plan {
+    geometry: Geometry,
+    heads: usize,
+    data: usize,
+}
+
+impl Plan {
+    fn new(args: &Args) -> Result<Self, AppError> {
+        let ring = args.pool.ring;
+        let rings = vec![QueuePlan { rx_ring: ring, tx_ring: 0 }];
+        let cache = mempool::DEFAULT_CACHE;
+        let sizing = Sizing { queues: rings, workers: 1, cache, burst: args.run.burst, held: 0 };
+        let blocks = &args.blocks;
+        let geometry = Geometry {
+            window: blocks.window,
+            deadline: u64::try_from(blocks.deadline.as_nanos()).unwrap_or(u64::MAX),
+            origin: args.stream.seq.origin(),
+            ..Geometry::of(blocks.rows, blocks.contiguous)
+        };
+        let data = if args.stream.sink.places() {
+            // The ring is full, and every open block lies across two runs.
+            let least = ring.div_ceil(blocks.rows as usize) + 2 * usize::from(blocks.window) + 1;
+            let runs = blocks.blocks.unwrap_or(least.max(8));
+            if runs < least {
+                let (rows, window) = (blocks.rows, blocks.window);
+                let why = format!(
+                    "--blocks {runs}: too few for a ring of {ring} and {window} open blocks of \
+                     {rows} rows: at least {least} are needed"
+                );
+                return Err(AppError::usage(why).hint(format!("--blocks {least}, or fewer --rows")));
+            }
+            geometry.slots(runs)
+        } else {
+            sizing.needed().next_power_of_two()
+        };
+        Ok(Self { geometry, heads: args.pool.slots(&sizing)?, data })
+    }
+}

@@ -1,0 +1,40 @@
+//! What becomes of received frames. A worker drives one sink and knows no more of it.
+
+mod capture;
+mod count;
+mod placed;
+
+use mempool::{SplitBurst, SplitCache};
+use pmd::SplitRxQueue;
+
+pub use capture::Capture;
+pub use count::Count;
+pub use placed::Placed;
+
+use crate::totals::Totals;
+
+/// Takes bursts.
+pub trait Sink: Send {
+    /// Takes all frames out of `burst`; what they were is added to `totals`. `now` is in nanoseconds
+    /// since the worker started.
+    fn burst(&mut self, burst: &mut SplitBurst, cache: &mut SplitCache, now: u64, totals: &mut Totals);
+
+    /// Once per poll, frames or not: hands over what is due.
+    fn tick(&mut self, _now: u64, _totals: &mut Totals) {}
+
+    /// Gives the queue buffers to fill, if the sink is the one who posts.
+    fn post(&mut self, _rx: &mut dyn SplitRxQueue) {}
+
+    /// The end: hands over what is left.
+    fn finish(&mut self, _totals: &mut Totals) {}
+
+    /// A digest of all bytes, if the sink makes one.
+    fn digest(&self) -> Option<u32> {
+        None
+    }
+
+    /// Why the sink can take no more, if so.
+    fn fault(&self) -> Option<&str> {
+        None
+    }
+}

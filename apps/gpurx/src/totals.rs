@@ -1,0 +1,116 @@
+//! What a worker counts: plain numbers that it adds to, published once per burst for whoever watches.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use crate::place;
+
+macro_rules! totals {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// A worker's counts at one moment.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct Totals {
+            $($(#[$doc])* pub $name: u64,)*
+        }
+
+        #[derive(Debug, Default)]
+        struct Cells {
+            $($name: AtomicU64,)*
+        }
+
+        impl Totals {
+            /// Counts all of `other` too.
+            pub fn merge(&mut self, other: &Self) {
+                $(self.$name += other.$name;)*
+            }
+        }
+
+        impl Published {
+            /// States the counts. The owner's alone to call.
+            #[inline]
+            pub fn state(&self, totals: &Totals) {
+                // Relaxed: figures for a report, each whole.
+                $(self.0.$name.store(totals.$name, Ordering::Relaxed);)*
+            }
+
+            /// The counts now, at most a burst old.
+            #[must_use]
+            pub fn snapshot(&self) -> Totals {
+                Totals { $($name: self.0.$name.load(Ordering::Relaxed),)* }
+            }
+        }
+    };
+}
+
+/// Counts that other threads may read. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct Published(Arc<Cells>);
+
+totals! {
+    /// Rows handed over; with sinks that place nothing, frames of the flow.
+    rows,
+    /// Frames of other flows.
+    foreign,
+    /// Frames of the flow without a valid header, or too long for a row.
+    invalid,
+    /// Frames of the flow without a payload behind the header.
+    unsplit,
+    /// Frames whose block was handed over before they came.
+    late,
+    /// Frames whose row was there already.
+    duplicate,
+    /// Frames with a number far from all others.
+    jump,
+    /// Rows that never came.
+    missing,
+    /// Rows that came after a later one.
+    reordered,
+    /// Rows that were what was sent.
+    ok,
+    /// Rows that were not.
+    bad,
+    /// Blocks with all their rows.
+    complete,
+    /// Blocks without.
+    partial,
+    /// Rows moved for a contiguous tensor.
+    rows_moved,
+    /// Blocks moved whole.
+    relocated,
+    /// Times the stream was taken up elsewhere.
+    resyncs,
+    /// Payload bytes that the host copied or looked at.
+    touched,
+}
+
+impl Totals {
+    /// Takes over what the placement counts.
+    pub fn placed(&mut self, counters: &place::Counters) {
+        let place::Counters {
+            complete,
+            partial,
+            rows,
+            missing,
+            reordered,
+            duplicate,
+            late,
+            jump,
+            resyncs,
+            rows_moved,
+            relocated,
+        } = *counters;
+        (self.complete, self.partial, self.rows, self.missing) = (complete, partial, rows, missing);
+        (self.reordered, self.duplicate) = (reordered, duplicate);
+        (self.late, self.jump, self.resyncs) = (late, jump, resyncs);
+        (self.rows_moved, self.relocated) = (rows_moved, relocated);
+    }
+
+    /// Frames accounted for. Once nothing is open: what the queue delivered.
+    #[must_use]
+    pub fn frames(&self) -> u64 {
+        let Self { rows, foreign, invalid, unsplit, late, duplicate, jump, .. } = self;
+        rows + foreign + invalid + unsplit + late + duplicate + jump
+    }
+}

@@ -1,0 +1,85 @@
+//! l2fwd as a process: signals, exit codes, and what goes to stdout and what to stderr.
+
+use std::{
+    io::{BufRead, BufReader},
+    process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+fn l2fwd(line: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_l2fwd"));
+    command.args(["-m", "host"]).args(line.split_whitespace());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// Starts it and returns when it runs: when the first line of JSON is there.
+fn started() -> (Child, impl BufRead) {
+    let mut child = l2fwd("-p null: -p null: -i 50ms --json-stream").spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap());
+    lines.read_line(&mut String::new()).unwrap();
+    (child, lines)
+}
+
+fn signal(child: &Child, signal: Signal) {
+    kill_process(Pid::from_child(child), signal).unwrap();
+}
+
+#[test]
+fn a_signal_ends_it_cleanly_within_two_seconds_with_the_totals() {
+    for which in [Signal::INT, Signal::TERM] {
+        let (mut child, lines) = started();
+        let start = Instant::now();
+        signal(&child, which);
+        let last = lines.lines().map(Result::unwrap).last().unwrap();
+        assert!(child.wait().unwrap().success());
+        assert!(start.elapsed() < Duration::from_secs(2));
+        let summary: serde_json::Value = serde_json::from_str(&last).unwrap();
+        assert_eq!(summary["ended"], "asked");
+        assert_eq!(summary["balanced"], true);
+    }
+}
+
+fn code_and_texts(line: &str) -> (Option<i32>, String, String) {
+    let Output { status, stdout, stderr } = l2fwd(line).output().unwrap();
+    (status.code(), text(&stdout), text(&stderr))
+}
+
+#[test]
+fn errors_go_to_stderr_with_their_exit_code() {
+    for (line, code, says) in [
+        ("-p null:", 2, "error: l2fwd forwards between two ports; 1 given\n hint: "),
+        ("-p null: -p null: -t soon", 2, "'soon' is not a duration such as 10s"),
+        ("-p null: -p null: --json=/nowhere/x.json", 3, "error: --json=/nowhere/x.json: "),
+    ] {
+        let (found, stdout, stderr) = code_and_texts(line);
+        assert_eq!((found, stdout.as_str()), (Some(code), ""), "{line}: {stderr}");
+        assert!(stderr.contains(says), "{line}: {stderr}");
+    }
+}
+
+#[test]
+fn stdout_is_one_json_object_or_the_tables() {
+    let (code, stdout, stderr) = code_and_texts("-p null: -p null: -c 1000 --json");
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    assert_eq!(stdout.lines().count(), 1);
+    let summary: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(summary["schema"], "memwire/l2fwd/1");
+    let (_, stdout, _) = code_and_texts("-p null: -p null: -c 1000");
+    assert!(stdout.contains("rx-missed  tx-drop  nombuf"), "{stdout}");
+}
+
+#[test]
+fn the_help_shows_examples_and_drivers() {
+    let (code, stdout, _) = code_and_texts("--help");
+    assert_eq!(code, Some(0));
+    for says in ["l2fwd -p null: -p null: -t 5s", "ring:NAME", "Exit codes:"] {
+        assert!(stdout.contains(says), "{says} is missing");
+    }
+}
