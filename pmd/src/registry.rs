@@ -89,7 +89,7 @@ impl Registry {
             return Ok(driver);
         }
         let known: Vec<_> = DRIVERS.iter().map(|driver| driver.name).collect();
-        let nearest = known.iter().map(|known| (distance(known, name), known)).min();
+        let nearest = known.iter().map(|known| (strsim::levenshtein(known, name), known)).min();
         Err(Error::UnknownDriver {
             port: spec.to_string(),
             driver: name.to_owned(),
@@ -99,19 +99,4 @@ impl Registry {
             known: known.join(", "),
         })
     }
-}
-
-/// Edits between two words (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut corner = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.iter().enumerate() {
-            let change = corner + usize::from(x != *y);
-            corner = row[j + 1];
-            row[j + 1] = change.min(corner + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }

@@ -77,27 +77,12 @@ impl FromStr for MemorySpec {
 }
 
 fn unknown(name: &str) -> String {
-    let nearest = NAMES.iter().map(|known| (distance(known, name), known)).min();
+    let nearest = NAMES.iter().map(|known| (strsim::levenshtein(known, name), known)).min();
     let meant = nearest
         .filter(|(distance, _)| *distance <= 3)
         .map(|(_, known)| format!(" (did you mean '{known}'?)"))
         .unwrap_or_default();
     format!("unknown{meant}; known: {}", NAMES.join(", "))
-}
-
-/// Edits between two words (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut corner = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.iter().enumerate() {
-            let change = corner + usize::from(x != *y);
-            corner = row[j + 1];
-            row[j + 1] = change.min(corner + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 impl fmt::Display for MemorySpec {
