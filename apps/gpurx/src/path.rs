@@ -5,7 +5,7 @@ use std::fmt;
 
 use clap::ValueEnum;
 use memwire_apps::AppError;
-use pmd::bounce::Bounce;
+use pmd::Bounce;
 use pmd::{AnyRxQueue, DeviceInfo, RxConfig, RxMemory, SplitConfig, SplitRxQueue, SplitSupport};
 
 /// What the user asked for.
