@@ -5,8 +5,9 @@ use std::fmt;
 
 use clap::ValueEnum;
 use memwire_apps::AppError;
-use pmd::Bounce;
-use pmd::{AnyRxQueue, DeviceInfo, RxConfig, RxMemory, SplitConfig, SplitRxQueue, SplitSupport};
+use pmd::{
+    AnyRxQueue, Bounce, DeviceInfo, RxConfig, RxMemory, SplitConfig, SplitRxQueue, SplitSupport,
+};
 
 /// What the user asked for.
 #[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
