@@ -3,9 +3,7 @@
 
 use std::{fmt, marker::PhantomData, mem::ManuallyDrop, ptr::NonNull};
 
-use crate::{
-    Access, Cpu, Frame, FrameMut, Readable, Shared, Slot, Writable, chain, core::Core,
-};
+use crate::{Access, Cpu, Frame, FrameMut, Readable, Shared, Slot, Writable, chain, core::Core};
 
 /// The one owner of one slot, or of a frame of several. Neither `Copy` nor `Clone`; dropping it
 /// anywhere, on any thread, is correct; recycling a burst into a cache is the fast path.
@@ -63,7 +61,7 @@ impl<A: Access> Buf<A> {
     pub fn frame_mut(&mut self) -> FrameMut<'_, A> {
         // SAFETY: this buffer owns the slot, and is borrowed exclusively. (A shared buffer's view
         // has no method that writes.)
-        unsafe { FrameMut::new(self.core.as_ref(), self.slot) }
+        unsafe { FrameMut::new(self.core(), self.slot) }
     }
 
     /// The slot's number.
@@ -120,7 +118,7 @@ impl<A: Writable> Buf<A> {
     #[must_use]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         // SAFETY: this buffer owns the slot and is borrowed exclusively for as long as the slice.
-        unsafe { FrameMut::<A>::new(self.core.as_ref(), self.slot) }.into_bytes_mut()
+        unsafe { FrameMut::<A>::new(self.core(), self.slot) }.into_bytes_mut()
     }
 }
 

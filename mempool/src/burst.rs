@@ -5,9 +5,7 @@
 use std::{mem::MaybeUninit, ptr, ptr::NonNull, slice};
 
 use crate::{
-    Access, Buf, Cache, Frame, FrameMut, Pool, RxMeta, Shared, Slot,
-    core::Core,
-    slot::PAD,
+    Access, Buf, Cache, Frame, FrameMut, Pool, RxMeta, Shared, Slot, core::Core, slot::PAD,
 };
 
 /// Owns up to [`Burst::CAPACITY`] frames of one pool, in order. Dropping it frees them.
@@ -152,7 +150,7 @@ impl<A: Access> Burst<A> {
     pub fn frame_mut(&mut self, index: usize) -> FrameMut<'_, A> {
         let slot = self.slots()[index];
         // SAFETY: the burst owns the slot and is exclusively borrowed.
-        unsafe { FrameMut::new(self.core.as_ref(), slot) }
+        unsafe { FrameMut::new(self.core(), slot) }
     }
 
     /// The frames, in order.
@@ -319,11 +317,7 @@ impl<A: Access> Burst<A> {
     /// # Safety
     /// `fill` yields slots of this pool that were surrendered and not adopted since; `chained` is
     /// true if a frame of several segments may be among them.
-    pub unsafe fn adopt(
-        &mut self,
-        chained: bool,
-        fill: impl FnOnce(&mut [u32]) -> usize,
-    ) -> usize {
+    pub unsafe fn adopt(&mut self, chained: bool, fill: impl FnOnce(&mut [u32]) -> usize) -> usize {
         let room = self.room();
         for slot in &mut self.slots[self.len..self.len + room] {
             slot.write(Slot::NONE);

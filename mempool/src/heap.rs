@@ -51,7 +51,8 @@ impl Provider for Heap {
     }
 
     fn alloc(&self, request: &RegionRequest) -> Result<Region, ProviderError> {
-        let bad = |why: &str| ProviderError::BadRequest { provider: "heap".into(), why: why.into() };
+        let bad =
+            |why: &str| ProviderError::BadRequest { provider: "heap".into(), why: why.into() };
         let exhausted = |available: usize| ProviderError::Exhausted {
             provider: "heap".into(),
             needed: request.len as u64,

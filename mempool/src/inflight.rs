@@ -177,12 +177,7 @@ impl<A: Access> InFlight<A> {
     ///
     /// # Panics
     /// If the burst is of another pool, or the ledger has no positions.
-    pub fn complete_into(
-        &mut self,
-        position: usize,
-        count: usize,
-        burst: &mut Burst<A>,
-    ) -> usize {
+    pub fn complete_into(&mut self, position: usize, count: usize, burst: &mut Burst<A>) -> usize {
         assert!(burst.core_ptr() == self.pool.core_ptr(), "ledger and burst are of two pools");
         let mut at = position % self.ledger.len();
         let ledger = &mut self.ledger;

@@ -550,8 +550,8 @@ impl<'m, A: Access> PoolBuilder<'m, A> {
             return Err(too_many());
         }
         let region = allocate::<A>(&self.name, memory, self.slots, self.stride)?;
-        let table = Table::new(self.max_areas, span.trailing_zeros(), self.stride)
-            .ok_or_else(too_many)?;
+        let table =
+            Table::new(self.max_areas, span.trailing_zeros(), self.stride).ok_or_else(too_many)?;
         let fresh = Meta::fresh(u16::try_from(headroom).unwrap_or(u16::MAX));
         let core = Core::new(self.name, table, fresh, self.cache, self.shareable);
         let core = NonNull::from(Box::leak(Box::new(core)));

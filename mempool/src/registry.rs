@@ -43,8 +43,7 @@ pub struct PoolInfo {
 pub fn pools() -> Vec<PoolInfo> {
     let mut pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
     pools.retain(|entry| entry.shell.strong_count() > 0);
-    let live: Vec<_> =
-        pools.iter().filter_map(|e| Some((e.shell.upgrade()?, e.access))).collect();
+    let live: Vec<_> = pools.iter().filter_map(|e| Some((e.shell.upgrade()?, e.access))).collect();
     drop(pools);
     live.iter()
         .map(|(shell, access)| {

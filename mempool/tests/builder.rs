@@ -57,7 +57,9 @@ unsafe impl Memory for OddMemory {
     }
 }
 
-fn message(describe: impl FnOnce(PoolBuilder<'static, Cpu>) -> PoolBuilder<'static, Cpu>) -> String {
+fn message(
+    describe: impl FnOnce(PoolBuilder<'static, Cpu>) -> PoolBuilder<'static, Cpu>,
+) -> String {
     static HEAP: Heap = Heap::with_limit(64 << 20);
     let builder = Pool::<Cpu>::builder().name("rx").slots(16).memory(&HEAP);
     describe(builder).build().expect_err("a bad description").to_string()
@@ -118,10 +120,7 @@ fn an_address_space_too_small_is_an_overflow() {
     // 2^60 bytes fit an address and no machine; the provider says so.
     assert!(text.starts_with("pool 'rx': heap: needs 1048576 TiB, but only 64 MiB"), "{text}");
     let overflow = Error::Overflow { pool: "rx".into(), slots: 3, stride: 4 };
-    assert_eq!(
-        overflow.to_string(),
-        "pool 'rx': 3 slots of 4 B overflow the address space"
-    );
+    assert_eq!(overflow.to_string(), "pool 'rx': 3 slots of 4 B overflow the address space");
 }
 
 #[test]
@@ -210,10 +209,7 @@ fn areas_come_and_go_with_clear_refusals() {
     assert_eq!(pool.areas()[1].state, AreaState::Active);
     drop(buf);
     assert_eq!(pool.remove_area(first).unwrap().len(), 8192);
-    assert_eq!(
-        text(pool.drain_area(first).unwrap_err()),
-        "pool 'live': there is no area 0"
-    );
+    assert_eq!(text(pool.drain_area(first).unwrap_err()), "pool 'live': there is no area 0");
     assert_eq!(text(pool.remove_area(first).unwrap_err()), "pool 'live': there is no area 0");
     assert_eq!(pool.capacity(), 8);
     // Its number is free again.

@@ -99,8 +99,7 @@ impl Mpmc {
     #[inline(always)]
     pub(crate) fn put_noting(&self, values: &[u32], exclusive: impl FnOnce()) -> bool {
         // SAFETY: as in `put`.
-        let values =
-            unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), values.len()) };
+        let values = unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), values.len()) };
         // SAFETY: as in `put`.
         unsafe { self.put_raw(values, exclusive) }
     }
