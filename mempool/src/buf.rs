@@ -61,7 +61,7 @@ impl<A: Access> Buf<A> {
     pub fn frame_mut(&mut self) -> FrameMut<'_, A> {
         // SAFETY: this buffer owns the slot, and is borrowed exclusively. (A shared buffer's view
         // has no method that writes.)
-        unsafe { FrameMut::new(self.core.as_ref(), self.slot) }
+        unsafe { FrameMut::new(self.core(), self.slot) }
     }
 
     /// The slot's number.
@@ -118,7 +118,7 @@ impl<A: Writable> Buf<A> {
     #[must_use]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         // SAFETY: this buffer owns the slot and is borrowed exclusively for as long as the slice.
-        unsafe { FrameMut::<A>::new(self.core.as_ref(), self.slot) }.into_bytes_mut()
+        unsafe { FrameMut::<A>::new(self.core(), self.slot) }.into_bytes_mut()
     }
 }
 

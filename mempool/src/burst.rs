@@ -150,7 +150,7 @@ impl<A: Access> Burst<A> {
     pub fn frame_mut(&mut self, index: usize) -> FrameMut<'_, A> {
         let slot = self.slots()[index];
         // SAFETY: the burst owns the slot and is exclusively borrowed.
-        unsafe { FrameMut::new(self.core.as_ref(), slot) }
+        unsafe { FrameMut::new(self.core(), slot) }
     }
 
     /// The frames, in order.

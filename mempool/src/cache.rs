@@ -128,9 +128,11 @@ impl<A: Access> Cache<A> {
             count = self.refill(count);
         }
         let from = self.len - count;
+        // SAFETY: `from` is at most `len`, which is within the array.
+        let first = unsafe { self.slots.as_ptr().add(from) };
         // SAFETY: `from + count` is at most the array's length less the padding, and the burst has
         // room for `count` and padding behind.
-        unsafe { copy_slots(self.slots.as_ptr().add(from), burst.tail_ptr(), count) };
+        unsafe { copy_slots(first, burst.tail_ptr(), count) };
         burst.grow(count);
         let before = burst.len() - count;
         self.core().note_taken(&burst.slots()[before..]);
@@ -145,8 +147,10 @@ impl<A: Access> Cache<A> {
             return self.take_one_slow();
         }
         let last = self.len - 1;
-        // SAFETY: below `len`, which is within the array; it was written.
-        let slot = unsafe { self.slots.get_unchecked(last).assume_init() };
+        // SAFETY: below `len`, which is within the array.
+        let slot = unsafe { self.slots.get_unchecked(last) };
+        // SAFETY: below `len`, so it was written.
+        let slot = unsafe { slot.assume_init() };
         self.set_len(last);
         Some(self.fresh(slot))
     }
@@ -210,9 +214,11 @@ impl<A: Access> Cache<A> {
         assert!(burst.core_ptr() == self.core, "cache and burst are of two pools");
         let count = burst.len();
         self.core().note_given(burst.slots());
+        // SAFETY: `len` is within the array.
+        let end = unsafe { self.slots.as_mut_ptr().add(self.len) };
         // SAFETY: the burst is padded; this array has room for `size`, a full burst and padding, and
         // `len <= size` between calls.
-        unsafe { copy_slots(burst.slots_ptr(), self.slots.as_mut_ptr().add(self.len), count) };
+        unsafe { copy_slots(burst.slots_ptr(), end, count) };
         burst.forget();
         self.set_len(self.len + count);
         if self.len > self.size || self.core().is_draining() {
@@ -230,9 +236,9 @@ impl<A: Access> Cache<A> {
         if self.len < want {
             let most = want - self.len + self.size / 2;
             let at = self.len;
+            let end = self.slots[at..].as_mut_ptr();
             // SAFETY: `at + most <= want + size / 2`, inside the array.
-            let got =
-                unsafe { self.core.as_ref().take_shared(self.slots.as_mut_ptr().add(at), most) };
+            let got = unsafe { self.core().take_shared(end, most) };
             self.set_len(at + got);
             add(&self.gauge.refills, 1);
             if self.len < want {

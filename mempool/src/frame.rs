@@ -90,12 +90,12 @@ impl<'a, A: Readable> Frame<'a, A> {
     #[must_use]
     pub fn bytes(self) -> &'a [u8] {
         let meta = self.meta();
+        // SAFETY: `offset` is within the slot (kept by `FrameMut`).
+        let first = unsafe { self.core.table.address(self.slot).add(meta.offset()) };
         // SAFETY: the area's memory is readable and initialised (`Access::accepts`), `offset + len`
         // is within the slot (kept by `FrameMut`), and the owner, borrowed here, is the only one who
         // could write.
-        unsafe {
-            slice::from_raw_parts(self.core.table.address(self.slot).add(meta.offset()), meta.len())
-        }
+        unsafe { slice::from_raw_parts(first, meta.len()) }
     }
 
     /// Copies the whole frame, all segments, into `to`; returns how many bytes fitted.
@@ -130,7 +130,7 @@ impl Frame<'_, Peer> {
         let base = base.wrapping_add(meta.offset()).wrapping_add(offset);
         for (at, byte) in to[..count].iter_mut().enumerate() {
             // SAFETY: within the slot's payload, mapped readable (`Access::accepts`).
-            *byte = unsafe { base.add(at).read_volatile() };
+            *byte = unsafe { base.wrapping_add(at).read_volatile() };
         }
         count
     }
@@ -324,7 +324,7 @@ impl FrameMut<'_, Peer> {
         let base = base.wrapping_add(meta.offset()).wrapping_add(offset);
         for (at, byte) in bytes[..count].iter().enumerate() {
             // SAFETY: within the slot's payload, mapped writable (`Access::accepts`).
-            unsafe { base.add(at).write_volatile(*byte) };
+            unsafe { base.wrapping_add(at).write_volatile(*byte) };
         }
         count
     }

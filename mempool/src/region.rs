@@ -1,6 +1,7 @@
 //! One span of memory from a provider, and how long it lives. Knows its length, page size, NUMA node
 //! and whether the CPU may read it; knows no device.
 #![allow(unsafe_code, reason = "the trait that vouches for a live mapping is unsafe to implement")]
+#![expect(clippy::disallowed_types, reason = "control plane: who asked to be told of a revocation")]
 
 use std::{
     fmt,
@@ -160,7 +161,6 @@ struct Inner {
     memory: Box<dyn Memory>,
     revoked: AtomicBool,
     /// Whom to tell about a revocation: pools that carve slots out of this region.
-    #[expect(clippy::disallowed_types, reason = "control plane")]
     watchers: Mutex<Vec<Watcher>>,
 }
 

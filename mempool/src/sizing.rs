@@ -100,3 +100,59 @@ pub fn format_bytes(bytes: u64) -> String {
         format!("{whole}.{tenth} {}", UNITS[unit])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{QueuePlan, Sizing, format_bytes};
+
+    #[test]
+    fn a_pool_too_small_for_its_rings_is_refused_with_the_sum() {
+        let sizing = Sizing {
+            queues: vec![QueuePlan { rx_ring: 512, tx_ring: 256 }; 2],
+            workers: 2,
+            cache: 256,
+            burst: 32,
+            held: 100,
+        };
+        assert_eq!(sizing.needed(), 1536 + 512 + 64 + 100);
+        assert_eq!(sizing.check(2212), Ok(()));
+        let text = sizing.check(2211).unwrap_err().to_string();
+        assert_eq!(
+            text,
+            "pool of 2211 buffers is too small: rings take 1536, 2 caches of 256 keep up to 512, \
+             bursts hold 64, the application 100: at least 2212 are needed (next power of two: 4096)"
+        );
+        assert_eq!(Sizing::default().check(0), Ok(()));
+    }
+
+    #[test]
+    fn absurd_figures_saturate() {
+        let ring = QueuePlan { rx_ring: usize::MAX, tx_ring: 1 };
+        let sizing =
+            Sizing { queues: vec![ring], workers: usize::MAX, cache: 2, burst: 2, held: 1 };
+        assert_eq!(sizing.needed(), usize::MAX);
+        let text = sizing.check(64).unwrap_err().to_string();
+        assert!(text.contains("too small"), "{text}");
+    }
+
+    #[test]
+    fn bytes_are_for_people() {
+        let cases = [
+            (0, "0 B"),
+            (640, "640 B"),
+            (1023, "1023 B"),
+            (1024, "1 KiB"),
+            (1535, "1.4 KiB"),
+            (1536, "1.5 KiB"),
+            (12 << 10, "12 KiB"),
+            ((2 << 30) + (103 << 20), "2.1 GiB"),
+            ((100 << 20) + (512 << 10), "100 MiB"),
+            ((1 << 40) - 1, "1023 GiB"),
+            (1 << 40, "1 TiB"),
+            (u64::MAX, "16777215 TiB"),
+        ];
+        for (bytes, text) in cases {
+            assert_eq!(format_bytes(bytes), text, "{bytes}");
+        }
+    }
+}

@@ -34,11 +34,15 @@ pub(crate) unsafe fn copy_slots(
     type Step = [std::mem::MaybeUninit<u32>; PAD];
     let mut at = 0;
     while at < count {
-        // SAFETY: `at < count`, so the step lies inside the rounded-up length (caller). MaybeUninit
-        // moves padding without asking whether it was ever written.
-        let step = unsafe { from.add(at).cast::<Step>().read_unaligned() };
+        // SAFETY: `at < count`: inside the array.
+        let from = unsafe { from.add(at) }.cast::<Step>();
         // SAFETY: as above, for the destination.
-        unsafe { to.add(at).cast::<Step>().write_unaligned(step) };
+        let to = unsafe { to.add(at) }.cast::<Step>();
+        // SAFETY: the step lies inside the rounded-up length (caller). MaybeUninit moves padding
+        // without asking whether it was ever written.
+        let step = unsafe { from.read_unaligned() };
+        // SAFETY: as above, for the destination.
+        unsafe { to.write_unaligned(step) };
         at += PAD;
     }
 }

@@ -45,13 +45,15 @@ impl Cells {
     pub(super) unsafe fn write(&self, at: u32, values: &[MaybeUninit<u32>]) {
         let start = (at & self.mask) as usize;
         let base = UnsafeCell::raw_get(self.cells.as_ptr());
+        // SAFETY: `start` is inside the array.
+        let from_start = unsafe { base.add(start) };
         if let [one] = values {
-            // SAFETY: `start` is inside the array; the caller owns the cell.
-            return unsafe { base.add(start).write(*one) };
+            // SAFETY: the caller owns the cell.
+            return unsafe { from_start.write(*one) };
         }
         let first = values.len().min(self.cells.len() - start);
         // SAFETY: `start + first <= cells.len()`; the caller owns the cells.
-        unsafe { base.add(start).copy_from_nonoverlapping(values.as_ptr(), first) };
+        unsafe { from_start.copy_from_nonoverlapping(values.as_ptr(), first) };
         let rest = &values[first..];
         if rest.is_empty() {
             return;
@@ -68,18 +70,22 @@ impl Cells {
     pub(super) unsafe fn read(&self, at: u32, to: *mut MaybeUninit<u32>, count: usize) {
         let start = (at & self.mask) as usize;
         let base = UnsafeCell::raw_get(self.cells.as_ptr()).cast_const();
+        // SAFETY: `start` is inside the array.
+        let from_start = unsafe { base.add(start) };
         if count == 1 {
-            // SAFETY: `start` is inside the array; the caller owns the cell and the room at `to`.
-            return unsafe { to.copy_from_nonoverlapping(base.add(start), 1) };
+            // SAFETY: the caller owns the cell and the room at `to`.
+            return unsafe { to.copy_from_nonoverlapping(from_start, 1) };
         }
         let first = count.min(self.cells.len() - start);
         // SAFETY: `start + first <= cells.len()`; the caller owns the cells and the room at `to`.
-        unsafe { to.copy_from_nonoverlapping(base.add(start), first) };
+        unsafe { to.copy_from_nonoverlapping(from_start, first) };
         if first == count {
             return;
         }
+        // SAFETY: `first < count`, for which there is room.
+        let to_rest = unsafe { to.add(first) };
         // SAFETY: the rest starts over at cell 0 and is shorter than `start`.
-        unsafe { to.add(first).copy_from_nonoverlapping(base, count - first) };
+        unsafe { to_rest.copy_from_nonoverlapping(base, count - first) };
     }
 
     #[cfg(loom)]

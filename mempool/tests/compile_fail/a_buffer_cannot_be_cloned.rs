@@ -1,0 +1,7 @@
+use mempool::{Buf, Cpu};
+
+fn twice(buf: &Buf<Cpu>) -> Buf<Cpu> {
+    Buf::clone(buf)
+}
+
+fn main() {}

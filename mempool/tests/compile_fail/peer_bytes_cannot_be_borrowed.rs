@@ -1,0 +1,7 @@
+use mempool::{Buf, Peer};
+
+fn borrow(buf: &Buf<Peer>) -> &[u8] {
+    buf.bytes()
+}
+
+fn main() {}

@@ -1,0 +1,11 @@
+use mempool::Quiesced;
+
+fn made() -> Quiesced {
+    Quiesced::new()
+}
+
+fn forged() -> Quiesced {
+    Quiesced(())
+}
+
+fn main() {}
