@@ -315,4 +315,6 @@ fn memory_that_holds_a_handle_of_another_pool_is_reaped() {
     assert!(!outer.is_released());
     drop(outer_buf);
     assert!(outer.is_released_soon());
+    inner.end();
+    outer.end();
 }

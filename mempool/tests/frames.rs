@@ -238,7 +238,7 @@ impl Splits {
         frames.map(|f| (number(f.head.len()), f.data.map(|data| number(data.len())))).collect()
     }
 
-    fn is_home(self) -> bool {
+    fn ends_at_home(self) -> bool {
         let Self { heads, data, cache, burst } = self;
         drop((cache, burst));
         heads.audit().is_home() && data.audit().is_home()
@@ -258,7 +258,7 @@ fn split_frames_keep_their_payloads() {
     assert_eq!(splits.numbers(), [(9, Some(9))]);
     splits.burst.recycle(&mut splits.cache);
     drop(drained);
-    assert!(splits.is_home());
+    assert!(splits.ends_at_home());
 }
 
 #[test]
@@ -270,7 +270,7 @@ fn a_split_drain_cut_short_keeps_payloads_with_their_heads() {
         assert_eq!(splits.numbers(), expected, "after {taken}");
         splits.push(8, true);
         assert_eq!(splits.numbers().pop(), Some((8, Some(8))));
-        assert!(splits.is_home());
+        assert!(splits.ends_at_home());
     }
 }
 
@@ -298,5 +298,5 @@ fn a_split_burst_taken_apart_panics_at_worst() {
     assert!(panics(|| splits.burst.recycle(&mut splits.cache)));
     std::mem::swap(splits.burst.parts_mut().0, &mut foreign);
     drop(foreign);
-    assert!(other.audit().is_home() && splits.is_home());
+    assert!(other.audit().is_home() && splits.ends_at_home());
 }

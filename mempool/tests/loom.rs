@@ -16,8 +16,14 @@ use mempool::{
 /// Shortly before the free-running indices wrap.
 const WRAP: u32 = u32::MAX;
 
+/// The list of pools that outlived their handles is one for the process: a model must not meet the
+/// orphans of another.
+#[expect(clippy::disallowed_types, reason = "a test's own lock")]
+static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
 /// Every interleaving with at most `preemptions` switches that nobody asked for.
 fn explore(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
+    let _alone = ONE_AT_A_TIME.lock();
     let mut builder = Builder::new();
     builder.preemption_bound.get_or_insert(preemptions);
     builder.check(model);
@@ -32,7 +38,7 @@ fn take(ring: &Mpmc, most: usize) -> Vec<u32> {
 }
 
 fn two_producers_one_consumer(start: u32) {
-    explore(4, move || {
+    explore(6, move || {
         let ring = Arc::new(Mpmc::starting_at(4, start));
         let producers = [[1, 2], [3, 4]].map(|values| {
             let ring = Arc::clone(&ring);
@@ -58,7 +64,7 @@ fn two_producers_fill_a_ring_across_the_wrap() {
 }
 
 fn one_producer_two_consumers(start: u32) {
-    explore(4, move || {
+    explore(6, move || {
         let ring = Arc::new(Mpmc::starting_at(2, start));
         let consumers = [2, 1].map(|most| {
             let ring = Arc::clone(&ring);
@@ -87,7 +93,7 @@ fn two_consumers_share_across_the_wrap() {
 
 #[test]
 fn a_full_ring_refuses_and_keeps_what_it_has() {
-    explore(4, || {
+    explore(6, || {
         let ring = Arc::new(Mpmc::starting_at(2, WRAP));
         let other = {
             let ring = Arc::clone(&ring);
@@ -103,7 +109,7 @@ fn a_full_ring_refuses_and_keeps_what_it_has() {
 
 /// Values over a channel of two cells, each standing for a checked cell of payload.
 fn channel_keeps_order(start: u32, give_back_late: bool) {
-    explore(4, move || {
+    explore(6, move || {
         let (mut producer, mut consumer) = channel_starting_at(2, start);
         let payload: Arc<Vec<_>> = Arc::new((0..2u32).map(UnsafeCell::new).collect());
         let sender = {
@@ -188,7 +194,7 @@ fn pool(slots: usize, cache_size: usize, areas: usize) -> Pool<Cpu> {
 
 #[test]
 fn two_caches_over_a_tiny_pool_never_own_one_slot() {
-    explore(4, || {
+    explore(6, || {
         let pool = pool(2, 1, 1);
         let bytes = Bytes::of(&pool);
         let worker = |pool: Pool<Cpu>, bytes: Bytes| {
@@ -214,7 +220,7 @@ fn two_caches_over_a_tiny_pool_never_own_one_slot() {
 
 #[test]
 fn a_buffer_dropped_elsewhere_comes_back_to_the_owner_who_refills() {
-    explore(4, || {
+    explore(6, || {
         let pool = pool(1, 1, 1);
         let bytes = Bytes::of(&pool);
         let mut cache = pool.cache();
@@ -245,7 +251,7 @@ fn a_buffer_dropped_elsewhere_comes_back_to_the_owner_who_refills() {
 
 #[test]
 fn strays_of_two_threads_are_counted_exactly() {
-    explore(4, || {
+    explore(6, || {
         let pool = pool(4, 0, 1);
         let mut cache = pool.cache();
         let mut burst = Burst::new(&pool);
@@ -263,7 +269,7 @@ fn strays_of_two_threads_are_counted_exactly() {
 
 #[test]
 fn the_last_stray_free_may_meet_the_end_of_the_pool() {
-    explore(4, || {
+    explore(6, || {
         let pool = pool(2, 0, 1);
         let mut cache = pool.cache();
         let bufs = [(), ()].map(|()| cache.take_one().unwrap());
@@ -279,7 +285,7 @@ fn the_last_stray_free_may_meet_the_end_of_the_pool() {
 
 #[test]
 fn a_stray_of_a_drained_area_may_meet_the_end_of_the_pool() {
-    explore(4, || {
+    explore(6, || {
         let pool = pool(2, 0, 1);
         let mut cache = pool.cache();
         let bufs = [(), ()].map(|()| cache.take_one().unwrap());
@@ -294,7 +300,7 @@ fn a_stray_of_a_drained_area_may_meet_the_end_of_the_pool() {
 
 #[test]
 fn an_area_is_removed_only_after_its_users_are_done() {
-    explore(4, || {
+    explore(6, || {
         let pool = pool(1, 0, 2);
         let bytes = Bytes::of(&pool);
         let buf = pool.cache().take_one().unwrap();
@@ -319,7 +325,7 @@ fn an_area_is_removed_only_after_its_users_are_done() {
 
 #[test]
 fn the_last_of_two_references_frees_the_slot() {
-    explore(4, || {
+    explore(6, || {
         let pool = pool(1, 0, 1);
         let bytes = Bytes::of(&pool);
         let buf = pool.cache().take_one().unwrap();
