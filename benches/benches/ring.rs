@@ -27,8 +27,7 @@ fn same_core(criterion: &mut Criterion) {
         let (mut tx, mut rx) = rtrb::RingBuffer::<u32>::new(ENTRIES);
         group.bench_function(BenchmarkId::new("rtrb", bulk), |bencher| {
             bencher.iter(|| {
-                tx.push_entire_slice(&values).is_ok()
-                    && rx.pop_entire_slice(&mut got).is_ok()
+                tx.push_entire_slice(&values).is_ok() && rx.pop_entire_slice(&mut got).is_ok()
             });
         });
     }

@@ -34,6 +34,11 @@ impl<'a, A: Access> Frame<'a, A> {
         Slot(self.slot)
     }
 
+    /// Whether the slot is one of this core's.
+    pub(crate) fn is_of(self, core: &Core) -> bool {
+        std::ptr::eq(self.core, core)
+    }
+
     /// The metadata of this segment.
     #[inline(always)]
     #[must_use]

@@ -44,6 +44,7 @@ mod slot;
 mod split;
 mod sync;
 mod table;
+mod view;
 
 pub use access::{Access, Cpu, Device, Peer, Readable, Shared, Writable};
 pub use audit::{Audit, Counters};
@@ -63,3 +64,4 @@ pub use shared::SharedBuf;
 pub use sizing::{QueuePlan, Sizing, SizingError, format_bytes};
 pub use slot::Slot;
 pub use split::{Split, SplitBurst, SplitCache, SplitFrame};
+pub use view::DeviceView;

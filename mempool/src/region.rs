@@ -50,14 +50,21 @@ pub unsafe trait Memory: Send + Sync + 'static {
     ///
     /// # Errors
     /// Out of bounds, or the memory has no way in.
-    fn write(&self, offset: usize, bytes: &[u8]) -> Result<(), CopyError> {
+    ///
+    /// # Safety
+    /// The bytes are the caller's: of slots it owns, or of a region that no pool has carved. Nobody
+    /// holds a reference to them, and no other thread touches them meanwhile.
+    unsafe fn write(&self, offset: usize, bytes: &[u8]) -> Result<(), CopyError> {
         self.window().ok_or(CopyError::NoWay { what: "written" })?.write(offset, bytes)
     }
     /// Copies bytes out, by whatever engine the provider has.
     ///
     /// # Errors
     /// Out of bounds, or the memory has no way out.
-    fn read(&self, offset: usize, bytes: &mut [u8]) -> Result<(), CopyError> {
+    ///
+    /// # Safety
+    /// As for [`Memory::write`].
+    unsafe fn read(&self, offset: usize, bytes: &mut [u8]) -> Result<(), CopyError> {
         self.window().ok_or(CopyError::NoWay { what: "read" })?.read(offset, bytes)
     }
 }
@@ -186,6 +193,26 @@ impl Region {
     #[must_use]
     pub fn handle(&self) -> RegionHandle {
         RegionHandle { inner: Arc::clone(&self.inner) }
+    }
+
+    /// Copies bytes in while no pool has carved the region: afterwards, [`crate::DeviceView`] does, by
+    /// the buffers one owns.
+    ///
+    /// # Errors
+    /// Out of bounds, or the memory has no way in.
+    pub fn write(&mut self, offset: usize, bytes: &[u8]) -> Result<(), CopyError> {
+        // SAFETY: a region that is still owned has no slots; we are its exclusive borrower, and
+        // devices that a handle was mapped for have not been given any part of it.
+        unsafe { self.inner.memory.write(offset, bytes) }
+    }
+
+    /// Copies bytes out while no pool has carved the region.
+    ///
+    /// # Errors
+    /// Out of bounds, or the memory has no way out.
+    pub fn read(&self, offset: usize, bytes: &mut [u8]) -> Result<(), CopyError> {
+        // SAFETY: as in `write`; the only writer would hold this region exclusively.
+        unsafe { self.inner.memory.read(offset, bytes) }
     }
 
     /// The means to revoke this region, for the provider that made it.

@@ -84,6 +84,12 @@ impl Table {
         self.bases[area].store(base, Ordering::Release);
     }
 
+    /// Where an area's memory starts; null while there is none.
+    pub(crate) fn base(&self, area: usize) -> *mut u8 {
+        // Relaxed: as in `address`.
+        self.bases[area].load(Ordering::Relaxed)
+    }
+
     /// Metadata of a slot. Exclusive to the slot's owner.
     #[inline(always)]
     pub(crate) fn meta(&self, slot: u32) -> *mut Meta {

@@ -305,7 +305,7 @@ fn areas_come_go_and_are_revoked_while_two_workers_run() {
             if turns % 2 == 0 {
                 pool.drain_area(old).unwrap();
             }
-            let region = loop {
+            let mut region = loop {
                 match pool.remove_area(old) {
                     Ok(region) => break region,
                     Err(Error::Draining { outstanding, slots, .. }) => {

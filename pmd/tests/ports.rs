@@ -1,7 +1,9 @@
 //! Ports as a user names and starts them: errors that say what to do, and what `null` and `ring` do
 //! beyond the conformance suite.
 
-use mempool::{Burst, Cpu, Device as DeviceMemory, Pool, SplitBurst, SplitCache, heap::Heap};
+use mempool::{
+    Burst, Cpu, Device as DeviceMemory, DeviceView, Pool, SplitBurst, SplitCache, heap::Heap,
+};
 use pmd::{
     AnyRxQueue, Bounce, Config, Error, Health, PostOrder, Queues, Registry, RxMemory, SplitAt,
     SplitConfig, SplitRxQueue,
@@ -248,12 +250,12 @@ fn payload_buffers_that_the_app_posts_are_filled_in_its_order() {
         let mut cache = SplitCache::new(&heads, &data);
         let mut burst = SplitBurst::new(&heads, &data);
         assert_eq!(queue.recv(&mut cache, &mut burst), 10, "bounce: {bounce}");
-        let region = data.areas().remove(0).region;
+        let view = DeviceView::new(&data);
         for (number, (frame, slot)) in burst.iter().zip(order).enumerate() {
             let payload = frame.data.expect("a payload");
             assert_eq!((payload.slot(), payload.len()), (slot, 136));
             let mut first = [0];
-            region.read(payload.place().1, &mut first).unwrap();
+            view.read(payload, &mut first).unwrap();
             assert_eq!(usize::from(first[0]), number);
             assert_eq!(frame.head.len(), 64);
         }
@@ -288,8 +290,7 @@ fn memory_without_a_window_is_refused_by_a_software_nic_and_served_by_the_bounce
     assert_eq!(queue.recv(&mut cache, &mut burst), 8);
     for (number, frame) in (0u8..).zip(burst.iter()) {
         let mut first = [0];
-        let place = frame.data.expect("a payload").place().1;
-        data.areas()[0].region.read(place, &mut first).unwrap();
+        DeviceView::new(&data).read(frame.data.expect("a payload"), &mut first).unwrap();
         assert_eq!(first[0], number);
     }
     assert!(opaque.writes() >= 8, "the provider's engine did the copies");
@@ -359,12 +360,14 @@ mod opaque {
         fn window(&self) -> Option<Window> {
             None
         }
-        fn write(&self, offset: usize, bytes: &[u8]) -> Result<(), CopyError> {
+        unsafe fn write(&self, offset: usize, bytes: &[u8]) -> Result<(), CopyError> {
             self.writes.fetch_add(1, Ordering::Relaxed);
-            self.inner.write(offset, bytes)
+            // SAFETY: the caller's.
+            unsafe { self.inner.handle().write(offset, bytes) }
         }
-        fn read(&self, offset: usize, bytes: &mut [u8]) -> Result<(), CopyError> {
-            self.inner.read(offset, bytes)
+        unsafe fn read(&self, offset: usize, bytes: &mut [u8]) -> Result<(), CopyError> {
+            // SAFETY: the caller's.
+            unsafe { self.inner.handle().read(offset, bytes) }
         }
     }
 }

@@ -57,7 +57,7 @@ impl<P: Provider> Provider for Liar<P> {
             Lie::TakesNonsense => request.len = request.len.max(1),
             _ => {}
         }
-        let region = match self.inner.alloc(&request) {
+        let mut region = match self.inner.alloc(&request) {
             Err(ProviderError::Exhausted { provider, needed, available, .. })
                 if self.lie == Lie::NamesNoFix =>
             {

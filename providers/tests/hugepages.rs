@@ -24,7 +24,7 @@ fn a_region_is_huge_shared_and_kept_out_of_children_and_dumps() {
     if !has_pages("a_region_is_huge_shared_and_kept_out_of_children_and_dumps", SIZE, 2) {
         return;
     }
-    let region = ask(&huge(), "flags", PAGE + 1).unwrap();
+    let mut region = ask(&huge(), "flags", PAGE + 1).unwrap();
     assert_eq!(region.len(), 2 * PAGE);
     let vma = vma_of(region.base()).unwrap();
     assert_eq!(vma.rights, "rw-s", "{vma:?}");
@@ -60,7 +60,7 @@ fn the_file_is_sealed_and_another_mapping_shows_the_same_bytes() {
     if !has_pages("the_file_is_sealed_and_another_mapping_shows_the_same_bytes", SIZE, 1) {
         return;
     }
-    let region = ask(&huge(), "sealed", PAGE).unwrap();
+    let mut region = ask(&huge(), "sealed", PAGE).unwrap();
     region.write(12345, b"seen by a peer").unwrap();
     let Backing::Memfd { fd, offset } = region.backing() else { panic!("{:?}", region.backing()) };
     assert_eq!(offset, 0);
@@ -161,7 +161,7 @@ fn pages_of_1g_come_aligned_or_with_the_command_that_makes_them() {
         }
     };
     match ask(&gig, "gig", 1) {
-        Ok(region) => {
+        Ok(mut region) => {
             assert_eq!(region.len(), 1 << 30);
             assert_eq!(region.base().addr().get() % (1 << 30), 0);
             region.write((1 << 30) - 3, b"end").unwrap();

@@ -10,7 +10,6 @@ pub mod demo;
 pub mod flow;
 pub mod head;
 pub mod path;
-pub mod payload;
 pub mod place;
 pub mod report;
 pub mod run;

@@ -12,7 +12,6 @@ use crate::{
     consumer::{Consumer, Tensor, Verify},
     head::HeadReader,
     path::Path,
-    payload::PayloadReader,
     place::Geometry,
     sink::{Capture, Count, Placed, Sink},
     worker::{Finished, Worker},
@@ -154,7 +153,7 @@ fn sink(args: &Args, plan: &Plan, pools: &Pools, index: usize) -> Result<Box<dyn
         SinkChoice::Pcap => {
             let out = args.stream.out.clone().unwrap_or_default();
             let out = if index == 0 { out } else { numbered(&out, index) };
-            let payload = PayloadReader::new(&pools.data);
+            let payload = mempool::DeviceView::new(&pools.data);
             return Ok(Box::new(Capture::create(&out, heads, payload)?));
         }
         SinkChoice::Verify => Box::new(Verify::new(row)),

@@ -6,7 +6,7 @@ use std::{
 };
 
 use mempool::{
-    Access, Buf, Burst, Cpu, Device, Pool, Provider, SplitBurst, SplitCache, SplitFrame,
+    Access, Buf, Burst, Cpu, Device, DeviceView, Pool, Provider, SplitBurst, SplitCache, SplitFrame,
 };
 
 use super::{Joined, Setup, Wire};
@@ -67,8 +67,18 @@ pub(super) struct Exchange {
 }
 
 enum Receiver {
-    Whole { pool: Pool<Cpu>, cache: mempool::Cache<Cpu>, burst: Box<Burst<Cpu>> },
-    Split { heads: Pool<Cpu>, data: Pool<Device>, cache: SplitCache, burst: Box<SplitBurst> },
+    Whole {
+        pool: Pool<Cpu>,
+        cache: mempool::Cache<Cpu>,
+        burst: Box<Burst<Cpu>>,
+    },
+    Split {
+        heads: Pool<Cpu>,
+        data: Pool<Device>,
+        view: DeviceView,
+        cache: SplitCache,
+        burst: Box<SplitBurst>,
+    },
 }
 
 impl Exchange {
@@ -96,6 +106,7 @@ impl Exchange {
         let config =
             SplitConfig { heads: heads.clone(), data: data.clone(), at, post: PostOrder::Cache };
         let receiver = Receiver::Split {
+            view: DeviceView::new(&data),
             cache: SplitCache::new(&heads, &data),
             burst: Box::new(SplitBurst::with_limit(&heads, &data, 256)),
             heads,
@@ -228,10 +239,10 @@ impl Exchange {
                 burst.recycle(cache);
                 got
             }
-            (AnyRxQueue::Split(rx), Receiver::Split { cache, burst, data, .. }) => {
+            (AnyRxQueue::Split(rx), Receiver::Split { cache, burst, view, .. }) => {
                 let got = rx.recv(cache, burst);
                 for frame in burst.iter() {
-                    let bytes = joined_bytes(frame, data)?;
+                    let bytes = joined_bytes(frame, view)?;
                     compare(&mut self.expected, &bytes, self.received)?;
                     self.received += 1;
                 }
@@ -359,8 +370,8 @@ impl Exchange {
                 drop((cache, burst));
                 home(&pool)
             }
-            Receiver::Split { heads, data, cache, burst } => {
-                drop((cache, burst));
+            Receiver::Split { heads, data, view, cache, burst } => {
+                drop((view, cache, burst));
                 home(&heads)?;
                 home(&data)
             }
@@ -389,15 +400,12 @@ fn compare(expected: &mut VecDeque<Vec<u8>>, got: &[u8], index: u64) -> Result<(
 }
 
 /// Head and payload of a split frame, read back through the memory's own engine.
-fn joined_bytes(frame: SplitFrame<'_>, data: &Pool<Device>) -> Result<Vec<u8>, String> {
+fn joined_bytes(frame: SplitFrame<'_>, view: &DeviceView) -> Result<Vec<u8>, String> {
     let mut bytes = frame.head.bytes().to_vec();
-    let areas = data.areas();
     for segment in frame.data.into_iter().flat_map(|payload| payload.segments()) {
-        let (area, offset) = segment.place();
-        let area = areas.iter().find(|known| known.id == area).ok_or("payload in no area")?;
         let at = bytes.len();
         bytes.resize(at + segment.len(), 0);
-        area.region.read(offset, &mut bytes[at..]).map_err(|error| error.to_string())?;
+        view.read(segment, &mut bytes[at..]).map_err(|error| error.to_string())?;
     }
     Ok(bytes)
 }

@@ -17,7 +17,7 @@ fn offsets(region: &Region, len: usize) -> [usize; 3] {
 }
 
 /// Whether the memory has a way in for the host at all.
-fn is_writable(region: &Region) -> bool {
+fn is_writable(region: &mut Region) -> bool {
     region.write(0, &[0]) != Err(CopyError::NoWay { what: "written" })
 }
 
@@ -74,7 +74,7 @@ pub(super) fn says_what_its_provider_says(make: Make<'_>) {
 
 pub(super) fn backing_holds_all_of_it(make: Make<'_>) {
     let memory = Watched::new(make);
-    let region = memory.page();
+    let mut region = memory.page();
     let Backing::Memfd { fd, offset } = region.backing() else {
         return;
     };
@@ -98,7 +98,7 @@ pub(super) fn arrives_zeroed(make: Make<'_>) {
         return;
     }
     for round in 0..3 {
-        let region = memory.page();
+        let mut region = memory.page();
         let len = region.len();
         assert!(read(&region, 0, len).iter().all(|byte| *byte == 0), "round {round}: stale bytes");
         region.write(0, &vec![0xa5; len]).unwrap();
@@ -107,8 +107,8 @@ pub(super) fn arrives_zeroed(make: Make<'_>) {
 
 pub(super) fn reads_what_was_written(make: Make<'_>) {
     let memory = Watched::new(make);
-    let region = memory.page();
-    if !is_writable(&region) {
+    let mut region = memory.page();
+    if !is_writable(&mut region) {
         assert!(region.window().is_none() && access(&memory) == CpuAccess::None);
         return;
     }
@@ -129,8 +129,8 @@ pub(super) fn reads_what_was_written(make: Make<'_>) {
 
 pub(super) fn refuses_copies_that_leave(make: Make<'_>) {
     let memory = Watched::new(make);
-    let region = memory.page();
-    if !is_writable(&region) {
+    let mut region = memory.page();
+    if !is_writable(&mut region) {
         return;
     }
     let len = region.len();
@@ -143,7 +143,7 @@ pub(super) fn refuses_copies_that_leave(make: Make<'_>) {
 
 pub(super) fn never_overlap(make: Make<'_>) {
     let memory = Watched::new(make);
-    let regions: Vec<Region> = std::thread::scope(|scope| {
+    let mut regions: Vec<Region> = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..4).map(|_| scope.spawn(|| memory.page())).collect();
         workers.into_iter().map(|worker| worker.join().unwrap()).collect()
     });
@@ -154,10 +154,10 @@ pub(super) fn never_overlap(make: Make<'_>) {
             assert!(distance >= low.len(), "{one:?} and {other:?}");
         }
     }
-    if !is_writable(&regions[0]) {
+    if !is_writable(&mut regions[0]) {
         return;
     }
-    for (seed, region) in (1..).zip(&regions) {
+    for (seed, region) in (1..).zip(&mut regions) {
         region.write(0, &pattern(seed, 64)).unwrap();
     }
     for (seed, region) in (1..).zip(&regions) {
@@ -167,9 +167,9 @@ pub(super) fn never_overlap(make: Make<'_>) {
 
 pub(super) fn outlives_its_provider(make: Make<'_>) {
     let memory = Watched::new(make);
-    let (witness, region) = (memory.witness.clone(), memory.page());
+    let (witness, mut region) = (memory.witness.clone(), memory.page());
     drop(memory);
-    if is_writable(&region) {
+    if is_writable(&mut region) {
         region.write(0, b"still here").unwrap();
         assert_eq!(read(&region, 0, 10), b"still here");
     }

@@ -4,12 +4,9 @@
 mod tensor;
 mod verify;
 
-use mempool::CopyError;
+use mempool::{CopyError, DeviceView};
 
-use crate::{
-    payload::PayloadReader,
-    place::{Block, RowInfo, RowRun},
-};
+use crate::place::{Block, RowInfo, RowRun, Store};
 
 pub use tensor::Tensor;
 pub use verify::Verify;
@@ -19,14 +16,20 @@ pub use verify::Verify;
 pub struct BlockView<'a> {
     block: &'a Block,
     tensor: Option<u32>,
-    payload: &'a PayloadReader,
+    store: &'a Store,
+    view: &'a DeviceView,
 }
 
 impl<'a> BlockView<'a> {
     /// A view; `tensor` is the slot of row 0 if the block is contiguous.
     #[must_use]
-    pub fn new(block: &'a Block, tensor: Option<u32>, payload: &'a PayloadReader) -> Self {
-        Self { block, tensor, payload }
+    pub fn new(
+        block: &'a Block,
+        tensor: Option<u32>,
+        store: &'a Store,
+        view: &'a DeviceView,
+    ) -> Self {
+        Self { block, tensor, store, view }
     }
 
     /// Sequence number of row 0.
@@ -63,7 +66,7 @@ impl<'a> BlockView<'a> {
     /// Bytes from one slot to the next.
     #[must_use]
     pub fn stride(&self) -> usize {
-        self.payload.stride()
+        self.view.stride()
     }
 
     /// What is known of a row that is there.
@@ -87,10 +90,11 @@ impl<'a> BlockView<'a> {
     /// Reads the first bytes of a slot.
     ///
     /// # Errors
-    /// The memory has no way out.
+    /// The memory has no way out, or the slot is the device's.
     #[inline]
     pub fn read(&self, slot: u32, into: &mut [u8]) -> Result<(), CopyError> {
-        self.payload.read(slot, into)
+        let frame = self.store.frame(slot).ok_or(CopyError::NoWay { what: "read" })?;
+        self.view.read(frame, into)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The buffers behind the slot numbers: every data buffer that is not posted, by slot.
 
-use mempool::{Buf, Burst, Device, Pool};
+use mempool::{Buf, Burst, Device, Frame, FrameMut, Pool};
 
 /// Owns the pool's data buffers while they are with us, whatever the placement does with their
 /// numbers.
@@ -28,6 +28,19 @@ impl Store {
     #[must_use]
     pub fn slots(&self) -> Vec<u32> {
         self.bufs.iter().flatten().map(|buf| buf.slot().index()).collect()
+    }
+
+    /// The buffer of a slot that is here: not posted, not handed to anybody else.
+    #[inline]
+    #[must_use]
+    pub fn frame(&self, slot: u32) -> Option<Frame<'_, Device>> {
+        self.bufs.get(slot as usize)?.as_ref().map(Buf::frame)
+    }
+
+    /// The buffer of a slot that is here, to write.
+    #[must_use]
+    pub fn frame_mut(&mut self, slot: u32) -> Option<FrameMut<'_, Device>> {
+        self.bufs.get_mut(slot as usize)?.as_mut().map(Buf::frame_mut)
     }
 
     /// Stages slots that `next` names, as many as a burst holds, and gives them to `post`, which says

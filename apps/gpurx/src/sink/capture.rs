@@ -7,17 +7,17 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use mempool::{Device, Frame, Offload, SplitBurst, SplitCache};
+use mempool::{Device, DeviceView, Frame, Offload, SplitBurst, SplitCache};
 use memwire_apps::AppError;
 use pmd::pcap::{Format, Writer};
 
 use super::Sink;
-use crate::{head::HeadReader, payload::PayloadReader, totals::Totals};
+use crate::{head::HeadReader, totals::Totals};
 
 /// `--sink pcap`.
 pub struct Capture {
     heads: HeadReader,
-    payload: PayloadReader,
+    payload: DeviceView,
     writer: Option<Writer<File>>,
     path: PathBuf,
     frame: Vec<u8>,
@@ -29,11 +29,7 @@ impl Capture {
     ///
     /// # Errors
     /// It cannot be created.
-    pub fn create(
-        path: &Path,
-        heads: HeadReader,
-        payload: PayloadReader,
-    ) -> Result<Self, AppError> {
+    pub fn create(path: &Path, heads: HeadReader, payload: DeviceView) -> Result<Self, AppError> {
         let why = |error| AppError::missing(format!("--out {}: {error}", path.display()));
         let file = File::create(path).map_err(why)?;
         let format = match path.extension() {
@@ -50,7 +46,7 @@ impl Capture {
         data.segments().all(|segment| {
             let at = self.frame.len();
             self.frame.resize(at + segment.len(), 0);
-            self.payload.read(segment.slot().index(), &mut self.frame[at..]).is_ok()
+            self.payload.read(segment, &mut self.frame[at..]).is_ok()
         })
     }
 

@@ -1,13 +1,12 @@
 //! Rows into their places, blocks to their consumer: the sinks `verify` and `tensor`.
 
-use mempool::{CopyError, Device, Frame, Pool, SplitBurst, SplitCache};
+use mempool::{CopyError, Device, DeviceView, Frame, Pool, SplitBurst, SplitCache};
 use pmd::SplitRxQueue;
 
 use super::Sink;
 use crate::{
     consumer::{BlockView, Consumer},
     head::{Head, HeadReader},
-    payload::PayloadReader,
     place::{Geometry, PlaceError, Placer, RowInfo, Step, Store},
     totals::Totals,
 };
@@ -17,10 +16,19 @@ pub struct Placed {
     heads: HeadReader,
     placer: Placer,
     store: Store,
+    view: DeviceView,
     mover: Mover,
+    /// What the frames of a burst mean to the placer, in order of arrival.
+    arrivals: Vec<Arrival>,
     consumer: Box<dyn Consumer>,
     contiguous: bool,
     fault: Option<String>,
+}
+
+/// One slot that came with a frame.
+enum Arrival {
+    Row { slot: u32, seq: u64, info: RowInfo },
+    Foreign { slot: u32 },
 }
 
 impl Placed {
@@ -36,20 +44,16 @@ impl Placed {
     ) -> Result<Self, PlaceError> {
         let store = Store::take_all(data);
         let placer = Placer::new(&store.slots(), geometry)?;
-        let payload = PayloadReader::new(data);
-        let mover = Mover { row: vec![0; data.stride()], side: vec![0; data.stride()], payload };
-        let contiguous = geometry.contiguous;
-        Ok(Self { heads, placer, store, mover, consumer, contiguous, fault: None })
+        let view = DeviceView::new(data);
+        let mover = Mover { row: vec![0; data.stride()], side: vec![0; data.stride()] };
+        let (arrivals, contiguous) = (Vec::new(), geometry.contiguous);
+        let fault = None;
+        Ok(Self { heads, placer, store, view, mover, arrivals, consumer, contiguous, fault })
     }
 
+    /// Notes what a frame is.
     #[inline]
-    fn frame(
-        &mut self,
-        head: Head,
-        data: Option<Frame<'_, Device>>,
-        now: u64,
-        totals: &mut Totals,
-    ) {
+    fn note(&mut self, head: Head, data: Option<Frame<'_, Device>>, totals: &mut Totals) {
         let Some(data) = data else {
             *match head {
                 Head::Row { .. } => &mut totals.unsplit,
@@ -63,15 +67,31 @@ impl Placed {
             Head::Row { seq, crc } if data.next().is_none() => {
                 #[expect(clippy::cast_possible_truncation, reason = "at most the stride, 2^30")]
                 let len = data.len() as u32;
-                self.placer.arrived(slot, seq, RowInfo { len, crc }, now);
-                self.hand_over(totals);
+                self.arrivals.push(Arrival::Row { slot, seq, info: RowInfo { len, crc } });
             }
             _ => {
                 *(if head == Head::Foreign { &mut totals.foreign } else { &mut totals.invalid }) +=
                     1;
-                data.segments().for_each(|segment| self.placer.foreign(segment.slot().index()));
+                let slots = data.segments().map(|segment| segment.slot().index());
+                self.arrivals.extend(slots.map(|slot| Arrival::Foreign { slot }));
             }
         }
+    }
+
+    /// Places what was noted. The buffers are in the store by now, so that a block that becomes
+    /// complete can be read.
+    #[inline]
+    fn place(&mut self, now: u64, totals: &mut Totals) {
+        for at in 0..self.arrivals.len() {
+            match self.arrivals[at] {
+                Arrival::Row { slot, seq, info } => {
+                    self.placer.arrived(slot, seq, info, now);
+                    self.hand_over(totals);
+                }
+                Arrival::Foreign { slot } => self.placer.foreign(slot),
+            }
+        }
+        self.arrivals.clear();
     }
 
     #[inline]
@@ -81,13 +101,15 @@ impl Placed {
             if self.contiguous {
                 let (plan, block) = self.placer.make_contiguous(id);
                 tensor = plan.base();
-                moved = self.mover.follow(plan.steps(), |row| block.info(row).len as usize);
+                let len = |row| block.info(row).len as usize;
+                moved = self.mover.follow(plan.steps(), len, &mut self.store, &self.view);
             }
             match moved {
                 Ok(bytes) => totals.touched += bytes,
                 Err(error) => self.fault = Some(format!("a row could not be moved: {error}")),
             }
-            let view = BlockView::new(self.placer.block(id), tensor, &self.mover.payload);
+            let block = self.placer.block(id);
+            let view = BlockView::new(block, tensor, &self.store, &self.view);
             let verdict = self.consumer.block(&view);
             totals.ok += verdict.ok;
             totals.bad += verdict.bad;
@@ -107,11 +129,12 @@ impl Sink for Placed {
         for index in 0..burst.len() {
             let frame = burst.frame(index);
             let head = self.heads.read(frame.head);
-            self.frame(head, frame.data, now, totals);
+            self.note(head, frame.data, totals);
         }
         let (heads, data) = burst.parts_mut();
         self.store.put(data);
         heads.recycle(&mut cache.heads);
+        self.place(now, totals);
     }
 
     fn tick(&mut self, now: u64, totals: &mut Totals) {
@@ -142,29 +165,36 @@ impl Sink for Placed {
 
 /// Copies rows from slot to slot, by way of the host.
 struct Mover {
-    payload: PayloadReader,
     row: Vec<u8>,
     side: Vec<u8>,
 }
 
 impl Mover {
     /// Does what a plan says; returns the bytes copied.
-    fn follow(&mut self, steps: &[Step], len: impl Fn(u32) -> usize) -> Result<u64, CopyError> {
+    fn follow(
+        &mut self,
+        steps: &[Step],
+        len: impl Fn(u32) -> usize,
+        store: &mut Store,
+        view: &DeviceView,
+    ) -> Result<u64, CopyError> {
+        const POSTED: CopyError = CopyError::NoWay { what: "moved: its slot is posted" };
         let mut copied = 0;
         for step in steps {
             match *step {
                 Step::Copy { row, from, to } => {
                     let bytes = &mut self.row[..len(row)];
-                    self.payload.read(from, bytes)?;
-                    self.payload.write(to, bytes)?;
+                    view.read(store.frame(from).ok_or(POSTED)?, bytes)?;
+                    view.write(&mut store.frame_mut(to).ok_or(POSTED)?, bytes)?;
                     copied += bytes.len() as u64;
                 }
                 Step::Save { row, from } => {
-                    self.payload.read(from, &mut self.side[..len(row)])?;
+                    let bytes = &mut self.side[..len(row)];
+                    view.read(store.frame(from).ok_or(POSTED)?, bytes)?;
                 }
                 Step::Restore { row, to } => {
                     let bytes = &self.side[..len(row)];
-                    self.payload.write(to, bytes)?;
+                    view.write(&mut store.frame_mut(to).ok_or(POSTED)?, bytes)?;
                     copied += bytes.len() as u64;
                 }
             }
