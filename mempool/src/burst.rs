@@ -176,6 +176,7 @@ impl<A: Access> Burst<A> {
     /// If a slot has no room for `len`.
     #[inline(always)]
     pub fn received_alike(&mut self, from: usize, len: usize, rx: &RxMeta) {
+        debug_assert!(!self.chained, "frames of several segments are not alike");
         let core = self.core();
         let meta = core.fresh.received(core.table.stride(), len, rx);
         for &slot in &self.slots()[from..] {

@@ -8,6 +8,7 @@ use std::{
     thread,
 };
 
+use crossbeam_utils::CachePadded;
 use mempool::ring::channel;
 
 use super::{Outcome, one_core};
@@ -30,37 +31,27 @@ pub(super) fn same_core_32(windows: usize) -> anyhow::Result<Outcome> {
 }
 
 /// Runs `produce` on one core for as long as `consume` on the other reports progress; the
-/// consumer's rate is what counts.
+/// consumer's rate is what counts. Both move to their threads, so that their states share no line.
 fn cross(
     windows: usize,
     mut produce: impl FnMut() + Send,
     mut consume: impl FnMut() -> usize + Send,
 ) -> anyhow::Result<Outcome> {
-    let cores = placement::cores();
-    let [a, b] = cores[..] else {
-        anyhow::ensure!(cores.len() >= 2, "needs two cores");
-        return cross_on(windows, [cores[0], cores[1]], &mut produce, &mut consume);
+    let &[first, second, ..] = placement::cores().as_slice() else {
+        anyhow::bail!("needs two cores");
     };
-    cross_on(windows, [a, b], &mut produce, &mut consume)
-}
-
-fn cross_on(
-    windows: usize,
-    cores: [core_affinity::CoreId; 2],
-    produce: &mut (impl FnMut() + Send),
-    consume: &mut (impl FnMut() -> usize + Send),
-) -> anyhow::Result<Outcome> {
-    let before = placement::probe(cores);
-    let stop = AtomicBool::new(false);
-    let ticks = thread::scope(|scope| {
-        scope.spawn(|| {
-            core_affinity::set_for_current(cores[0]);
+    let before = placement::probe([first, second]);
+    let stop = CachePadded::new(AtomicBool::new(false));
+    let samples = thread::scope(|scope| {
+        let stop = &stop;
+        scope.spawn(move || {
+            core_affinity::set_for_current(first);
             while !stop.load(Ordering::Relaxed) {
                 produce();
             }
         });
-        let consumer = scope.spawn(|| {
-            core_affinity::set_for_current(cores[1]);
+        let consumer = scope.spawn(move || {
+            core_affinity::set_for_current(second);
             let mut window = || {
                 let (start, mut done) = (tsc(), 0);
                 while done < BATCH {
@@ -77,8 +68,8 @@ fn cross_on(
         });
         consumer.join()
     });
-    let samples = ticks.map_err(|_| anyhow::anyhow!("the consumer panicked"))?;
-    let after = placement::probe(cores);
+    let samples = samples.map_err(|_| anyhow::anyhow!("the consumer panicked"))?;
+    let after = placement::probe([first, second]);
     Ok(Outcome { ticks: summarise(samples), instructions: None, placement: Some((before, after)) })
 }
 

@@ -112,7 +112,8 @@ impl Mpmc {
             return true;
         }
         let Ok(count) = u32::try_from(values.len()) else { return false };
-        let mut head = self.prod.head.load(Ordering::Relaxed);
+        // Acquire: the consumers' tail, read next, is then no older than this head.
+        let mut head = self.prod.head.load(Ordering::Acquire);
         loop {
             // Acquire: pairs with a consumer's publish; the cells it read are ours to overwrite.
             let taken = self.cons.tail.load(Ordering::Acquire);
@@ -168,7 +169,9 @@ impl Mpmc {
     #[inline(always)]
     pub(crate) unsafe fn take_raw(&self, to: *mut MaybeUninit<u32>, most: usize) -> usize {
         let most = u32::try_from(most).unwrap_or(u32::MAX);
-        let mut head = self.cons.head.load(Ordering::Relaxed);
+        // Acquire: the producers' tail, read next, is then no older than this head; an older one
+        // would make the ring seem empty.
+        let mut head = self.cons.head.load(Ordering::Acquire);
         let count = loop {
             // Acquire: pairs with a producer's publish; its cells are ours to read.
             let put = self.prod.tail.load(Ordering::Acquire);

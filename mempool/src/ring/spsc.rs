@@ -50,6 +50,8 @@ pub struct Producer {
 pub struct Consumer {
     ring: Arc<Ring>,
     at: u32,
+    /// Values seen by [`Consumer::peek`] whose cells have not been given back.
+    peeked: usize,
 }
 
 /// A ring of `capacity` values, a power of two from 2 to 2^30.
@@ -77,7 +79,7 @@ pub fn channel_starting_at(capacity: usize, start: u32) -> (Producer, Consumer) 
         bits: capacity.trailing_zeros(),
     });
     let producer = Producer { ring: Arc::clone(&ring), at: start, seen: start };
-    (producer, Consumer { ring, at: start })
+    (producer, Consumer { ring, at: start, peeked: 0 })
 }
 
 impl Producer {
@@ -111,9 +113,27 @@ impl Producer {
         room
     }
 
+    /// The latency path: one value, nothing else to work out.
+    #[inline]
+    fn send_one(&mut self, value: u32) -> usize {
+        if self.at.wrapping_sub(self.seen) as usize >= self.ring.cells.len()
+            && self.room_for(1) == 0
+        {
+            return 0;
+        }
+        let cell = &self.ring.cells[self.ring.index(self.at)];
+        // Release: as in `send`.
+        cell.store(self.ring.lap(self.at) | u64::from(value), Ordering::Release);
+        self.at = self.at.wrapping_add(1);
+        1
+    }
+
     /// Sends from the front of `values` as many as fit; returns how many.
     #[inline]
     pub fn send(&mut self, values: &[u32]) -> usize {
+        if let [one] = values {
+            return self.send_one(*one);
+        }
         let count = values.len().min(self.room_for(values.len()));
         let (now, wrapped) = values[..count].split_at(count.min(self.ring.to_wrap(self.at)));
         for values in [now, wrapped] {
@@ -150,6 +170,18 @@ impl Consumer {
     /// device does that still reads the buffers behind the values.
     #[inline]
     pub fn peek(&mut self, values: &mut [u32]) -> usize {
+        // An empty ring is the commonest answer, and the quickest to find out. Acquire: as below.
+        let next = self.ring.cells[self.ring.index(self.at)].load(Ordering::Acquire);
+        if next >> 32 << 32 != self.ring.lap(self.at) {
+            return 0;
+        }
+        if let [one] = values {
+            #[expect(clippy::cast_possible_truncation, reason = "the low half is the value")]
+            let low = next as u32;
+            *one = low;
+            self.peeked = self.peeked.max(1);
+            return 1;
+        }
         let most = values.len().min(self.ring.cells.len());
         let split = most.min(self.ring.to_wrap(self.at));
         let (now, wrapped) = values[..most].split_at_mut(split);
@@ -161,6 +193,7 @@ impl Consumer {
                 // Acquire: pairs with the producer's release of this very cell.
                 let cell = cell.load(Ordering::Acquire);
                 if cell >> 32 << 32 != lap {
+                    self.peeked = self.peeked.max(count);
                     return count;
                 }
                 #[expect(clippy::cast_possible_truncation, reason = "the low half is the value")]
@@ -169,19 +202,21 @@ impl Consumer {
                 count += 1;
             }
         }
+        self.peeked = self.peeked.max(count);
         count
     }
 
     /// Gives the oldest `count` cells back to the producer.
     ///
     /// # Panics
-    /// In debug builds, if `count` is more than the ring holds.
+    /// If fewer values were seen: a cell that was not read is not ours to give.
     #[inline]
     pub fn give_back(&mut self, count: usize) {
+        assert!(count <= self.peeked, "{count} cells given back, {} were seen", self.peeked);
         if count == 0 {
             return;
         }
-        debug_assert!(count <= self.ring.cells.len(), "more cells than the ring has");
+        self.peeked -= count;
         self.at = self.at.wrapping_add(narrow(count));
         // Release: the consumer's reads of the cells, and of the buffers behind them, are done.
         self.ring.taken.store(self.at, Ordering::Release);
