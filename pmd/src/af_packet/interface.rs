@@ -45,6 +45,10 @@ impl Interface {
         if name.is_empty() || name.len() > 15 || name.contains(['/', '\0']) {
             return Err(missing());
         }
+        // Asked first, because it takes no privilege: a typing error is not a missing capability.
+        if !sys::interface_names().iter().any(|known| known == name) {
+            return Err(missing());
+        }
         let control = sys::socket().map_err(|source| match source.kind() {
             io::ErrorKind::PermissionDenied => Error::NoPermission {
                 port: port.clone(),

@@ -136,26 +136,3 @@ fn a_frame_that_fits_no_buffer_is_refused_with_the_fix() {
         "frames of 2090 B do not fit buffers of 1920 B; use --buffer-size 2240"
     );
 }
-
-/// `cargo test --release -p memwire-apps -- --ignored --nocapture rate_into_a_null_port`
-#[test]
-#[ignore = "a measurement: run it alone, in release"]
-fn rate_into_a_null_port() {
-    let mut device = pmd::Registry::new().open("null:").unwrap();
-    // Without a cache the pool's own list hands out every slot in turn: 8 MiB of them, cold.
-    for (payload_len, cache) in [(64, 256), (1024, 256), (1024, 0)] {
-        let pool = Pool::builder().slots(4096).cache_size(cache).memory(&Heap::new()).build();
-        let pool = pool.unwrap();
-        let mut queues = device.start(pmd::Config::default().with_tx(&pool)).unwrap();
-        let template = Template { payload_len, ..Template::default() };
-        let options =
-            SourceOptions { template, count: Some(50_000_000), ..SourceOptions::default() };
-        let source = Source::new(queues.tx.remove(0), &pool, options).unwrap();
-        let start = Instant::now();
-        let end = source.run(&Stop::new());
-        let rate = end.sent.frames as f64 / start.elapsed().as_secs_f64() / 1e6;
-        println!("{payload_len} B, cache of {cache}: {rate:.1} Mpps");
-        queues.tx.push(end.tx);
-        device.stop(queues).unwrap();
-    }
-}
