@@ -124,6 +124,6 @@ impl Arena {
         let last = self.entries.iter().map(|entry| entry.timestamp).max().unwrap_or(first);
         let gaps = self.entries.len().saturating_sub(1).max(1) as u64;
         let span = last - first;
-        span + span / gaps
+        span.saturating_add(span / gaps)
     }
 }

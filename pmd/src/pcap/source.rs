@@ -104,7 +104,8 @@ impl Source for Looped {
         }
         if self.next == self.table.len() {
             self.next = 0;
-            self.round += self.period;
+            // A capture may claim centuries: its next round is due at the end of time, then.
+            self.round = self.round.saturating_add(self.period);
         }
         self.current = self.next;
         self.next += 1;
@@ -117,7 +118,7 @@ impl Source for Looped {
             bytes: self.arena.bytes(entry),
             timestamp: entry.is_stamped().then_some(entry.timestamp),
             truncated: entry.is_truncated(),
-            due: self.round + entry.timestamp.saturating_sub(self.arena.first()),
+            due: self.round.saturating_add(entry.timestamp.saturating_sub(self.arena.first())),
         }
     }
 }
