@@ -121,41 +121,43 @@ impl PostedData {
             let (area, offset) = chain.frame().place();
             let mut at = 0;
             for part in parts {
+                if part.len() > room - at {
+                    return Err(DropReason::TooLong);
+                }
                 write(&mut self.door, area, offset + at, part)?;
                 at += part.len();
             }
             chain.frame_mut().set_len(at);
             return Ok(chain);
         }
-        let mut tails = Vec::with_capacity(need - 1);
-        for _ in 1..need {
-            tails.push(next()?);
-        }
-        let mut segments = std::iter::once(&mut chain).chain(&mut tails);
-        let mut segment = segments.next();
-        let mut at = 0;
+        // A chain: each segment is filled, then hung behind the others. Nothing is allocated.
+        chain.frame_mut().reset(0);
+        let (mut tail, mut at) = (None, 0);
         for mut part in parts {
-            while let (Some(buf), false) = (segment.as_mut(), part.is_empty()) {
-                if at == 0 {
-                    buf.frame_mut().reset(0);
+            while !part.is_empty() {
+                if at == room {
+                    hang(&mut chain, tail.take())?;
+                    let mut fresh = next()?;
+                    fresh.frame_mut().reset(0);
+                    (tail, at) = (Some(fresh), 0);
                 }
+                let segment = tail.as_mut().unwrap_or(&mut chain);
                 let (now, rest) = part.split_at(part.len().min(room - at));
-                let (area, offset) = buf.frame().place();
+                let (area, offset) = segment.frame().place();
                 write(&mut self.door, area, offset + at, now)?;
                 at += now.len();
-                buf.frame_mut().set_len(at);
+                segment.frame_mut().set_len(at);
                 part = rest;
-                if at == room {
-                    segment = segments.next();
-                    at = 0;
-                }
             }
         }
-        for tail in tails {
-            chain.chain(tail).map_err(|_| DropReason::TooLong)?;
-        }
+        hang(&mut chain, tail)?;
         Ok(chain)
     }
+}
+
+/// Makes `tail`, if there is one, the last segment of `chain`.
+fn hang(chain: &mut Buf<Device>, tail: Option<Buf<Device>>) -> Result<(), DropReason> {
+    tail.map_or(Ok(()), |tail| chain.chain(tail).map_err(|_| DropReason::TooLong))
 }
 
 /// Copies `bytes` to a place in the payload pool.

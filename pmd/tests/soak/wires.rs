@@ -40,9 +40,9 @@ fn a_million_bursts_from_null_to_null_allocate_nothing() {
     assert_eq!((rx.delivered, tx.delivered), (BURSTS as u64 * 32, BURSTS as u64 * 32));
 }
 
-/// Sends numbered frames round a wire and receives them split, until `FRAMES` were sent.
-fn split_wire(spec: &str, bounce: bool) -> (u64, QueueStats, u64) {
-    let tx_pool = cpu_pool(2048, 2048);
+/// Sends `frames` numbered frames of `len` bytes round a wire and receives them split.
+fn split_wire(spec: &str, bounce: bool, len: usize, frames: u64) -> (u64, QueueStats, u64) {
+    let tx_pool = cpu_pool(2048, (len + 128).next_multiple_of(64));
     let heads = cpu_pool(2048, if bounce { 2048 } else { 256 });
     let data = device_pool(2048);
     let mut registry = Registry::new();
@@ -68,10 +68,10 @@ fn split_wire(spec: &str, bounce: bool) -> (u64, QueueStats, u64) {
     let (mut cache, mut burst) = (SplitCache::new(&heads, &data), SplitBurst::new(&heads, &data));
     let (mut sent, mut seen) = (0u64, 0u64);
     let mut round = |sent: &mut u64, seen: &mut u64| {
-        if *sent < FRAMES {
+        if *sent < frames {
             tx_cache.take(&mut out, 32);
             out.for_each_mut(0, |mut frame| {
-                frame.set_len(256);
+                frame.set_len(len);
                 frame.bytes_mut()[..8].copy_from_slice(&sent.to_le_bytes());
                 *sent += 1;
             });
@@ -87,7 +87,7 @@ fn split_wire(spec: &str, bounce: bool) -> (u64, QueueStats, u64) {
     // Warm up: caches fill, the source is met.
     (0..100).for_each(|_| round(&mut sent, &mut seen));
     let count = allocations(|| {
-        while sent < FRAMES {
+        while sent < frames {
             round(&mut sent, &mut seen);
         }
     });
@@ -116,21 +116,22 @@ fn round_empty(
 
 #[test]
 fn ten_million_frames_through_a_splitting_ring_are_all_delivered() {
-    let (sent, stats, allocations) = split_wire("ring:soak", false);
+    let (sent, stats, allocations) = split_wire("ring:soak", false, 256, FRAMES);
     assert_eq!((stats.offered, stats.delivered), (sent, sent));
     assert_eq!(allocations, 0, "allocations in steady state");
 }
 
 #[test]
 fn ten_million_frames_over_the_bounce_path_are_all_delivered() {
-    let (sent, stats, allocations) = split_wire("ring:bounced", true);
+    let (sent, stats, allocations) = split_wire("ring:bounced", true, 256, FRAMES);
     assert_eq!((stats.offered, stats.delivered), (sent, sent));
     assert_eq!(allocations, 0, "allocations in steady state");
 }
 
 #[test]
 fn ten_million_frames_over_a_bad_wire_are_all_accounted_for() {
-    let (sent, stats, _) = split_wire("ring:bad,loss=1%,reorder=1%,dup=1%,seed=3", false);
+    let (sent, stats, _) =
+        split_wire("ring:bad,loss=1%,reorder=1%,dup=1%,seed=3", false, 256, FRAMES);
     assert!(stats.is_balanced());
     let lost = stats.drops.of(pmd::DropReason::Injected);
     let twice = stats.offered - sent;
@@ -138,5 +139,14 @@ fn ten_million_frames_over_a_bad_wire_are_all_accounted_for() {
     for (what, count) in [("lost", lost), ("duplicated", twice)] {
         let expected = sent / 100;
         assert!(count.abs_diff(expected) < expected / 5, "{count} of {sent} {what} at 1 %");
+    }
+}
+
+#[test]
+fn payloads_longer_than_a_buffer_become_chains_without_an_allocation() {
+    for bounce in [false, true] {
+        let (sent, stats, allocations) = split_wire("ring:jumbo", bounce, 9018, FRAMES / 50);
+        assert_eq!((stats.offered, stats.delivered), (sent, sent), "bounce: {bounce}");
+        assert_eq!(allocations, 0, "allocations in steady state, bounce: {bounce}");
     }
 }
