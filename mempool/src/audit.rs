@@ -35,7 +35,8 @@ impl Audit {
         let control = core.control();
         let read = |gauge: &AtomicU32| gauge.load(Ordering::Relaxed) as usize;
         let capacity = core.capacity(&control);
-        let free = core.free.len();
+        // The list's two ends are read one after the other: while workers run, they may not match.
+        let free = core.free.len().min(capacity);
         let caches = control.caches.iter().filter_map(Weak::upgrade);
         let cached = caches.map(|gauge| read(&gauge.len)).sum();
         let ledgers = control.in_flight.iter().filter_map(Weak::upgrade);

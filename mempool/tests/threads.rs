@@ -352,13 +352,16 @@ fn the_registry_and_audits_may_look_while_workers_run() {
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         let worker = scope.spawn(|| traffic(&pool, 3, &stop));
-        for _ in 0..2000 {
-            let audit = pool.audit();
-            assert!(audit.capacity == 64 && audit.free <= 64 && audit.cached <= 64, "{audit}");
-            assert!(mempool::pools().iter().any(|info| info.audit.capacity == 64));
-        }
+        // Checked once the worker has stopped: a failed assertion must not leave it running.
+        let looks: Vec<_> = (0..2000)
+            .map(|_| (pool.audit(), mempool::pools().iter().any(|i| i.audit.capacity == 64)))
+            .collect();
         stop.store(true, Ordering::Relaxed);
         worker.join().unwrap();
+        for (audit, listed) in looks {
+            assert!(audit.capacity == 64 && audit.free <= 64 && audit.cached <= 64, "{audit}");
+            assert!(listed, "the pool is in the registry");
+        }
     });
     assert!(pool.audit().is_home());
 }
