@@ -32,7 +32,15 @@ pub enum Error {
         /// What is wrong and what is allowed.
         why: String,
     },
-    /// The interface, file or wire does not exist, or is taken.
+    /// The port is open already, as often as it can be.
+    #[error("port '{port}': already open; {why}")]
+    AlreadyOpen {
+        /// The spec.
+        port: String,
+        /// How often it can be open.
+        why: &'static str,
+    },
+    /// The interface, file or wire does not exist.
     #[error("port '{port}': {why}")]
     NotThere {
         /// The spec.
@@ -147,6 +155,7 @@ impl Error {
                 | Self::RingSize { .. }
                 | Self::TooManyQueues { .. }
                 | Self::NoSplit { .. }
+                | Self::AlreadyOpen { .. }
         )
     }
 }

@@ -6,6 +6,7 @@ use mempool::{Burst, Cache, Cpu, RxMeta, Shared};
 use crate::{
     AnyRxQueue, Capabilities, Config, Device, DeviceInfo, DropReason, Error, Health, Link,
     PortSpec, QueueCounters, QueueStats, Queues, Registry, RxMemory, RxQueue, TxQueue,
+    registry::Claim,
 };
 
 /// The driver's entry in the registry.
@@ -26,6 +27,7 @@ pub struct Null {
     rx: Vec<QueueCounters>,
     tx: Vec<QueueCounters>,
     running: bool,
+    _claim: Option<Claim>,
 }
 
 impl Null {
@@ -43,9 +45,8 @@ impl Null {
                 why: format!("size={size}: should be a frame size in bytes, 14..=9216"),
             });
         }
-        if !spec.addr.is_empty() {
-            registry.claim(spec, format!("null:{}", spec.addr), 1)?;
-        }
+        let mut claim = || registry.claim(spec, format!("null:{}", spec.addr), 1);
+        let claim = if spec.addr.is_empty() { None } else { Some(claim()?) };
         let capabilities = Capabilities {
             rx_queues: QUEUES,
             tx_queues: QUEUES,
@@ -55,7 +56,7 @@ impl Null {
         };
         let (port, driver) = (spec.to_string(), DRIVER.name);
         let info = DeviceInfo { driver, port, mac: [0; 6], numa_node: None, capabilities };
-        Ok(Self { info, size, rx: Vec::new(), tx: Vec::new(), running: false })
+        Ok(Self { info, size, rx: Vec::new(), tx: Vec::new(), running: false, _claim: claim })
     }
 }
 

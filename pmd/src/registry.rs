@@ -1,6 +1,9 @@
 //! The drivers there are, by name. The only list; `apps` and tools read it.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak},
+};
 
 use crate::{Device, Error, PortSpec, ring::Wire};
 
@@ -27,10 +30,18 @@ const DRIVERS: &[Driver] =
 /// Opens ports, and keeps what they share: in-process wires have two ends.
 #[derive(Default)]
 pub struct Registry {
-    /// Ports opened, so that none is opened twice.
-    open: HashMap<String, usize>,
+    /// Ports that are open, so that none is opened twice: a place for each time that it can be.
+    open: HashMap<String, Vec<Weak<()>>>,
     /// In-process wires, by name.
-    wires: HashMap<String, Arc<Wire>>,
+    wires: HashMap<String, Weak<Wire>>,
+}
+
+/// A port's place in the registry; dropping it lets the port be opened again.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    /// Which of the places, from 0.
+    pub(crate) place: usize,
+    _held: Arc<()>,
 }
 
 impl Registry {
@@ -56,30 +67,34 @@ impl Registry {
         (driver.open)(self, &spec)
     }
 
-    /// The wire of that name, made by the first who asks.
+    /// The wire of that name: the one that is in use, or a new one.
     pub(crate) fn wire(&mut self, name: &str, make: impl FnOnce() -> Wire) -> Arc<Wire> {
-        Arc::clone(self.wires.entry(name.to_owned()).or_insert_with(|| Arc::new(make())))
+        if let Some(wire) = self.wires.get(name).and_then(Weak::upgrade) {
+            return wire;
+        }
+        let wire = Arc::new(make());
+        self.wires.insert(name.to_owned(), Arc::downgrade(&wire));
+        wire
     }
 
-    /// Counts one more opening of `key` and refuses the one after `most`.
+    /// Takes one of the `most` places of `key`, for as long as the claim lives.
     pub(crate) fn claim(
         &mut self,
         spec: &PortSpec,
         key: String,
         most: usize,
-    ) -> Result<usize, Error> {
-        let count = self.open.entry(key).or_default();
-        if *count == most {
-            return Err(Error::NotThere {
+    ) -> Result<Claim, Error> {
+        let places = self.open.entry(key).or_default();
+        places.resize_with(most, Weak::new);
+        let Some(place) = places.iter().position(|place| place.strong_count() == 0) else {
+            return Err(Error::AlreadyOpen {
                 port: spec.to_string(),
-                why: format!(
-                    "already open; {}",
-                    if most == 1 { "name each port once" } else { "a wire has two ends" }
-                ),
+                why: if most == 1 { "name each port once" } else { "a wire has two ends" },
             });
-        }
-        *count += 1;
-        Ok(*count - 1)
+        };
+        let held = Arc::new(());
+        places[place] = Arc::downgrade(&held);
+        Ok(Claim { place, _held: held })
     }
 
     fn find(spec: &PortSpec) -> Result<&'static Driver, Error> {

@@ -6,6 +6,7 @@ use clap::Args;
 
 use crate::{
     AppError,
+    idle::IdleMode,
     lcore::CoreList,
     units::{parse_count, parse_duration, parse_size},
 };
@@ -36,6 +37,9 @@ pub struct RunArgs {
     /// Stop after this many frames, e.g. 10m for ten million
     #[arg(short = 'c', long, value_name = "N", value_parser = parse_count)]
     pub count: Option<u64>,
+    /// What workers do between empty polls
+    #[arg(long, value_name = "HOW", default_value = "spin")]
+    pub idle: IdleMode,
     /// Time between two lines of the live report
     #[arg(short = 'i', long, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
     pub interval: Duration,

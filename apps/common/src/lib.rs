@@ -7,6 +7,7 @@
 
 pub mod args;
 pub mod exit;
+pub mod idle;
 pub mod lcore;
 pub mod logs;
 pub mod memory;
@@ -17,6 +18,7 @@ pub mod stop;
 pub mod table;
 pub mod traffic;
 pub mod units;
+pub mod watch;
 pub mod workers;
 
 pub use exit::{AppError, Exit};

@@ -1,6 +1,6 @@
 //! Ports by name: opens what `-p` names, once each.
 
-use pmd::{Device, PortSpec, Registry};
+use pmd::{Device, Registry};
 
 use crate::AppError;
 
@@ -12,10 +12,9 @@ use crate::AppError;
 /// once.
 pub fn open(registry: &mut Registry, specs: &[String]) -> Result<Vec<Box<dyn Device>>, AppError> {
     let mut devices = Vec::with_capacity(specs.len());
-    for (at, spec) in specs.iter().enumerate() {
+    for spec in specs {
         let device = registry.open(spec).map_err(|error| match error {
-            // The driver knows how often its ports can be opened: a wire has two ends.
-            pmd::Error::NotThere { .. } if specs[..at].iter().any(|seen| is_same(seen, spec)) => {
+            pmd::Error::AlreadyOpen { .. } => {
                 AppError::usage(format!("port '{spec}' is named twice")).hint(error.to_string())
             }
             error => error.into(),
@@ -23,14 +22,6 @@ pub fn open(registry: &mut Registry, specs: &[String]) -> Result<Vec<Box<dyn Dev
         devices.push(device);
     }
     Ok(devices)
-}
-
-/// Whether two specs name one port, whatever their options.
-fn is_same(a: &str, b: &str) -> bool {
-    match (a.parse::<PortSpec>(), b.parse::<PortSpec>()) {
-        (Ok(a), Ok(b)) => (a.driver, a.addr) == (b.driver, b.addr),
-        _ => false,
-    }
 }
 
 /// The drivers there are, for `--help`.

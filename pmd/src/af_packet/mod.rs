@@ -56,7 +56,7 @@ use self::{
 };
 use crate::{
     AnyRxQueue, Capabilities, Config, Device, DeviceInfo, Error, Health, Link, PortSpec,
-    QueueCounters, QueueStats, Queues, Registry, RxMemory, RxQueue, TxQueue,
+    QueueCounters, QueueStats, Queues, Registry, RxMemory, RxQueue, TxQueue, registry::Claim,
 };
 
 /// The driver's entry in the registry.
@@ -82,6 +82,7 @@ pub struct AfPacket {
     tx: Vec<QueueCounters>,
     events: Vec<Events>,
     running: bool,
+    _claim: Claim,
 }
 
 impl AfPacket {
@@ -104,7 +105,7 @@ impl AfPacket {
             );
             return Err(Error::BadOption { port, why });
         }
-        registry.claim(&spec, format!("af_packet:{}", spec.addr), 1)?;
+        let claim = registry.claim(&spec, format!("af_packet:{}", spec.addr), 1)?;
         let capabilities = Capabilities {
             rx_queues: QUEUES,
             tx_queues: QUEUES,
@@ -123,6 +124,7 @@ impl AfPacket {
             tx: Vec::new(),
             events: Vec::new(),
             running: false,
+            _claim: claim,
         })
     }
 

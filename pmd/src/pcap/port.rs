@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     AnyRxQueue, Capabilities, Config, Device, DeviceInfo, Error, Health, Link, PortSpec,
-    QueueCounters, QueueStats, Queues, Registry, RxMemory, RxQueue,
+    QueueCounters, QueueStats, Queues, Registry, RxMemory, RxQueue, registry::Claim,
 };
 
 const QUEUES: usize = 16;
@@ -40,6 +40,7 @@ pub struct Pcap {
     rx: Vec<QueueCounters>,
     tx: Vec<QueueCounters>,
     running: bool,
+    _claims: Vec<Claim>,
 }
 
 impl Pcap {
@@ -50,13 +51,14 @@ impl Pcap {
     /// taken by another port.
     pub fn open(registry: &mut Registry, spec: &PortSpec) -> Result<Self, Error> {
         let Options { input, output } = Options::read(spec)?;
+        let mut claims = Vec::new();
         if let Some(output) = &output {
-            probe::output(registry, spec, output, input.as_ref())?;
+            probe::output(registry, spec, output, input.as_ref(), &mut claims)?;
         }
         let source = match input {
             None => None,
             Some(input) => {
-                let kind = Kind::open(registry, spec, &input)?;
+                let kind = Kind::open(registry, spec, &input, &mut claims)?;
                 Some((input, kind))
             }
         };
@@ -81,6 +83,7 @@ impl Pcap {
             rx: Vec::new(),
             tx: Vec::new(),
             running: false,
+            _claims: claims,
         })
     }
 

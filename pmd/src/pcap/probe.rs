@@ -8,7 +8,7 @@ use super::{
     input::Input,
     options::{InputOptions, OutputOptions, is_standard},
 };
-use crate::{Error, PortSpec, Registry};
+use crate::{Error, PortSpec, Registry, registry::Claim};
 
 /// How the reading side is read.
 pub(super) enum Kind {
@@ -32,6 +32,7 @@ impl Kind {
         registry: &mut Registry,
         spec: &PortSpec,
         input: &InputOptions,
+        claims: &mut Vec<Claim>,
     ) -> Result<Self, Error> {
         let path = &input.path;
         let missing = |error: io::Error| not_there(spec, path, error);
@@ -43,7 +44,7 @@ impl Kind {
             });
         }
         if stream {
-            registry.claim(spec, format!("pcap-in:{}", path.display()), 1)?;
+            claims.push(registry.claim(spec, format!("pcap-in:{}", path.display()), 1)?);
         }
         let file = Input::open(path).map_err(missing)?;
         if input.replay {
@@ -113,6 +114,7 @@ pub(super) fn output(
     spec: &PortSpec,
     output: &OutputOptions,
     input: Option<&InputOptions>,
+    claims: &mut Vec<Claim>,
 ) -> Result<(), Error> {
     let (path, port) = (&output.path, spec.to_string());
     let there = if is_standard(path) { None } else { path.metadata().ok() };
@@ -131,7 +133,7 @@ pub(super) fn output(
     }
     if there.is_none_or(|there| there.is_file()) {
         let whole = std::path::absolute(path).unwrap_or_else(|_| path.clone());
-        registry.claim(spec, format!("pcap-out:{}", whole.display()), 1)?;
+        claims.push(registry.claim(spec, format!("pcap-out:{}", whole.display()), 1)?);
     }
     Ok(())
 }

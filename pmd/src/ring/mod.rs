@@ -11,6 +11,7 @@ mod tx;
 
 use std::sync::Arc;
 
+use crate::registry::Claim;
 use crate::{
     AnyRxQueue, Capabilities, Config, Device, DeviceInfo, Error, Health, Link, PortSpec,
     QueueCounters, QueueStats, Queues, Registry, RxMemory, SplitSupport,
@@ -41,6 +42,7 @@ pub struct RingPort {
     rx: Vec<(QueueCounters, Arc<Lane>)>,
     tx: Vec<QueueCounters>,
     running: bool,
+    _claim: Claim,
 }
 
 impl RingPort {
@@ -58,7 +60,8 @@ impl RingPort {
         let size = spec.option("size", "a number of descriptors")?.unwrap_or(SIZE);
         crate::config::check_ring(&port, size)?;
         let faults = Faults::from_spec(spec)?;
-        let end = registry.claim(spec, format!("ring:{}", spec.addr), 2)?;
+        let claim = registry.claim(spec, format!("ring:{}", spec.addr), 2)?;
+        let end = claim.place;
         let wire = registry.wire(&spec.addr, || Wire::new(QUEUES, size));
         let capabilities = Capabilities {
             rx_queues: QUEUES,
@@ -69,7 +72,16 @@ impl RingPort {
         // A locally administered address: 02:6d:77 ('mw'), the wire's end last.
         let mac = [0x02, 0x6d, 0x77, 0, 0, u8::try_from(end).unwrap_or(0)];
         let info = DeviceInfo { driver: DRIVER.name, port, mac, numa_node: None, capabilities };
-        Ok(Self { info, wire, end, faults, rx: Vec::new(), tx: Vec::new(), running: false })
+        Ok(Self {
+            info,
+            wire,
+            end,
+            faults,
+            rx: Vec::new(),
+            tx: Vec::new(),
+            running: false,
+            _claim: claim,
+        })
     }
 }
 

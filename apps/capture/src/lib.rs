@@ -1,0 +1,1 @@
+//! Writes what ports receive to capture files.

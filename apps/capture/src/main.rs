@@ -1,0 +1,3 @@
+//! Writes what ports receive to capture files.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The operator's command: what is here, hugepages, completions, manuals.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Makes traffic, and measures what comes back.

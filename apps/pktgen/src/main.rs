@@ -1,0 +1,3 @@
+//! Makes traffic, and measures what comes back.
+
+fn main() {}
