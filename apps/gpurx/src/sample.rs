@@ -113,7 +113,7 @@ impl Readings {
         let level = self.rows.map(|rows| {
             let of = (rows * self.workers.len() as u64) as f64;
             let open = received.saturating_sub(totals.frames()) as f64;
-            Level { name: "open blocks, rows".into(), value: open.min(of), of }
+            Level { name: "block fill".into(), value: open.min(of), of }
         });
         Sample {
             at,

@@ -85,6 +85,11 @@ impl<'a> Change<'a> {
         Self { before, after }
     }
 
+    /// The earlier one.
+    pub(super) fn before(&self) -> &'a Sample {
+        self.before
+    }
+
     fn time(&self) -> Duration {
         self.after.at.saturating_sub(self.before.at)
     }
@@ -181,7 +186,9 @@ pub(super) mod tests {
     #[test]
     fn a_last_sample_that_comes_soon_replaces_the_one_before() {
         let mut history = History::new(Duration::from_millis(100));
-        [0, 100, 200].map(|millis| history.push(Duration::from_millis(millis), at(millis)));
+        for millis in [0, 100, 200] {
+            history.push(Duration::from_millis(millis), at(millis));
+        }
         history.end(at(210));
         let times: Vec<_> = history.samples().iter().map(|sample| sample.at.as_millis()).collect();
         assert_eq!(times, [0, 100, 210]);

@@ -7,20 +7,21 @@
 mod history;
 mod metrics;
 mod sample;
+mod screen;
+mod text;
 
-use std::{
-    net::SocketAddr,
-    path::PathBuf,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, path::PathBuf, time::Instant};
 
 use clap::Args;
+use signal_hook::consts::SIGINT;
 
 pub use sample::{Count, Latency, Level, PortSample, Sample, Stage};
 
 use crate::{AppError, Stop, args::RunArgs};
-use history::History;
+
 use metrics::Server;
+use screen::{Screen, Stream, Wish};
+pub(crate) use screen::{Stderr, is_up as is_screen_up};
 
 /// Which views there are.
 #[derive(Args, Clone, Debug, Default)]
@@ -42,7 +43,9 @@ pub struct WatchArgs {
 
 /// The views of one run.
 pub struct Watch {
+    stop: Stop,
     metrics: Option<Server>,
+    screen: Option<Screen>,
 }
 
 impl Watch {
@@ -54,13 +57,14 @@ impl Watch {
         app: &'static str,
         args: &WatchArgs,
         run: &RunArgs,
-        _stop: &Stop,
+        stop: &Stop,
     ) -> Result<Self, AppError> {
         let metrics = args.metrics.as_deref().map(|addr| Server::listen(app, addr)).transpose()?;
         if let Some(server) = metrics.as_ref().filter(|_| !run.quiet) {
             eprintln!("metrics http://{}/metrics", server.addr());
         }
-        Ok(Self { metrics })
+        let screen = args.tui.then(|| Screen::new(app)).transpose()?;
+        Ok(Self { stop: stop.clone(), metrics, screen })
     }
 
     /// Where metrics are served, if they are.
@@ -79,6 +83,21 @@ impl Watch {
         if let Some(server) = &mut self.metrics {
             server.serve(now, &mut look);
         }
+        let Some(screen) = &mut self.screen else { return Ok(()) };
+        if self.stop.is_set() {
+            screen.leave();
+            return Ok(());
+        }
+        match screen.tick(now, &mut look)? {
+            Wish::GoOn => {}
+            Wish::Stop => self.stop.set(),
+            Wish::Interrupt => {
+                // The terminal is as it was: from here on ^C is a signal again, and the second one
+                // ends the process. This is the first.
+                signal_hook::low_level::raise(SIGINT).map_err(AppError::from)?;
+                self.stop.set();
+            }
+        }
         Ok(())
     }
 
@@ -88,6 +107,7 @@ impl Watch {
     /// # Errors
     /// A file cannot be written.
     pub fn finish(mut self, last: Sample) -> Result<(), AppError> {
+        drop(self.screen.take());
         if let Some(server) = &mut self.metrics {
             server.serve(Instant::now(), &mut Look::new(&mut || last.clone()));
         }
@@ -113,4 +133,9 @@ impl<'a> Look<'a> {
             sample
         })
     }
+}
+
+/// Keeps a line for stdout while the screen is up; returns whether it did.
+pub(crate) fn hold_line(text: &str) -> bool {
+    screen::hold(Stream::Out, text)
 }
