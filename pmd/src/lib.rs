@@ -8,6 +8,7 @@
 
 pub mod af_packet;
 mod bounce;
+pub mod bpf;
 mod config;
 pub mod conformance;
 mod copy;

@@ -35,7 +35,7 @@ pub struct FileOptions {
     pub section: Section,
     /// Of which interfaces.
     pub interfaces: Vec<Interface>,
-    /// Set it to stop soon: a pipe whose reader does not read is waited for half a second then.
+    /// Set it to stop soon: the reader of a pipe is waited for a second in all then.
     pub hurry: Arc<AtomicBool>,
 }
 

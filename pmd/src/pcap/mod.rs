@@ -44,6 +44,7 @@ mod section;
 mod sink;
 mod source;
 mod state;
+mod tape;
 mod tx;
 mod window;
 mod writer;
@@ -53,6 +54,7 @@ pub use files::{FileOptions, Files};
 pub use port::Pcap;
 pub use reader::{MAX_CAPTURED, Reader, Record};
 pub use section::{Direction, Interface, Note, Section, Statistics};
+pub use tape::{Entry, TapeReader, TapeWriter, pull_earliest, tape};
 pub use writer::{Format, Packet, Writer};
 
 /// The driver's entry in the registry.

@@ -25,8 +25,8 @@ use super::options::is_standard;
 const PIECE: usize = 4096;
 /// How long one look at a pipe waits.
 const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
-/// How long a reader that reads nothing is waited for, once the writer is in a hurry.
-const GRACE: Duration = Duration::from_millis(500);
+/// How long a reader is waited for in all, once the writer is in a hurry.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// An open file, device or pipe.
 pub(super) struct Sink {
@@ -34,6 +34,8 @@ pub(super) struct Sink {
     is_pipe: bool,
     /// Set by whoever wants to stop soon.
     hurry: Arc<AtomicBool>,
+    /// Since when there is a hurry.
+    hurried: Option<Instant>,
 }
 
 impl Sink {
@@ -47,7 +49,7 @@ impl Sink {
         };
         let kind = file.metadata()?.file_type();
         use std::os::unix::fs::FileTypeExt;
-        Ok(Self { file, is_pipe: kind.is_fifo() || kind.is_socket(), hurry: Arc::clone(hurry) })
+        Ok(Self { file, is_pipe: kind.is_fifo() || kind.is_socket(), hurry: Arc::clone(hurry), hurried: None })
     }
 
     /// The file.
@@ -56,20 +58,20 @@ impl Sink {
     }
 
     /// Waits until the pipe takes a piece.
-    fn wait(&self) -> io::Result<()> {
-        let mut hurried: Option<Instant> = None;
+    fn wait(&mut self) -> io::Result<()> {
         loop {
             let mut fds = [PollFd::new(&self.file, PollFlags::OUT)];
-            if poll(&mut fds, Some(&LOOK))? > 0 {
+            let is_ready = poll(&mut fds, Some(&LOOK))? > 0;
+            // Relaxed: a wish; it orders nothing.
+            if !self.hurry.load(Ordering::Relaxed) {
+                self.hurried = None;
+            } else if self.hurried.get_or_insert_with(Instant::now).elapsed() > GRACE {
+                let why = "the reader of the pipe does not read fast enough";
+                return Err(io::Error::new(ErrorKind::TimedOut, why));
+            }
+            if is_ready {
                 // Also if the reader is gone: writing says so.
                 return Ok(());
-            }
-            // Relaxed: a wish; it orders nothing.
-            if self.hurry.load(Ordering::Relaxed)
-                && hurried.get_or_insert_with(Instant::now).elapsed() > GRACE
-            {
-                let why = "the reader of the pipe does not read";
-                return Err(io::Error::new(ErrorKind::TimedOut, why));
             }
         }
     }
