@@ -124,16 +124,6 @@ impl FlowState {
     }
 }
 
-/// What stands in a buffer.
-#[derive(Clone, Copy)]
-struct Held {
-    shape: u32,
-    flow: u32,
-}
-
-/// No flow, or no shape.
-const NONE: u32 = u32::MAX;
-
 /// Where things stand in every frame, and what is to be written.
 #[derive(Clone, Copy)]
 struct Layout {
@@ -161,11 +151,14 @@ pub struct Generator {
     random_flows: bool,
     /// The worker's share: flow `i` of its own is flow `first + i * of` of all.
     share: (usize, usize),
-    held: Vec<Held>,
+    /// The flow of the frame that was last made in each slot.
+    made_for: Vec<u32>,
     random: Random,
     /// Below this draw a frame is foreign.
     foreign_below: u64,
     fresh: bool,
+    /// Frames differ in more than their number and what depends on it.
+    has_variants: bool,
     /// Nothing but the test header changes from frame to frame.
     is_uniform: bool,
     made: Made,
@@ -174,7 +167,7 @@ pub struct Generator {
 impl Generator {
     /// A generator that makes part `index` of `of` equal parts of the traffic: every `of`-th flow.
     /// All of the pool's buffers are written now. Nobody else may draw on the pool, nor write what
-    /// is in its buffers.
+    /// is in its buffers, except whole frames of this generator.
     ///
     /// # Errors
     /// The template makes no frame, or one that does not fit a buffer; there are fewer flows than
@@ -217,10 +210,10 @@ impl Generator {
             app_at: template.payload_at(),
             test: template.test_at(),
         };
+        let has_variants = shapes.len() > 1 || own > 1 || foreign_below > 0;
         let mut generator = Self {
-            is_uniform: shapes.len() == 1
-                && own == 1
-                && foreign_below == 0
+            has_variants,
+            is_uniform: !has_variants
                 && !traffic.fresh
                 && !layout.has_checksum
                 && layout.app == AppHeader::None,
@@ -234,7 +227,7 @@ impl Generator {
             flow_turn: 0,
             random_flows: traffic.flows.random,
             share: (index, of.max(1)),
-            held: vec![Held { shape: NONE, flow: NONE }; pool.slot_bound()],
+            made_for: vec![0; pool.slot_bound()],
             random: Random::new(seed),
             foreign_below,
             fresh: traffic.fresh,
@@ -256,7 +249,7 @@ impl Generator {
                 let mut frame = burst.frame_mut(at);
                 frame.set_len(self.shapes.longest());
                 self.shapes.fill(frame.bytes_mut());
-                self.write(&mut frame, 0, 0, 0, 0);
+                self.write(&mut frame, 0, 0, (0, 0), true);
             }
             full.push(burst);
         }
@@ -305,7 +298,7 @@ impl Generator {
             if self.is_foreign(frame) {
                 self.made.foreign -= 1;
             } else {
-                let flow = self.held[frame.slot().index() as usize].flow;
+                let flow = self.made_for[frame.slot().index() as usize];
                 self.flows[flow as usize].sequence -= 1;
                 self.made.frames -= 1;
             }
@@ -315,7 +308,7 @@ impl Generator {
     /// Whether a frame that this generator made is a foreign one.
     #[must_use]
     pub fn is_foreign(&self, frame: Frame<'_, Cpu>) -> bool {
-        self.held[frame.slot().index() as usize].flow as usize == self.own
+        self.made_for[frame.slot().index() as usize] as usize == self.own
     }
 
     /// For each flow of this generator: its number among all flows, and the number of its next
@@ -365,7 +358,7 @@ impl Generator {
         let sequence = self.flows[at].sequence;
         let len = self.shapes.get(shape).len;
         frame.received(len, &RxMeta::default());
-        self.write(frame, shape, at, sequence, now_ns);
+        self.write(frame, shape, at, (sequence, now_ns), false);
         let carried = (len - self.layout.app_at) as u32;
         let flow = &mut self.flows[at];
         flow.tcp = flow.tcp.wrapping_add(carried);
@@ -405,24 +398,24 @@ impl Generator {
         frame: &mut FrameMut<'_, Cpu>,
         shape_index: u32,
         flow_index: usize,
-        sequence: u64,
-        now_ns: u64,
+        (sequence, now_ns): (u64, u64),
+        is_new: bool,
     ) {
         let layout = self.layout;
-        let held = &mut self.held[frame.view().slot().index() as usize];
+        #[expect(clippy::cast_possible_truncation, reason = "at most 2^20 flows and one")]
+        let number = flow_index as u32;
+        self.made_for[frame.view().slot().index() as usize] = number;
         let shape = self.shapes.get(shape_index);
         let flow = &self.flows[flow_index];
         let bytes = frame.bytes_mut();
-        if held.shape != shape_index {
+        // Without asking what the buffer holds: a port may have copied one frame over another, as
+        // one that duplicates does. Both were ours, so the payload is right in either case.
+        if self.shapes.len() > 1 || is_new {
             let head = self.shapes.head(shape_index);
             bytes[..head.len()].copy_from_slice(head);
-            *held = Held { shape: shape_index, flow: NONE };
         }
-        #[expect(clippy::cast_possible_truncation, reason = "at most 2^20 flows and one")]
-        let number = flow_index as u32;
-        if held.flow != number {
+        if self.has_variants || is_new {
             write_flow(bytes, &layout, shape, flow);
-            held.flow = number;
         }
         let test = &mut bytes[layout.test..];
         match shape.form {
