@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use crate::{Device, Error, PortSpec, ring::Wire};
+use crate::{Capabilities, Device, Error, Found, PortSpec, ring::Wire};
 
 /// One driver: its name, a line for `--help`, and how a port of it is opened.
 #[derive(Clone, Copy)]
@@ -18,6 +18,11 @@ pub struct Driver {
     pub about: &'static str,
     /// Opens a port.
     pub open: Open,
+    /// What its ports can do at best; a port may be able to do less.
+    pub capabilities: fn() -> Capabilities,
+    /// Looks around for ports that it could open here; those that exist by being named (a file, a
+    /// wire) are none. Opens nothing, and takes no privilege.
+    pub find: fn() -> Vec<Found>,
 }
 
 /// How a driver opens a port.
