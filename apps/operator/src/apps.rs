@@ -3,16 +3,22 @@
 use clap::{Command, CommandFactory};
 use memwire_apps::AppError;
 
-/// Every command, by name.
-const APPS: &[(&str, fn() -> Command)] = &[
-    ("memwire", crate::Args::command),
-    ("gpurx", gpurx::Args::command),
-    ("l2fwd", l2fwd::Args::command),
+/// A command of this project.
+struct App {
+    name: &'static str,
+    command: fn() -> Command,
+}
+
+/// Every one.
+const APPS: &[App] = &[
+    App { name: "memwire", command: crate::Args::command },
+    App { name: "gpurx", command: gpurx::args::Args::command },
+    App { name: "l2fwd", command: l2fwd::Args::command },
 ];
 
 /// Their names.
 pub(crate) fn names() -> Vec<&'static str> {
-    APPS.iter().map(|(name, _)| *name).collect()
+    APPS.iter().map(|app| app.name).collect()
 }
 
 /// The command of that name.
@@ -20,8 +26,8 @@ pub(crate) fn names() -> Vec<&'static str> {
 /// # Errors
 /// There is none; the message lists those that there are.
 pub(crate) fn command(name: &str) -> Result<Command, AppError> {
-    match APPS.iter().find(|(known, _)| *known == name) {
-        Some((_, command)) => Ok(command()),
+    match APPS.iter().find(|app| app.name == name) {
+        Some(app) => Ok((app.command)()),
         None => Err(AppError::usage(format!("no app '{name}'; there are: {}", names().join(", ")))),
     }
 }
