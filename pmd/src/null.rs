@@ -60,7 +60,8 @@ impl Null {
         let mut claim = || registry.claim(spec, format!("null:{}", spec.addr), 1);
         let claim = if spec.addr.is_empty() { None } else { Some(claim()?) };
         let (port, driver) = (spec.to_string(), DRIVER.name);
-        let info = DeviceInfo { driver, port, mac: [0; 6], numa_node: None, capabilities: capabilities() };
+        let info =
+            DeviceInfo { driver, port, mac: [0; 6], numa_node: None, capabilities: capabilities() };
         Ok(Self { info, size, rx: Vec::new(), tx: Vec::new(), running: false, _claim: claim })
     }
 }

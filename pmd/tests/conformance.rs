@@ -90,6 +90,14 @@ fn ring_passes_and_splits_in_software() {
 }
 
 #[test]
+fn a_traced_ring_passes() {
+    let spec = "trace:/dev/null,every=7@ring:traced";
+    passes(PortWire { name: "trace", spec, bounce: false, traits: RING }, 9);
+    let spec = "trace:/dev/null,count=100@trace:/dev/null,every=1000,hex@ring:traced";
+    passes(PortWire { name: "trace in trace", spec, bounce: true, traits: RING }, 9);
+}
+
+#[test]
 fn a_small_ring_passes() {
     passes(PortWire { name: "ring 2", spec: "ring:tiny,size=2", bounce: false, traits: RING }, 9);
 }

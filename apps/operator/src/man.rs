@@ -13,9 +13,7 @@ use crate::{Failure, apps, args::ManArgs};
 pub(crate) fn run(args: &ManArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let named = args.app.as_deref();
     let Some(folder) = &args.dir else {
-        let command = apps::command(named.unwrap_or("memwire"))?;
-        let (_, page) = pages(command).into_iter().next().unwrap_or_default();
-        return Ok(out.write_all(&page)?);
+        return Ok(out.write_all(&one(named.unwrap_or("memwire"))?)?);
     };
     let names = match named {
         None => apps::names(),
@@ -29,6 +27,19 @@ pub(crate) fn run(args: &ManArgs, out: &mut dyn Write) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// The page of an app, or of a subcommand: `memwire-info`, or `info` for short.
+fn one(name: &str) -> Result<Vec<u8>, AppError> {
+    let below = format!("memwire-{name}");
+    let names = [name, below.as_str()];
+    let apps = apps::names().into_iter().filter_map(|name| apps::command(name).ok());
+    let mut all = apps.flat_map(pages);
+    match all.find(|(page, _)| names.contains(&page.as_str())) {
+        Some((_, page)) => Ok(page),
+        // Says which there are.
+        None => apps::command(name).map(|command| page(&command)),
+    }
 }
 
 fn write(path: &Path, page: &[u8]) -> Result<(), AppError> {
@@ -62,6 +73,8 @@ fn page(command: &Command) -> Vec<u8> {
     let mut page = Vec::new();
     let rendered = man
         .render_title(&mut page)
+        // To the left: specs are too long to be spread over a line.
+        .and_then(|()| page.write_all(b".ad l\n"))
         .and_then(|()| man.render_name_section(&mut page))
         .and_then(|()| man.render_synopsis_section(&mut page))
         .and_then(|()| man.render_description_section(&mut page))
@@ -80,56 +93,57 @@ fn version(command: &Command) -> String {
     format!("memwire {}", command.get_version().unwrap_or(env!("CARGO_PKG_VERSION")))
 }
 
-/// The text below `--help` as sections: a line without indent that ends in a colon is a heading.
+/// The text below `--help` as sections: a line without indent that ends in a colon is a heading, if
+/// something stands below it.
 fn sections(text: &str) -> Roff {
     let mut roff = Roff::new();
-    let mut in_section = false;
-    for paragraph in text.split("\n\n").filter(|paragraph| !paragraph.trim().is_empty()) {
-        let (first, rest) = paragraph.split_once('\n').unwrap_or((paragraph, ""));
-        let heading = first.strip_suffix(':').filter(|_| !first.starts_with(' '));
-        match heading.filter(|_| !rest.is_empty()) {
-            Some("Exit codes") => exit_status(&mut roff, rest),
-            Some(heading) => {
-                roff.control("SH", [heading.to_uppercase().as_str()]);
-                listing(&mut roff, rest);
-            }
-            None => {
-                if in_section {
+    let mut heading = Some("Notes");
+    let (mut is_exit_status, mut is_after_gap) = (false, false);
+    for line in text.lines() {
+        let is_indented = line.starts_with(' ');
+        if line.trim().is_empty() {
+            is_after_gap = true;
+            continue;
+        }
+        if let Some(words) = line.strip_suffix(':').filter(|_| !is_indented) {
+            heading = Some(words);
+            continue;
+        }
+        let is_first = heading.is_some();
+        if let Some(words) = heading.take() {
+            is_exit_status = words == "Exit codes";
+            let title = if is_exit_status { "EXIT STATUS".into() } else { words.to_uppercase() };
+            roff.control("SH", [title.as_str()]);
+        }
+        match (is_exit_status, is_indented) {
+            (true, true) => exit_status(&mut roff, line),
+            (false, true) => listing(&mut roff, line),
+            (_, false) => {
+                if is_after_gap && !is_first {
                     roff.control("PP", []);
-                } else {
-                    roff.control("SH", ["NOTES"]);
                 }
-                if paragraph.starts_with(' ') {
-                    listing(&mut roff, paragraph);
-                } else {
-                    roff.text([roman(paragraph.trim())]);
-                }
+                roff.text([roman(line)]);
             }
         }
-        in_section = true;
+        is_after_gap = false;
     }
     roff
 }
 
-/// Lines of two spaces name something (an example, a port), deeper ones say what it is.
-fn listing(roff: &mut Roff, text: &str) {
-    for line in text.lines() {
-        let words = line.trim();
-        let depth = line.len() - line.trim_start().len();
-        if depth > 2 {
-            roff.text([roman(words)]);
-        } else {
-            roff.control("TP", ["4"]);
-            roff.text([bold(words)]);
-        }
+/// A line of two spaces names something (an example, a port), a deeper one says what it is.
+fn listing(roff: &mut Roff, line: &str) {
+    let words = line.trim();
+    if line.len() - line.trim_start().len() > 2 {
+        roff.text([roman(words)]);
+    } else {
+        roff.control("TP", ["4"]);
+        roff.text([bold(words)]);
     }
 }
 
 /// `0 ok    2 bad usage`: entries apart by several spaces, each a number and its meaning.
-fn exit_status(roff: &mut Roff, text: &str) {
-    roff.control("SH", ["EXIT STATUS"]);
-    let entries = text.lines().flat_map(|line| line.split("    ")).map(str::trim);
-    for entry in entries.filter(|entry| !entry.is_empty()) {
+fn exit_status(roff: &mut Roff, line: &str) {
+    for entry in line.split("    ").map(str::trim).filter(|entry| !entry.is_empty()) {
         let (number, meaning) = entry.split_once(' ').unwrap_or((entry, ""));
         roff.control("TP", ["4"]);
         roff.text([bold(number)]);
@@ -149,6 +163,20 @@ mod tests {
             roff,
             ".SH EXAMPLES\n.TP 4\n\\fBapp \\-x\\fR\ndoes x\n.PP\nA remark.\n.SH \"EXIT STATUS\"\n\
              .TP 4\n\\fB0\\fR\nok\n.TP 4\n\\fB2\\fR\nbad usage\n.TP 4\n\\fB3\\fR\ngone\n"
+        );
+    }
+
+    #[test]
+    fn a_heading_with_nothing_below_it_is_left_out() {
+        let roff = sections("Ports:\nPorts (-p):\n  null:\n      nothing\n").to_roff();
+        assert_eq!(roff, ".SH \"PORTS (-P)\"\n.TP 4\n\\fBnull:\\fR\nnothing\n");
+    }
+
+    #[test]
+    fn a_subcommand_is_found_by_its_short_name() {
+        assert_eq!(one("hugepages").unwrap(), one("memwire-hugepages").unwrap());
+        assert!(
+            one("hugepags").unwrap_err().to_string().starts_with("no app 'hugepags'; there are")
         );
     }
 

@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use memwire_apps::{AppError, ports};
-use pmd::{Device, Driver, Found, Registry};
+use pmd::{Device, Driver, Found, Registry, wrap::Wrapper};
 use providers::Sysfs;
 
 use super::{
     machine, memory,
-    report::{Can, DriverRow, Port, Report, mac},
+    report::{Can, DriverRow, Port, Report, WrapperRow, mac},
 };
 use crate::{args::Section, hugepages, pci, support};
 
@@ -29,6 +29,7 @@ pub(super) fn here(only: &[Section], root: &Path) -> Result<Report, AppError> {
     }
     if wants(Section::Drivers) {
         report.drivers = Some(Registry::drivers().iter().map(driver).collect());
+        report.wrappers = Some(Registry::wrappers().iter().map(wrapper).collect());
     }
     if wants(Section::Memory) {
         report.memory = Some(memory::rows());
@@ -93,6 +94,10 @@ fn port(device: &dyn Device, found: &[Port]) -> Port {
 fn driver(driver: &Driver) -> DriverRow {
     let can = Can::from(&(driver.capabilities)());
     DriverRow { name: driver.name, usage: driver.usage, about: driver.about, can }
+}
+
+fn wrapper(wrapper: &Wrapper) -> WrapperRow {
+    WrapperRow { name: wrapper.name, usage: wrapper.usage, about: wrapper.about }
 }
 
 #[cfg(test)]

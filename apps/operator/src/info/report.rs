@@ -23,6 +23,8 @@ pub(crate) struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) drivers: Option<Vec<DriverRow>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) wrappers: Option<Vec<WrapperRow>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) memory: Option<Vec<MemoryRow>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) hugepages: Option<Vec<hugepages::Row>>,
@@ -40,6 +42,7 @@ impl Report {
             nics: None,
             ports: None,
             drivers: None,
+            wrappers: None,
             memory: None,
             hugepages: None,
             support: None,
@@ -113,4 +116,12 @@ pub(crate) struct DriverRow {
 pub(crate) fn mac(bytes: [u8; 6]) -> Option<String> {
     let text = bytes.map(|byte| format!("{byte:02x}")).join(":");
     (bytes != [0; 6]).then_some(text)
+}
+
+/// A wrapper: goes around any port.
+#[derive(Serialize)]
+pub(crate) struct WrapperRow {
+    pub(crate) name: &'static str,
+    pub(crate) usage: &'static str,
+    pub(crate) about: &'static str,
 }

@@ -7,7 +7,7 @@ use pmd::Registry;
 use super::{
     machine::Machine,
     memory::MemoryRow,
-    report::{Can, DriverRow, Port, Report},
+    report::{Can, DriverRow, Port, Report, WrapperRow},
 };
 use crate::{hugepages, pci::Nic, support};
 
@@ -20,6 +20,7 @@ pub(super) fn text(report: &Report) -> String {
         None => ports.iter().map(opened).collect::<Vec<_>>().join("\n"),
     }));
     parts.extend(report.drivers.as_deref().map(drivers));
+    parts.extend(report.wrappers.as_deref().map(wrappers));
     parts.extend(report.memory.as_deref().map(memory));
     parts.extend(
         report.hugepages.as_deref().map(|rows| format!("Hugepages\n{}", hugepages::table(rows))),
@@ -164,6 +165,11 @@ fn drivers(drivers: &[DriverRow]) -> String {
         table.row(std::iter::once(driver.name.to_owned()).chain(numbers).chain(flags));
     }
     format!("What ports can do at best\n{table}")
+}
+
+fn wrappers(wrappers: &[WrapperRow]) -> String {
+    let lines = wrappers.iter().map(|row| format!("{}\n    {}\n", row.usage, row.about));
+    format!("Around any port (they nest)\n{}", lines.collect::<String>())
 }
 
 fn memory(rows: &[MemoryRow]) -> String {
