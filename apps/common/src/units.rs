@@ -22,6 +22,9 @@ fn wrong(text: &str, what: &'static str) -> UnitError {
     UnitError { text: text.to_owned(), what }
 }
 
+/// Bytes that a frame takes on the wire besides its own: FCS, preamble, and the gap behind it.
+pub const OVERHEAD: usize = 24;
+
 /// How fast to send.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Rate {
@@ -29,7 +32,7 @@ pub enum Rate {
     Frames(f64),
     /// Bits per second, Ethernet header to payload, without FCS, preamble and gap.
     Bits(f64),
-    /// Share of the link, 0..=1.
+    /// Share of the link, 0..=1, of which each frame takes [`OVERHEAD`] bytes more than its length.
     Share(f64),
 }
 
@@ -65,11 +68,19 @@ impl Rate {
     /// share is asked of a link whose speed is not known.
     #[must_use]
     pub fn frames_per_second(self, frame_len: usize, link_mbps: Option<u32>) -> Option<f64> {
-        let bits = frame_len.max(1) as f64 * 8.0;
+        self.mean_frames_per_second(frame_len as f64, link_mbps)
+    }
+
+    /// As [`Rate::frames_per_second`], for frames of `frame_len` bytes on average.
+    #[must_use]
+    pub fn mean_frames_per_second(self, frame_len: f64, link_mbps: Option<u32>) -> Option<f64> {
+        let bits = |bytes: f64| bytes.max(1.0) * 8.0;
         match self {
             Self::Frames(rate) => Some(rate),
-            Self::Bits(rate) => Some(rate / bits),
-            Self::Share(share) => Some(share * f64::from(link_mbps?) * 1e6 / bits),
+            Self::Bits(rate) => Some(rate / bits(frame_len)),
+            Self::Share(share) => {
+                Some(share * f64::from(link_mbps?) * 1e6 / bits(frame_len + OVERHEAD as f64))
+            }
         }
     }
 }
@@ -185,7 +196,9 @@ mod tests {
     #[test]
     fn a_rate_becomes_frames_per_second() {
         assert_eq!(Rate::Bits(8e9).frames_per_second(1000, None), Some(1e6));
-        assert_eq!(Rate::Share(0.5).frames_per_second(125, Some(1000)), Some(500e3));
+        // Gigabit Ethernet: 1.488 million frames of 64 bytes with FCS.
+        let most = Rate::Share(1.0).frames_per_second(60, Some(1000)).unwrap();
+        assert!((most - 1_488_095.2).abs() < 1.0, "{most}");
         assert_eq!(Rate::Share(0.5).frames_per_second(125, None), None);
     }
 

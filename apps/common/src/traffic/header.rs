@@ -1,5 +1,14 @@
-//! The memwire test header: 24 bytes, big-endian, at the start of the UDP payload. Knows no frame.
+//! The memwire test header: 24 bytes, big-endian, at the start of the UDP or TCP payload; and its
+//! short form of 16, without the timestamp, for frames that have no room for more. Knows no frame.
+//!
+//! | bytes | long (`memw`) | short (`mems`) |
+//! |---|---|---|
+//! | 0..4 | magic | magic |
+//! | 4..8 | CRC-32C of what follows the header | the same |
+//! | 8..16 | number of the frame in its flow, from 0 | the same |
+//! | 16..24 | when it was made, nanoseconds since 1970 | payload |
 
+use serde::Serialize;
 use zerocopy::{
     FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned,
     byteorder::network_endian::{U32, U64},
@@ -7,6 +16,85 @@ use zerocopy::{
 
 /// First four bytes of the header: `memw`.
 pub const MAGIC: u32 = 0x6d65_6d77;
+
+/// First four bytes of the short form: `mems`.
+pub const SHORT_MAGIC: u32 = 0x6d65_6d73;
+
+/// Which header a frame carries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HeaderForm {
+    /// None: nothing is numbered.
+    None,
+    /// 16 bytes: checksum and sequence number.
+    Short,
+    /// 24 bytes: checksum, sequence number, timestamp.
+    #[default]
+    Long,
+}
+
+impl HeaderForm {
+    /// Bytes of the header.
+    #[must_use]
+    pub const fn len(self) -> usize {
+        match self {
+            Self::None => 0,
+            Self::Short => TestHeader::TIMESTAMP_AT,
+            Self::Long => TestHeader::LEN,
+        }
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        matches!(self, Self::None)
+    }
+
+    /// The number that the header starts with.
+    pub(super) const fn magic(self) -> Option<u32> {
+        match self {
+            Self::None => None,
+            Self::Short => Some(SHORT_MAGIC),
+            Self::Long => Some(MAGIC),
+        }
+    }
+}
+
+/// What a header of either form says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// Number of the frame in its flow.
+    pub sequence: u64,
+    /// When it was made, in nanoseconds since 1970, if the form says.
+    pub timestamp_ns: Option<u64>,
+    /// CRC-32C of what follows the header.
+    pub crc: u32,
+    /// Bytes of the header.
+    pub len: usize,
+}
+
+impl Stamp {
+    /// The header at the start of `payload`, of either form; `None` if there is no whole header
+    /// with a magic number.
+    #[inline]
+    #[must_use]
+    pub fn read(payload: &[u8]) -> Option<Self> {
+        if let Some((header, _)) = TestHeader::read(payload) {
+            return Some(Self {
+                sequence: header.sequence(),
+                timestamp_ns: Some(header.timestamp_ns()),
+                crc: header.crc(),
+                len: TestHeader::LEN,
+            });
+        }
+        let short = payload.first_chunk::<{ TestHeader::TIMESTAMP_AT }>()?;
+        let [magic, crc] = [0, 4]
+            .map(|at| u32::from_be_bytes([short[at], short[at + 1], short[at + 2], short[at + 3]]));
+        let sequence = u64::from_be_bytes(*short.last_chunk()?);
+        let stamp = Self { sequence, timestamp_ns: None, crc, len: short.len() };
+        (magic == SHORT_MAGIC).then_some(stamp)
+    }
+}
 
 /// The header. The checksum covers what follows it, so a sender that reuses a payload rewrites
 /// sequence and timestamp alone.
@@ -105,6 +193,22 @@ mod tests {
         assert_eq!(payload, b"payload");
         assert!(header.is_intact(payload));
         assert!(!header.is_intact(b"payloae"));
+    }
+
+    #[test]
+    fn both_forms_are_read_alike() {
+        let long = TestHeader::new(7, 1_000, b"payload");
+        let stamp = Stamp::read(long.as_bytes()).unwrap();
+        assert_eq!((stamp.sequence, stamp.timestamp_ns, stamp.len), (7, Some(1_000), 24));
+        let mut short = b"mems".to_vec();
+        short.extend(crc32c::crc32c(b"xy").to_be_bytes());
+        short.extend(9u64.to_be_bytes());
+        short.extend(b"xy");
+        let stamp = Stamp::read(&short).unwrap();
+        assert_eq!((stamp.sequence, stamp.timestamp_ns, stamp.len), (9, None, 16));
+        assert_eq!(stamp.crc, crc32c::crc32c(&short[stamp.len..]));
+        assert_eq!(Stamp::read(&short[..15]), None);
+        assert_eq!(Stamp::read(&[0; 24]), None);
     }
 
     #[test]

@@ -1,13 +1,29 @@
-//! The built-in test traffic: UDP frames that carry the *memwire test header* at the start of their
-//! payload, and a source that sends them.
+//! Test traffic: frames of any headers that carry the *memwire test header*, and a source that sends
+//! them. The one way in which the apps make frames.
 //!
 //! Who receives them needs nothing but the frame: the sequence number says what is missing, the
 //! checksum what is damaged, the timestamp how late it is.
 
+pub mod checksum;
+mod clock;
+mod distribution;
+mod flows;
+mod generator;
 mod header;
+mod pace;
+mod random;
+mod shape;
+mod sizes;
 mod source;
 mod template;
 
-pub use header::{MAGIC, TestHeader};
+pub use clock::Clock;
+pub use distribution::Distribution;
+pub use flows::{AddrRange, FlowError, FlowKey, Flows, MAX_FLOWS, PortRange};
+pub use generator::{Generator, Made, Traffic};
+pub use header::{HeaderForm, MAGIC, SHORT_MAGIC, Stamp, TestHeader};
+pub use pace::Pacer;
+pub use random::Random;
+pub use sizes::Sizes;
 pub use source::{Sent, Source, SourceEnd, SourceOptions};
-pub use template::{Template, TemplateError};
+pub use template::{AppHeader, HeaderChoice, Template, TemplateError, Transport};

@@ -1,13 +1,11 @@
-//! Sends the test traffic as fast as asked. A frame is written once per buffer; after that its
-//! payload and checksum stay valid, and only ports, sequence number and timestamp are rewritten.
+//! Sends the test traffic on one transmit queue, as fast as asked.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use mempool::{Burst, Cache, Cpu, Frame, FrameMut, Pool, RxMeta};
+use mempool::{Burst, Cache, Cpu, Pool};
 use pmd::TxQueue;
-use zerocopy::IntoBytes;
 
-use super::{Template, TemplateError, TestHeader};
+use super::{Clock, Distribution, Flows, Generator, Made, Pacer, Template, TemplateError, Traffic};
 use crate::Stop;
 
 /// What to send.
@@ -60,6 +58,8 @@ pub struct Sent {
 pub struct SourceEnd {
     /// What it has sent.
     pub sent: Sent,
+    /// For each of its flows: its number, and the frames sent.
+    pub flows: Vec<(usize, u64)>,
     /// Its queue, to bring back to [`pmd::Device::stop`].
     pub tx: Box<dyn TxQueue>,
 }
@@ -69,30 +69,22 @@ pub struct Source {
     tx: Box<dyn TxQueue>,
     cache: Cache<Cpu>,
     burst: Burst<Cpu>,
-    options: SourceOptions,
-    headers: Vec<u8>,
-    /// Slots that hold a whole frame.
-    prepared: Vec<bool>,
-    random: Random,
-    /// Below this draw a frame is foreign.
-    foreign_below: u64,
-    /// Test frames made so far.
-    made: u64,
-    /// All frames made so far.
-    made_all: u64,
-    flow: u16,
-    sequence: u64,
+    generator: Generator,
+    clock: Clock,
+    pacer: Option<Pacer>,
+    gaps: Distribution,
+    /// Frames to have made in the end, foreign ones not counted.
+    until: Option<u64>,
+    frames_per_burst: usize,
     stalls: u64,
-    start: Instant,
-    start_ns: u64,
 }
 
 /// How long an ending source waits for the port to give buffers back.
 const REAP: Duration = Duration::from_millis(500);
 
 impl Source {
-    /// A source on `tx`. Nobody else may draw on `pool`, nor write what is in its buffers: a frame
-    /// that was sent is found there again.
+    /// A source on `tx` of all the traffic. Nobody else may draw on `pool`, nor write what is in its
+    /// buffers: a frame that was sent is found there again.
     ///
     /// # Errors
     /// The template makes no frame, or one that does not fit a buffer.
@@ -101,32 +93,56 @@ impl Source {
         pool: &Pool<Cpu>,
         options: SourceOptions,
     ) -> Result<Self, TemplateError> {
-        let headers = options.template.headers()?;
-        let (frame_len, room) = (options.template.frame_len(), pool.room());
-        if frame_len > room {
-            let needed = frame_len + pool.headroom();
-            return Err(TemplateError::NoRoom { frame_len, room, needed });
-        }
-        let epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        #[expect(clippy::cast_possible_truncation, reason = "a share of 2^64; casts saturate")]
-        let foreign_below = (options.foreign.clamp(0.0, 1.0) * u64::MAX as f64) as u64;
-        Ok(Self {
-            cache: pool.cache(),
-            burst: Burst::with_limit(pool, options.burst),
-            prepared: vec![false; pool.slot_bound()],
-            random: Random::new(options.seed),
-            foreign_below,
-            headers,
-            made: 0,
-            made_all: 0,
-            flow: 0,
-            sequence: 0,
-            stalls: 0,
-            start: Instant::now(),
-            start_ns: u64::try_from(epoch.as_nanos()).unwrap_or(u64::MAX),
+        let SourceOptions { template, rate, count, flows, foreign, burst, seed } = options;
+        let flows = Flows { count: usize::from(flows), ..Flows::default() };
+        let traffic = Traffic { template, flows, foreign, seed, ..Traffic::default() };
+        let generator = Generator::new(pool, &traffic, 0, 1)?;
+        let mut source = Self::of(tx, pool, generator, burst, Clock::start());
+        source.set(rate, count);
+        Ok(source)
+    }
+
+    /// A source of what `generator` makes, with up to `burst` frames at a time; without a rate.
+    #[must_use]
+    pub fn of(
+        tx: Box<dyn TxQueue>,
+        pool: &Pool<Cpu>,
+        generator: Generator,
+        burst: usize,
+        clock: Clock,
+    ) -> Self {
+        Self {
             tx,
-            options,
-        })
+            cache: pool.cache(),
+            burst: Burst::with_limit(pool, burst),
+            generator,
+            clock,
+            pacer: None,
+            gaps: Distribution::default(),
+            until: None,
+            frames_per_burst: burst,
+            stalls: 0,
+        }
+    }
+
+    /// Sets the rate in frames per second, from the next frame on, and how many frames to send more.
+    pub fn set(&mut self, rate: Option<f64>, count: Option<u64>) {
+        self.gaps.clear();
+        self.pacer = rate.map(|rate| Pacer::new(rate, self.gaps.clone()));
+        let made = self.generator.made().frames;
+        self.until = count.map(|count| made.saturating_add(count));
+    }
+
+    /// How far the gaps between frames are from even ones, where a rate is set.
+    #[must_use]
+    pub fn gaps(&self) -> Distribution {
+        self.gaps.clone()
+    }
+
+    /// The sending queue's counters.
+    #[must_use]
+    pub fn counters(&self) -> &pmd::QueueCounters {
+        self.tx.counters()
     }
 
     /// Sends until the count is reached or `stop` is set, then waits a little for the port to give
@@ -144,13 +160,16 @@ impl Source {
     /// Whether the count is reached and the port has taken all of it.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        self.burst.is_empty() && self.options.count.is_some_and(|count| self.made >= count)
+        let is_made = |until| self.generator.made().frames >= until;
+        self.burst.is_empty() && self.until.is_some_and(is_made)
     }
 
     /// Sends one burst, or what the port left of the last; returns how many frames it took.
+    #[inline]
     pub fn poll(&mut self) -> usize {
+        let now = (self.pacer.is_some() || self.generator.is_stamped()).then(Instant::now);
         if self.burst.is_empty() {
-            self.fill();
+            self.fill(now);
         }
         if self.burst.is_empty() {
             self.tx.reap(&mut self.cache);
@@ -158,23 +177,39 @@ impl Source {
         }
         let taken = self.tx.send(&mut self.cache, &mut self.burst);
         self.stalls += u64::from(taken == 0);
+        if let (Some(pacer), Some(now)) = (&mut self.pacer, now) {
+            pacer.sent(now, taken);
+        }
         taken
+    }
+
+    /// Whether frames are sent at a rate, so that an empty round is no sign of idleness.
+    #[must_use]
+    pub fn is_paced(&self) -> bool {
+        self.pacer.is_some()
     }
 
     /// What the port has taken so far.
     #[must_use]
     pub fn sent(&self) -> Sent {
-        let waiting = self.burst.iter().filter(|frame| !self.is_foreign(*frame)).count() as u64;
-        let frames = self.made - waiting;
-        let all = self.made_all - self.burst.len() as u64;
-        let bytes = all * self.options.template.frame_len() as u64;
-        Sent { frames, foreign: all - frames, bytes, stalls: self.stalls }
+        let Made { frames, foreign, bytes } = self.generator.made();
+        let (mut own, mut other, mut left) = (0, 0, 0);
+        for frame in self.burst.iter() {
+            let counter = if self.generator.is_foreign(frame) { &mut other } else { &mut own };
+            *counter += 1;
+            left += frame.len() as u64;
+        }
+        Sent {
+            frames: frames - own,
+            foreign: foreign - other,
+            bytes: bytes - left,
+            stalls: self.stalls,
+        }
     }
 
-    /// Ends: frames that the port did not take are dropped, uncounted.
-    #[must_use]
-    pub fn end(mut self) -> SourceEnd {
-        let sent = self.sent();
+    /// Takes back what the port did not take, and waits a little for it to give buffers back.
+    pub fn pause(&mut self) {
+        self.generator.unmake(&self.burst);
         self.burst.recycle(&mut self.cache);
         let deadline = Instant::now() + REAP;
         while self.tx.in_flight() > 0 && Instant::now() < deadline {
@@ -182,100 +217,37 @@ impl Source {
                 std::thread::yield_now();
             }
         }
-        SourceEnd { sent, tx: self.tx }
+    }
+
+    /// For each flow: its number, and the frames sent; after [`Source::pause`].
+    pub fn flows(&self) -> impl Iterator<Item = (usize, u64)> {
+        self.generator.flows()
+    }
+
+    /// Ends: frames that the port did not take are taken back, uncounted.
+    #[must_use]
+    pub fn end(mut self) -> SourceEnd {
+        self.pause();
+        let (sent, flows) = (self.sent(), self.flows().collect());
+        SourceEnd { sent, flows, tx: self.tx }
     }
 
     /// Makes as many frames as the burst holds, the rate allows and the count leaves.
-    fn fill(&mut self) {
-        let elapsed = self.start.elapsed();
-        let mut want = self.options.burst;
-        if let Some(rate) = self.options.rate {
-            #[expect(clippy::cast_possible_truncation, reason = "casts of floats saturate")]
-            let due = (elapsed.as_secs_f64() * rate) as u64;
-            let late = due.saturating_sub(self.made_all);
-            want = want.min(usize::try_from(late).unwrap_or(usize::MAX));
+    #[inline]
+    fn fill(&mut self, now: Option<Instant>) {
+        let mut want = self.frames_per_burst;
+        if let (Some(pacer), Some(now)) = (&mut self.pacer, now) {
+            want = want.min(pacer.due(now));
         }
-        if let Some(count) = self.options.count {
-            let left = count.saturating_sub(self.made);
+        if let Some(until) = self.until {
+            let left = until.saturating_sub(self.generator.made().frames);
             want = want.min(usize::try_from(left).unwrap_or(usize::MAX));
         }
-        let got = self.cache.take_bare(&mut self.burst, want);
-        self.burst.received_alike(0, self.options.template.frame_len(), &RxMeta::default());
-        let since_start = u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX);
-        let now_ns = self.start_ns.saturating_add(since_start);
-        for at in 0..got {
-            self.stamp(at, now_ns);
+        let now_ns = now.map_or(0, |now| self.clock.ns_at(now));
+        let got = self.generator.fill(&mut self.cache, &mut self.burst, want, now_ns);
+        if let Some(pacer) = &mut self.pacer {
+            pacer.pass(got);
         }
-    }
-
-    /// Writes what is new about the `at`-th frame of the burst.
-    #[inline]
-    fn stamp(&mut self, at: usize, now_ns: u64) {
-        let is_foreign = self.foreign_below > 0 && self.random.next() < self.foreign_below;
-        let (mut src_port, mut dst_port) =
-            (self.options.template.src_port, self.options.template.dst_port);
-        let mut sequence = u64::MAX;
-        if is_foreign {
-            dst_port = dst_port.wrapping_add(1);
-        } else {
-            src_port = src_port.wrapping_add(self.flow);
-            sequence = self.sequence;
-            self.made += 1;
-            self.flow += 1;
-            if self.flow >= self.options.flows {
-                self.flow = 0;
-                self.sequence += 1;
-            }
-        }
-        self.made_all += 1;
-        let (udp, payload) = (self.options.template.udp_at(), self.options.template.payload_at());
-        let mut frame = self.burst.frame_mut(at);
-        let slot = frame.view().slot().index() as usize;
-        if !self.prepared[slot] {
-            prepare(&mut frame, &self.headers, self.options.seed ^ slot as u64);
-            self.prepared[slot] = true;
-        }
-        let bytes = frame.bytes_mut();
-        bytes[udp..udp + 2].copy_from_slice(&src_port.to_be_bytes());
-        bytes[udp + 2..udp + 4].copy_from_slice(&dst_port.to_be_bytes());
-        TestHeader::restamp(&mut bytes[payload..payload + TestHeader::LEN], sequence, now_ns);
-    }
-
-    fn is_foreign(&self, frame: Frame<'_, Cpu>) -> bool {
-        let at = self.options.template.udp_at() + 2;
-        frame.bytes()[at..at + 2] != self.options.template.dst_port.to_be_bytes()
-    }
-}
-
-/// Writes a whole frame into a buffer: the first time that it is used.
-#[cold]
-fn prepare(frame: &mut FrameMut<'_, Cpu>, headers: &[u8], seed: u64) {
-    let bytes = frame.bytes_mut();
-    let (head, udp_payload) = bytes.split_at_mut(headers.len());
-    head.copy_from_slice(headers);
-    let (test_header, payload) = udp_payload.split_at_mut(TestHeader::LEN);
-    let mut random = Random::new(seed);
-    for chunk in payload.chunks_mut(8) {
-        chunk.copy_from_slice(&random.next().to_le_bytes()[..chunk.len()]);
-    }
-    test_header.copy_from_slice(TestHeader::new(0, 0, payload).as_bytes());
-}
-
-/// xorshift64* (Marsaglia, Vigna): quick, and good enough for payloads and coin tosses.
-#[derive(Clone, Debug)]
-struct Random(u64);
-
-impl Random {
-    fn new(seed: u64) -> Self {
-        Self(seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    #[inline]
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use mempool::{Shared, heap::Heap};
 use pmd::QueueCounters;
 
-use super::*;
+use super::{super::TestHeader, *};
 
 /// Keeps copies of frames; takes at most `most` per call.
 struct Keep {
