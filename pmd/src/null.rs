@@ -15,10 +15,22 @@ pub const DRIVER: crate::Driver = crate::Driver {
     usage: "null:[NAME][,size=64]",
     about: "frames out of nothing, into nothing: what the framework itself costs",
     open: |registry, spec| Ok(Box::new(Null::open(registry, spec)?)),
+    capabilities,
+    find: Vec::new,
 };
 
 const QUEUES: usize = 64;
 const SIZES: std::ops::RangeInclusive<usize> = 14..=9216;
+
+fn capabilities() -> Capabilities {
+    Capabilities {
+        rx_queues: QUEUES,
+        tx_queues: QUEUES,
+        max_frame: *SIZES.end(),
+        copies: false,
+        ..Capabilities::default()
+    }
+}
 
 /// A port without a wire.
 pub struct Null {
@@ -47,15 +59,9 @@ impl Null {
         }
         let mut claim = || registry.claim(spec, format!("null:{}", spec.addr), 1);
         let claim = if spec.addr.is_empty() { None } else { Some(claim()?) };
-        let capabilities = Capabilities {
-            rx_queues: QUEUES,
-            tx_queues: QUEUES,
-            max_frame: *SIZES.end(),
-            copies: false,
-            ..Capabilities::default()
-        };
         let (port, driver) = (spec.to_string(), DRIVER.name);
-        let info = DeviceInfo { driver, port, mac: [0; 6], numa_node: None, capabilities };
+        let info =
+            DeviceInfo { driver, port, mac: [0; 6], numa_node: None, capabilities: capabilities() };
         Ok(Self { info, size, rx: Vec::new(), tx: Vec::new(), running: false, _claim: claim })
     }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    Device, Error, PortSpec,
+    Capabilities, Device, Error, Found, PortSpec,
     ring::Wire,
     wrap::{DEEPEST, WRAPPERS, WrapSpec, Wrapped, Wrapper},
 };
@@ -23,6 +23,11 @@ pub struct Driver {
     pub about: &'static str,
     /// Opens a port.
     pub open: Open,
+    /// What its ports can do at best; a port may be able to do less.
+    pub capabilities: fn() -> Capabilities,
+    /// Looks around for ports that it could open here; those that exist by being named (a file, a
+    /// wire) are none. Opens nothing, and takes no privilege.
+    pub find: fn() -> Vec<Found>,
 }
 
 /// How a driver opens a port.

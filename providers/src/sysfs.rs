@@ -56,12 +56,7 @@ impl Sysfs {
     /// that size, or no such node.
     #[must_use]
     pub fn hugepages(&self, size: PageSize, node: Option<u32>) -> Option<HugepageCounts> {
-        let folder = self.root.join(match node {
-            None => format!("sys/kernel/mm/hugepages/{}", size.sysfs_name()),
-            Some(node) => {
-                format!("sys/devices/system/node/node{node}/hugepages/{}", size.sysfs_name())
-            }
-        });
+        let folder = self.hugepage_folder(size, node);
         let count = |name| number(&folder.join(name));
         Some(HugepageCounts {
             total: count("nr_hugepages")?,
@@ -70,6 +65,21 @@ impl Sysfs {
             reserved: count("resv_hugepages").unwrap_or(0),
             overcommit: count("nr_overcommit_hugepages").unwrap_or(0),
             surplus: count("surplus_hugepages").unwrap_or(0),
+        })
+    }
+
+    /// The file that says, and sets, how many hugepages of `size` there are.
+    #[must_use]
+    pub fn hugepage_file(&self, size: PageSize, node: Option<u32>) -> PathBuf {
+        self.hugepage_folder(size, node).join("nr_hugepages")
+    }
+
+    fn hugepage_folder(&self, size: PageSize, node: Option<u32>) -> PathBuf {
+        self.root.join(match node {
+            None => format!("sys/kernel/mm/hugepages/{}", size.sysfs_name()),
+            Some(node) => {
+                format!("sys/devices/system/node/node{node}/hugepages/{}", size.sysfs_name())
+            }
         })
     }
 

@@ -99,6 +99,15 @@ impl fmt::Display for MemorySpec {
 }
 
 impl MemorySpec {
+    /// Every memory that has a name of its own, in the order of reports.
+    pub const NAMED: [Self; 5] = [
+        Self::Hugepage(PageSize::TwoMiB),
+        Self::Hugepage(PageSize::OneGiB),
+        Self::Private,
+        Self::Host,
+        Self::Fake(None),
+    ];
+
     /// The provider. `needed` bytes are what the caller is going to ask of it in all: `auto` looks
     /// whether there is that much in hugepages, and says so on stderr, once, if there is not. What
     /// was named is never replaced by something else.

@@ -6,13 +6,22 @@ use std::fmt;
 #[derive(Clone, Debug)]
 pub struct Table {
     rows: Vec<Vec<String>>,
+    /// Columns aligned to the left.
+    left: usize,
 }
 
 impl Table {
     /// A table of these columns.
     #[must_use]
     pub fn new(header: &[&str]) -> Self {
-        Self { rows: vec![header.iter().map(|cell| (*cell).to_owned()).collect()] }
+        Self { rows: vec![header.iter().map(|cell| (*cell).to_owned()).collect()], left: 1 }
+    }
+
+    /// Aligns the first `columns` to the left: those that hold words.
+    #[must_use]
+    pub fn words(mut self, columns: usize) -> Self {
+        self.left = columns;
+        self
     }
 
     /// Appends a row; cells that are missing are empty.
@@ -37,7 +46,7 @@ impl fmt::Display for Table {
             for (column, width) in widths.iter().enumerate() {
                 let cell = row.get(column).map_or("", String::as_str);
                 let gap = if column > 0 { "  " } else { "" };
-                line += &if column == 0 {
+                line += &if column < self.left {
                     format!("{gap}{cell:<width$}")
                 } else {
                     format!("{gap}{cell:>width$}")
@@ -97,6 +106,13 @@ mod tests {
         table.row(["0 null:", "1.488", "0"]);
         table.row(["total"]);
         assert_eq!(table.to_string(), "port        rx  drop\n0 null:  1.488     0\ntotal\n");
+    }
+
+    #[test]
+    fn columns_of_words_are_aligned_to_the_left() {
+        let mut table = Table::new(&["port", "driver", "queues"]).words(2);
+        table.row(["eth0", "igb", "8"]);
+        assert_eq!(table.to_string(), "port  driver  queues\neth0  igb          8\n");
     }
 
     #[test]

@@ -24,6 +24,19 @@ pub(super) struct Interface {
     pub(super) numa_node: Option<u32>,
 }
 
+/// Why a name is no interface for this driver.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    /// There is none of that name.
+    Missing,
+    /// It is of another kind; the kernel's number of that.
+    NotEthernet(u16),
+    /// The kernel does not say.
+    System(io::Error),
+}
+
+/// What a packet socket takes, and how to get it.
+pub(super) const NEEDS: &str = "CAP_NET_RAW: run as root, or `setcap cap_net_raw+ep <binary>`";
 const ETHERNET: u16 = libc::ARPHRD_ETHER;
 const HEADER: usize = 14;
 
@@ -31,11 +44,6 @@ impl Interface {
     /// Finds an interface by name.
     pub(super) fn open(spec: &PortSpec) -> Result<Self, Error> {
         let (port, name) = (spec.to_string(), spec.addr.as_str());
-        let system = |what: &str, source| Error::System {
-            port: spec.to_string(),
-            what: format!("{what} of '{name}'"),
-            source,
-        };
         let missing = || {
             let mut names = sys::interface_names();
             names.sort();
@@ -53,28 +61,52 @@ impl Interface {
             io::ErrorKind::PermissionDenied => Error::NoPermission {
                 port: port.clone(),
                 what: format!("packet socket on '{name}'"),
-                needs: "CAP_NET_RAW: run as root, or `setcap cap_net_raw+ep <binary>`".into(),
+                needs: NEEDS.into(),
             },
             _ => Error::System { port: port.clone(), what: "packet socket".into(), source },
         })?;
+        Self::named(control, name).map_err(|refusal| match refusal {
+            Refusal::Missing => missing(),
+            Refusal::System(source) => {
+                Error::System { port: port.clone(), what: format!("address of '{name}'"), source }
+            }
+            Refusal::NotEthernet(hardware) => {
+                let why = format!(
+                    "'{name}' is not an Ethernet interface (hardware type {hardware}); frames of \
+                     others have no Ethernet header to work on"
+                );
+                Error::BadOption { port: port.clone(), why }
+            }
+        })
+    }
+
+    /// The interface of that name, asked about through `control`.
+    pub(super) fn named(control: OwnedFd, name: &str) -> Result<Self, Refusal> {
         let mut request = named(name);
-        sys::interface(control.as_fd(), libc::SIOCGIFINDEX, &mut request).map_err(|_| missing())?;
+        sys::interface(control.as_fd(), libc::SIOCGIFINDEX, &mut request)
+            .map_err(|_| Refusal::Missing)?;
         let index = request.integer();
         let mut request = named(name);
         sys::interface(control.as_fd(), libc::SIOCGIFHWADDR, &mut request)
-            .map_err(|source| system("address", source))?;
+            .map_err(Refusal::System)?;
         let hardware = request.short();
         if hardware != ETHERNET {
-            let why = format!(
-                "'{name}' is not an Ethernet interface (hardware type {hardware}); frames of others \
-                 have no Ethernet header to work on"
-            );
-            return Err(Error::BadOption { port, why });
+            return Err(Refusal::NotEthernet(hardware));
         }
         let mut mac = [0; 6];
         mac.copy_from_slice(&request.data[2..8]);
         let numa_node = numa_node(&control, &request.name);
         Ok(Self { control, index, mac, numa_node })
+    }
+
+    /// The kernel's driver, and the bus address that it states; empty where there is none.
+    pub(super) fn driver(&self) -> (String, String) {
+        let mut info = driver_info();
+        let asked = self.name().map(|name| sys::ethtool(self.control.as_fd(), name, &mut info));
+        match asked {
+            Some(Ok(())) => (text(&info.bytes()[4..36]), text(&info.bytes()[100..132])),
+            _ => Default::default(),
+        }
     }
 
     /// Its name now; it may be renamed. None once it is gone.
@@ -161,10 +193,18 @@ fn named(name: &str) -> InterfaceRequest {
 fn numa_node(control: &OwnedFd, name: &[u8; 16]) -> Option<u32> {
     let mut info = driver_info();
     sys::ethtool(control.as_fd(), *name, &mut info).ok()?;
-    let bus = info.bytes()[100..132].split(|byte| *byte == 0).next()?;
-    let bus = std::str::from_utf8(bus).ok().filter(|bus| is_pci(bus))?;
+    let bus = text(&info.bytes()[100..132]);
+    if !is_pci(&bus) {
+        return None;
+    }
     let node = fs::read_to_string(format!("/sys/bus/pci/devices/{bus}/numa_node")).ok()?;
     node.trim().parse().ok()
+}
+
+/// The text before the first zero.
+fn text(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    String::from_utf8_lossy(&bytes[..end]).into_owned()
 }
 
 fn is_pci(bus: &str) -> bool {

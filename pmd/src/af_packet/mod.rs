@@ -28,6 +28,7 @@ mod abi;
 mod block;
 mod checksum;
 mod counters;
+mod find;
 mod gso;
 mod interface;
 mod mapping;
@@ -66,11 +67,26 @@ pub const DRIVER: crate::Driver = crate::Driver {
             [+rollover][+defrag]][,qdisc_bypass=1]",
     about: "a network interface of the kernel's, through packet sockets: any NIC, no binding",
     open: |registry, spec| Ok(Box::new(AfPacket::open(registry, spec)?)),
+    capabilities: || capabilities(LONGEST),
+    find: find::interfaces,
 };
 
 const QUEUES: usize = 64;
+/// The longest frame of any interface: the kernel gives Ethernet an MTU of 65535 at most.
+const LONGEST: usize = 65535 + 14;
 /// What a block holds besides a frame: its header, the frame's, and alignment.
 const BLOCK_OVERHEAD: usize = 256;
+
+/// What a port with frames of that length can do.
+fn capabilities(max_frame: usize) -> Capabilities {
+    Capabilities {
+        rx_queues: QUEUES,
+        tx_queues: QUEUES,
+        max_frame,
+        rx_timestamp: true,
+        ..Capabilities::default()
+    }
+}
 
 /// A network interface of the kernel's.
 pub struct AfPacket {
@@ -106,13 +122,7 @@ impl AfPacket {
             return Err(Error::BadOption { port, why });
         }
         let claim = registry.claim(&spec, format!("af_packet:{}", spec.addr), 1)?;
-        let capabilities = Capabilities {
-            rx_queues: QUEUES,
-            tx_queues: QUEUES,
-            max_frame,
-            rx_timestamp: true,
-            ..Capabilities::default()
-        };
+        let capabilities = capabilities(max_frame);
         let (mac, numa_node) = (interface.mac, interface.numa_node);
         let info = DeviceInfo { driver: DRIVER.name, port, mac, numa_node, capabilities };
         Ok(Self {

@@ -63,4 +63,6 @@ pub const DRIVER: crate::Driver = crate::Driver {
     usage: "pcap:[FILE|-][,loop][,pace][,strict][,tx=FILE|-][,format=pcap|pcapng][,rotate=64M][,snaplen=N]",
     about: "frames out of a capture file, and into one",
     open: |registry, spec| Ok(Box::new(Pcap::open(registry, spec)?)),
+    capabilities: port::capabilities,
+    find: Vec::new,
 };

@@ -30,6 +30,18 @@ use crate::{
 
 const QUEUES: usize = 16;
 
+/// What a port that reads a file and writes one can do.
+pub(super) fn capabilities() -> Capabilities {
+    Capabilities {
+        rx_queues: QUEUES,
+        tx_queues: 1,
+        max_frame: MAX_FRAME,
+        rx_timestamp: true,
+        finite: true,
+        ..Capabilities::default()
+    }
+}
+
 /// A port on capture files.
 pub struct Pcap {
     info: DeviceInfo,
@@ -68,10 +80,8 @@ impl Pcap {
                 Some(_) => QUEUES,
             },
             tx_queues: usize::from(output.is_some()),
-            max_frame: MAX_FRAME,
-            rx_timestamp: true,
             finite: source.as_ref().is_some_and(|(input, _)| !input.replay),
-            ..Capabilities::default()
+            ..capabilities()
         };
         let (port, driver) = (spec.to_string(), DRIVER.name);
         Ok(Self {

@@ -26,12 +26,23 @@ pub const DRIVER: crate::Driver = crate::Driver {
     usage: "ring:NAME[,size=1024][,loss=1%][,reorder=1%][,dup=1%][,rate=FRAMES/S][,seed=1]",
     about: "an in-process wire with two ends; splits headers in software, injects faults",
     open: |registry, spec| Ok(Box::new(RingPort::open(registry, spec)?)),
+    capabilities,
+    find: Vec::new,
 };
 
 /// Queue pairs a wire can have.
 const QUEUES: usize = 16;
 /// Descriptors of a lane unless the spec says otherwise.
 const SIZE: usize = 1024;
+
+fn capabilities() -> Capabilities {
+    Capabilities {
+        rx_queues: QUEUES,
+        tx_queues: QUEUES,
+        split: SplitSupport::ProtocolAndLength,
+        ..Capabilities::default()
+    }
+}
 
 /// One end of a wire.
 pub struct RingPort {
@@ -63,12 +74,7 @@ impl RingPort {
         let claim = registry.claim(spec, format!("ring:{}", spec.addr), 2)?;
         let end = claim.place;
         let wire = registry.wire(&spec.addr, || Wire::new(QUEUES, size));
-        let capabilities = Capabilities {
-            rx_queues: QUEUES,
-            tx_queues: QUEUES,
-            split: SplitSupport::ProtocolAndLength,
-            ..Capabilities::default()
-        };
+        let capabilities = capabilities();
         // A locally administered address: 02:6d:77 ('mw'), the wire's end last.
         let mac = [0x02, 0x6d, 0x77, 0, 0, u8::try_from(end).unwrap_or(0)];
         let info = DeviceInfo { driver: DRIVER.name, port, mac, numa_node: None, capabilities };

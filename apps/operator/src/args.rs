@@ -1,0 +1,228 @@
+//! What the user can say.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use memwire_apps::units::parse_size;
+use providers::PageSize;
+
+const LONG_ABOUT: &str = "\
+Shows what memwire can use on this machine, sets hugepages, and writes the completions and manuals of \
+all of its apps.
+
+It reads the kernel's files and asks the drivers; only `hugepages set` and `hugepages clear` change \
+anything, and only they need root.";
+
+const EXAMPLES: &str = "\
+Examples:
+  memwire info
+      ports, drivers, memory and hugepages of this machine
+  memwire info af_packet:eth0
+      opens one port and shows what it can do
+  memwire info --only ports --json
+      the same for programs
+  memwire hugepages set 1G
+      1 GiB in pages of 2 MiB, spread over the NUMA nodes (as root)
+  memwire completions bash gpurx > /etc/bash_completion.d/gpurx
+      completes gpurx's flags
+  memwire man --dir /usr/local/share/man/man1
+      writes the manuals of all apps
+
+Exit codes:
+  0 ok    1 failed    2 bad usage    3 something is missing here: memory, a permission, a port";
+
+/// What is here, hugepages, completions, manuals.
+#[derive(Parser, Clone, Debug)]
+#[command(name = "memwire", version, long_about = LONG_ABOUT, after_help = EXAMPLES)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Read /sys, /proc and pci.ids below DIR: a copy of another machine's
+    #[arg(long, global = true, value_name = "DIR", default_value = "/", hide_default_value = true)]
+    pub root: PathBuf,
+}
+
+/// What to do.
+#[derive(Subcommand, Clone, Debug)]
+pub enum Command {
+    /// Show the ports, drivers, memory and cores that are here, and what works with what
+    Info(InfoArgs),
+    /// Show hugepages, or set how many there are
+    Hugepages(HugepagesArgs),
+    /// Write the completions of an app for a shell
+    Completions(CompletionsArgs),
+    /// Write manual pages
+    Man(ManArgs),
+}
+
+const INFO_HELP: &str = "\
+Examples:
+  memwire info
+      everything
+  memwire info --only ports,memory
+      two sections
+  memwire info ring:a chaos:seed=7,rx.drop=1%@ring:b
+      opens these ports, and shows what each can do
+
+Exit codes:
+  0 ok, also if ports are here that cannot be opened    2 bad usage    3 a named port is not there";
+
+/// What to show.
+#[derive(ClapArgs, Clone, Debug)]
+#[command(after_help = INFO_HELP)]
+pub struct InfoArgs {
+    /// Open these ports and show what each can do, instead of what is here
+    #[arg(value_name = "PORT")]
+    pub ports: Vec<String>,
+    /// Show only these sections
+    #[arg(long, value_name = "SECTION", value_delimiter = ',', conflicts_with = "ports")]
+    pub only: Vec<Section>,
+    /// Print one JSON object, to stdout or to FILE
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "-")]
+    pub json: Option<PathBuf>,
+}
+
+/// A part of `memwire info`.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Section {
+    /// Kernel, cores, NUMA nodes
+    Machine,
+    /// NICs on the PCI bus, and the ports that are here
+    Ports,
+    /// What each driver's ports can do at best
+    Drivers,
+    /// Memory by name, and whether it is to be had here; hugepages
+    Memory,
+    /// What works with what, and how that is known
+    Support,
+}
+
+const HUGEPAGES_HELP: &str = "\
+Examples:
+  memwire hugepages
+      how many there are, per node and size
+  memwire hugepages set 2G
+      2 GiB in pages of 2 MiB, spread over the NUMA nodes
+  memwire hugepages set 4G --size 1G --node 1
+      four pages of 1 GiB on node 1
+  memwire hugepages set 2G --dry-run
+      what would be written, and where
+  memwire hugepages clear
+      gives all pages back; refused while any is in use
+  memwire hugepages -p 1G --setup 2G
+      as dpdk-hugepages has it
+
+A page that is in use is never taken away: to go below what is in use is refused. If the kernel finds \
+fewer pages than were asked for, those that it found stay, and the exit code is 3.
+
+Exit codes:
+  0 ok    2 bad usage    3 not permitted, in use, or not enough memory";
+
+/// Hugepages: what to do with them.
+#[derive(ClapArgs, Clone, Debug)]
+#[command(after_help = HUGEPAGES_HELP, args_conflicts_with_subcommands = true)]
+pub struct HugepagesArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub action: Option<HugepagesAction>,
+    /// Show the pages (dpdk-hugepages' word)
+    #[arg(short, long, conflicts_with_all = ["setup", "clear"])]
+    pub show: bool,
+    /// Set the memory in hugepages (dpdk-hugepages' word)
+    #[arg(long, value_name = "AMOUNT", value_parser = parse_size, conflicts_with = "clear")]
+    pub setup: Option<usize>,
+    /// Give all pages back (dpdk-hugepages' word)
+    #[arg(short, long)]
+    pub clear: bool,
+    /// Which pages.
+    #[command(flatten)]
+    pub which: WhichPages,
+    /// Print one JSON object, to stdout or to FILE
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "-")]
+    pub json: Option<PathBuf>,
+}
+
+/// What to do with hugepages.
+#[derive(Subcommand, Clone, Debug)]
+pub enum HugepagesAction {
+    /// Show how many there are, per node and size
+    Show {
+        /// Print one JSON object, to stdout or to FILE
+        #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "-")]
+        json: Option<PathBuf>,
+    },
+    /// Set how much memory is in hugepages: more or less than now
+    Set {
+        /// All of it, pages that are in use included; e.g. 512M or 2G
+        #[arg(value_name = "AMOUNT", value_parser = parse_size)]
+        amount: usize,
+        /// Which pages.
+        #[command(flatten)]
+        which: WhichPages,
+    },
+    /// Give all pages back to the kernel
+    Clear {
+        /// Which pages.
+        #[command(flatten)]
+        which: WhichPages,
+    },
+}
+
+/// Which hugepages, and whether really.
+#[derive(ClapArgs, Clone, Debug)]
+pub struct WhichPages {
+    /// Size of a page: 2M or 1G [default: 2M]
+    #[arg(short = 'p', long = "size", visible_alias = "pagesize", value_name = "SIZE")]
+    pub size: Option<PageSize>,
+    /// On this NUMA node alone [default: spread over all that have memory]
+    #[arg(short = 'n', long, value_name = "NODE")]
+    pub node: Option<u32>,
+    /// Say what would be written, and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+const COMPLETIONS_HELP: &str = "\
+Examples:
+  memwire completions bash > /etc/bash_completion.d/memwire
+  memwire completions zsh l2fwd > ~/.zfunc/_l2fwd
+  memwire completions fish pktgen > ~/.config/fish/completions/pktgen.fish
+
+Exit codes:
+  0 ok    2 no such shell or app";
+
+/// Completions for a shell.
+#[derive(ClapArgs, Clone, Debug)]
+#[command(after_help = COMPLETIONS_HELP)]
+pub struct CompletionsArgs {
+    /// The shell
+    #[arg(value_name = "SHELL")]
+    pub shell: Shell,
+    /// The app
+    #[arg(value_name = "APP", default_value = "memwire")]
+    pub app: String,
+}
+
+const MAN_HELP: &str = "\
+Examples:
+  memwire man gpurx | man -l -
+      reads a manual without installing it
+  memwire man --dir /usr/local/share/man/man1
+      installs all of them
+
+Exit codes:
+  0 ok    2 no such app    3 the folder cannot be written";
+
+/// Manual pages.
+#[derive(ClapArgs, Clone, Debug)]
+#[command(after_help = MAN_HELP)]
+pub struct ManArgs {
+    /// The app [default: memwire; with --dir: all]
+    #[arg(value_name = "APP")]
+    pub app: Option<String>,
+    /// Write one file per app and subcommand into this folder, instead of one page to stdout
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
