@@ -4,13 +4,21 @@
 //! An app's main thread calls [`Watch::tick`] every few milliseconds, with a closure that takes a
 //! [`Sample`]; the closure runs only when a view is due.
 
+mod chart;
+mod curves;
+mod file;
 mod history;
 mod metrics;
+mod page;
 mod sample;
 mod screen;
 mod text;
 
-use std::{net::SocketAddr, path::PathBuf, time::Instant};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use clap::Args;
 use signal_hook::consts::SIGINT;
@@ -19,7 +27,10 @@ pub use sample::{Count, Latency, Level, PortSample, Sample, Stage};
 
 use crate::{AppError, Stop, args::RunArgs};
 
+use file::Target;
+use history::History;
 use metrics::Server;
+use page::Run;
 use screen::{Screen, Stream, Wish};
 pub(crate) use screen::{Stderr, is_up as is_screen_up};
 
@@ -41,11 +52,24 @@ pub struct WatchArgs {
     pub report: Option<PathBuf>,
 }
 
+/// Time between two samples of a short run; of a long one they are further apart.
+const STEP: Duration = Duration::from_millis(100);
+
 /// The views of one run.
 pub struct Watch {
     stop: Stop,
+    start: Instant,
     metrics: Option<Server>,
     screen: Option<Screen>,
+    after: Option<After>,
+}
+
+/// What is written after the run.
+struct After {
+    run: Run,
+    history: History,
+    plot: Option<Target>,
+    report: Option<Target>,
 }
 
 impl Watch {
@@ -59,12 +83,25 @@ impl Watch {
         run: &RunArgs,
         stop: &Stop,
     ) -> Result<Self, AppError> {
+        let target = |flag, path: &Option<PathBuf>| {
+            path.as_deref().map(|path| Target::check(flag, path)).transpose()
+        };
+        let (plot, report) = (target("--plot", &args.plot)?, target("--report", &args.report)?);
+        if plot.is_some() && args.plot == args.report {
+            return Err(AppError::usage("--plot and --report name the same file"));
+        }
+        let after = (plot.is_some() || report.is_some()).then(|| After {
+            run: Run::now(app),
+            history: History::new(STEP.min(run.interval)),
+            plot,
+            report,
+        });
         let metrics = args.metrics.as_deref().map(|addr| Server::listen(app, addr)).transpose()?;
         if let Some(server) = metrics.as_ref().filter(|_| !run.quiet) {
             eprintln!("metrics http://{}/metrics", server.addr());
         }
         let screen = args.tui.then(|| Screen::new(app)).transpose()?;
-        Ok(Self { stop: stop.clone(), metrics, screen })
+        Ok(Self { stop: stop.clone(), start: Instant::now(), metrics, screen, after })
     }
 
     /// Where metrics are served, if they are.
@@ -82,6 +119,10 @@ impl Watch {
         let mut look = Look::new(&mut sample);
         if let Some(server) = &mut self.metrics {
             server.serve(now, &mut look);
+        }
+        let elapsed = now.saturating_duration_since(self.start);
+        if let Some(after) = self.after.as_mut().filter(|after| after.history.is_due(elapsed)) {
+            after.history.push(elapsed, look.get().clone());
         }
         let Some(screen) = &mut self.screen else { return Ok(()) };
         if self.stop.is_set() {
@@ -108,10 +149,17 @@ impl Watch {
     /// A file cannot be written.
     pub fn finish(mut self, last: Sample) -> Result<(), AppError> {
         drop(self.screen.take());
+        let mut last = || last.clone();
+        let mut look = Look::new(&mut last);
         if let Some(server) = &mut self.metrics {
-            server.serve(Instant::now(), &mut Look::new(&mut || last.clone()));
+            server.serve(Instant::now(), &mut look);
         }
-        Ok(())
+        let Some(After { run, mut history, plot, report }) = self.after else { return Ok(()) };
+        history.end(look.get().clone());
+        let samples = history.samples();
+        let plotted = plot.map_or(Ok(()), |file| file.write(&page::plot(&run, samples)));
+        let reported = report.map_or(Ok(()), |file| file.write(&page::report(&run, samples)));
+        plotted.and(reported)
     }
 }
 

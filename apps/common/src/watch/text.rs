@@ -29,6 +29,32 @@ pub(super) fn clock(time: std::time::Duration) -> String {
     format!("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }
 
+/// At most `width` wide; what is cut off is said by `…`.
+pub(super) fn cut(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    let kept = text.chars().take(width.saturating_sub(1));
+    kept.chain((width > 0).then_some('…')).collect()
+}
+
+/// Text made harmless in HTML and SVG, also within quotes. What XML has no room for is left out.
+pub(super) fn escape(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => safe += "&amp;",
+            '<' => safe += "&lt;",
+            '>' => safe += "&gt;",
+            '"' => safe += "&quot;",
+            '\'' => safe += "&#39;",
+            c if c.is_control() && !matches!(c, '\n' | '\t') => safe.push('\u{fffd}'),
+            c => safe.push(c),
+        }
+    }
+    safe
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -40,6 +66,19 @@ mod tests {
         for (number, text) in all {
             assert_eq!(grouped(number), text);
         }
+    }
+
+    #[test]
+    fn what_is_cut_off_is_said() {
+        assert_eq!(
+            (cut("abc", 3), cut("abcd", 3), cut("abc", 0)),
+            ("abc".into(), "ab…".into(), "".into())
+        );
+    }
+
+    #[test]
+    fn text_cannot_become_a_tag() {
+        assert_eq!(escape("<a href='x'>&\"\0"), "&lt;a href=&#39;x&#39;&gt;&amp;&quot;\u{fffd}");
     }
 
     #[test]

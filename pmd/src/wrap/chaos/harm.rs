@@ -43,7 +43,8 @@ impl Spare {
         }
         let (from, to) = match self.truncate_skip {
             Some(skip) => (skip, len),
-            None => open_to_harm(start, len)?,
+            // A byte of payload is left: who splits frames still has one to split.
+            None => open_to_harm(start, len).map(|(from, to)| (from + 1, to))?,
         };
         let from = from.max(least);
         (from < to).then(|| from + below(draw, to - from))
@@ -237,7 +238,7 @@ mod tests {
             let (at, _) = DEFAULT.bit(&bytes, bytes.len(), draw).unwrap();
             assert!((66..72).contains(&at), "{at}");
             let left = DEFAULT.cut(&bytes, bytes.len(), draw, 1).unwrap();
-            assert!((66..72).contains(&left), "{left}");
+            assert!((67..72).contains(&left), "{left}");
         }
         for short in [udp(24, 10), udp(3, 15), vec![0; 200], vec![0; 3]] {
             assert_eq!(DEFAULT.bit(&short, short.len(), 5), None);
@@ -293,7 +294,7 @@ mod tests {
 
                 assert!(truncate(&mut buf, &DEFAULT, draw));
                 let left = bytes_of(&buf);
-                assert!((66..442).contains(&left.len()) && flipped.starts_with(&left));
+                assert!((67..442).contains(&left.len()) && flipped.starts_with(&left));
                 assert_eq!(buf.frame().meta().segments(), left.len().div_ceil(segment));
                 assert_eq!(buf.frame().segments().count(), left.len().div_ceil(segment));
             }

@@ -30,7 +30,8 @@
 //! …), as often as it really happened: a copy for which there was no buffer, a flip for which the frame
 //! was too short, a frame that nobody overtook in time are frames that passed. Frames lost to `drop` are
 //! [`crate::DropReason::Injected`]. What the wrapper still holds when a queue ends is `undelivered`, and
-//! injected too; a sending queue tries for 20 ms to be rid of it first. The queues' counters are the
+//! injected too, whatever else it was counted as; a sending queue tries for 20 ms to be rid of it, and
+//! none is left by an app that reaps until nothing is in flight. The queues' counters are the
 //! inner ones and these: offered = delivered + Σ drops, where a copy is offered like the frame itself.
 //!
 //! **Sending.** Frames are taken over before the inner queue takes them, up to 64 of them; then they

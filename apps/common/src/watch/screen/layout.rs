@@ -9,11 +9,14 @@ use ratatui::{
 };
 
 use super::{
-    panels::{self, Panel, cut},
+    panels::{self, Panel},
     theme::Tone,
     view::{Bars, View},
 };
-use crate::{units::format_frames, watch::text::clock};
+use crate::{
+    units::format_frames,
+    watch::text::{clock, cut},
+};
 
 /// Smallest terminal that something useful fits on.
 const LEAST: (u16, u16) = (36, 8);

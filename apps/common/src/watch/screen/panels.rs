@@ -10,7 +10,7 @@ use crate::{
     units::{format_bits, format_frames},
     watch::{
         Sample,
-        text::{duration, grouped},
+        text::{cut, duration, grouped},
     },
 };
 
@@ -232,15 +232,6 @@ fn quiet(theme: Theme) -> ratatui::style::Style {
 /// Exactly `width` wide.
 fn fit(text: &str, width: usize) -> String {
     format!("{:<width$}", cut(text, width))
-}
-
-/// At most `width` wide; what is cut off is said by `…`.
-pub(super) fn cut(text: &str, width: usize) -> String {
-    if text.chars().count() <= width {
-        return text.to_owned();
-    }
-    let kept = text.chars().take(width.saturating_sub(1));
-    kept.chain((width > 0).then_some('…')).collect()
 }
 
 /// `12`, `3.4 k`, `5.67 M`.
