@@ -176,6 +176,11 @@ impl Upkeep {
     /// A device did not stop.
     pub(crate) fn stop(&mut self) -> Result<(), AppError> {
         self.collect();
+        for at in 0..self.ports.len() {
+            if self.is_in_service(at) {
+                self.ports[at].look();
+            }
+        }
         self.ports.iter_mut().try_for_each(Port::stop)
     }
 }
