@@ -93,6 +93,7 @@ impl Upkeep {
         for at in 0..self.ports.len() {
             if let Some(why) = self.ports[at].fault().filter(|_| self.is_in_service(at)) {
                 if at < self.count && !self.may_return(at) {
+                    self.ports[at].state = State::Failed;
                     fatal.get_or_insert(format!("port '{}': {why}", self.ports[at].info.port));
                 } else {
                     self.take_out(at, why);
@@ -181,6 +182,13 @@ impl Upkeep {
                 self.ports[at].look();
             }
         }
-        self.ports.iter_mut().try_for_each(Port::stop)
+        for port in &mut self.ports {
+            port.stop()?;
+            // What was written last may fail as late as now.
+            if port.fault().is_some() {
+                port.state = State::Failed;
+            }
+        }
+        Ok(())
     }
 }

@@ -124,7 +124,7 @@ impl Turmoil {
         self.barrier.wait();
         let (mut found, mut step, end) = (0, 0_u32, Instant::now() + Duration::from_secs(10));
         // Until a good many were found: writers may not have had a core before.
-        while found < 20_000 && (step % 1024 != 0 || Instant::now() < end) {
+        while found < 200_000 && (step % 1024 != 0 || Instant::now() < end) {
             let now_ms = self.now_ms.load(Ordering::Relaxed);
             found += usize::from(self.check(step.wrapping_mul(5) % STATIONS, now_ms));
             step = step.wrapping_add(1);
@@ -154,7 +154,7 @@ fn readers_never_hear_of_another_stations_port() {
         writers.into_iter().for_each(|writer| writer.join().unwrap());
         readers.map(|reader| reader.join().unwrap())
     });
-    assert_eq!(found, [20_000; 2]);
+    assert_eq!(found, [200_000; 2]);
     assert_keys_are_distinct(&turmoil.fdb);
     assert!(turmoil.fdb.len() <= 256);
     turmoil.fdb.age(u64::from(u32::MAX));
