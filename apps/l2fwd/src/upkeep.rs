@@ -9,6 +9,7 @@ use std::{
 use mempool::{Cpu, Pool};
 use memwire_apps::AppError;
 use pmd::Registry;
+use tracing::warn;
 
 use crate::{
     OnFault,
@@ -128,7 +129,7 @@ impl Upkeep {
     }
 
     fn take_out(&mut self, at: usize, why: String) {
-        eprintln!("port '{}': out of service: {why}", self.ports[at].spec);
+        warn!("port '{}': out of service: {why}", self.ports[at].spec);
         let told = self.posts.iter().filter(|post| post.send(Order::GiveBack(at)).is_ok()).count();
         self.ports[at].leave(why, told);
     }
@@ -139,7 +140,7 @@ impl Upkeep {
         let port = &mut self.ports[at];
         if let Err(error) = port.stop() {
             // It keeps its buffers, which are counted as leaked.
-            eprintln!("{error}");
+            warn!("{error}");
         }
         port.close(may_return);
         self.flush(at);
@@ -159,7 +160,7 @@ impl Upkeep {
             Ok(queues) => {
                 let mac = device.info().mac;
                 self.ports[at].come_back(device);
-                eprintln!("port '{}': back in service", self.ports[at].spec);
+                warn!("port '{}': back in service", self.ports[at].spec);
                 let shares = self.plan.deal(at, queues);
                 for (post, share) in self.posts.iter().zip(shares) {
                     if let Err(Order::Take(_, share, _)) = post.send(Order::Take(at, share, mac)) {

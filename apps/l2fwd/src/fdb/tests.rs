@@ -55,8 +55,7 @@ fn a_silent_station_is_forgotten_and_a_busy_one_is_not() {
 fn a_port_that_goes_takes_its_stations_with_it() {
     let fdb = Fdb::new(64, AGEING);
     for number in 0..64 {
-        #[expect(clippy::cast_possible_truncation, reason = "0 to 3")]
-        fdb.learn(station(number), (number % 4) as u16, 0);
+        fdb.learn(station(number), u16::try_from(number % 4).unwrap(), 0);
     }
     assert_eq!((fdb.flush(2), fdb.len()), (16, 48));
     for number in 0..64 {
