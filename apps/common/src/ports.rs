@@ -24,11 +24,17 @@ pub fn open(registry: &mut Registry, specs: &[String]) -> Result<Vec<Box<dyn Dev
     Ok(devices)
 }
 
-/// The drivers there are, for `--help`.
+/// The drivers and wrappers there are, for `--help`.
 #[must_use]
 pub fn drivers_help() -> String {
-    let entry = |driver: &pmd::Driver| format!("  {}\n      {}\n", driver.usage, driver.about);
-    Registry::drivers().iter().map(entry).collect()
+    let entry = |usage: &str, about: &str| format!("  {usage}\n      {about}\n");
+    let drivers = Registry::drivers().iter().map(|driver| entry(driver.usage, driver.about));
+    let wrappers = Registry::wrappers().iter().map(|wrapper| entry(wrapper.usage, wrapper.about));
+    let mut help = String::from("Ports (-p):\n");
+    help.extend(drivers);
+    help.push_str("Around any port (they nest):\n");
+    help.extend(wrappers);
+    help
 }
 
 #[cfg(test)]
