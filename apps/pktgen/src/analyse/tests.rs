@@ -1,6 +1,6 @@
 //! What the analyser says of frames, made by the generator and then harmed.
 
-use mempool::{Pool, heap::Heap};
+use mempool::{FrameMut, Pool, heap::Heap};
 use memwire_apps::traffic::{Flows, Generator, HeaderForm, Traffic};
 
 use super::*;
@@ -40,8 +40,6 @@ impl Bench {
     }
 }
 
-use mempool::FrameMut;
-
 fn auto() -> Template {
     Template { header: HeaderChoice::Auto, ..Template::default() }
 }
@@ -67,20 +65,12 @@ fn any_flipped_bit_that_a_sum_covers_is_corrupt() {
         Template { src: "fd00::1".parse().unwrap(), dst: "fd00::2".parse().unwrap(), ..auto() };
     // From where on every bit is covered: behind the addresses and ports, which name the flow.
     for (template, from) in [(auto(), 66), (summed, 38), (v6, 58)] {
-        let mut bench = Bench::new(template, 128, 1);
-        let mut harmed = 0;
         for byte in from..128 {
+            let mut bench = Bench::new(template, 128, 1);
             bench.look(8, |bit, frame| frame.bytes_mut()[byte] ^= 1 << bit);
-            harmed += 8;
             // Lengths that say more than there is are an end that is missing.
             let [_, good, corrupt, truncated, foreign] = bench.counts();
-            assert_eq!((good, corrupt + truncated, foreign), (0, harmed, 0), "byte {byte}");
-            // The next frame finds its buffer as it was.
-            bench.look(8, |bit, frame| frame.bytes_mut()[byte] ^= 1 << bit);
-            harmed += 8;
-            let template = Bench::new(template, 128, 1);
-            bench = Bench { analyser: bench.analyser, ..template };
-            bench.analyser.restart(|_| 0);
+            assert_eq!((good, corrupt + truncated, foreign), (0, 8, 0), "byte {byte}");
         }
     }
 }
