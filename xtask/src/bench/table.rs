@@ -195,6 +195,7 @@ mod tests {
             ticks: None,
             instructions: None,
             ratio: Some(1.0),
+            against: Against::Dpdk,
         };
         let round = Round { memwire: row(ours), dpdk: dpdk.map(row).into_iter().collect() };
         Outcome { case, rounds: vec![round], cannot_run: false }
@@ -210,7 +211,7 @@ mod tests {
         let missed = second_line(outcome(25.0, Some(20.0)), Show::All);
         assert!(missed.ends_with("MISSED ratio by 25 %"), "{missed}");
         let alone = second_line(outcome(25.0, None), Show::All);
-        assert!(alone.ends_with("no DPDK to compare with"), "{alone}");
+        assert!(alone.ends_with("no peer to compare with"), "{alone}");
     }
 
     #[test]
