@@ -159,7 +159,7 @@ fn unknown(spec: &str, name: &str) -> Error {
     let drivers: Vec<_> = DRIVERS.iter().map(|driver| driver.name).collect();
     let wrappers: Vec<_> = WRAPPERS.iter().map(|wrapper| wrapper.name).collect();
     let names = drivers.iter().chain(&wrappers);
-    let nearest = names.map(|known| (strsim::levenshtein(known, name), known)).min();
+    let nearest = names.map(|known| (strsim::osa_distance(known, name), known)).min();
     Error::UnknownDriver {
         port: spec.chars().take(200).collect(),
         driver: name.to_owned(),

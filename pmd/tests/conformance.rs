@@ -10,9 +10,9 @@ use providers::Fake;
 const QUICK: usize = if cfg!(debug_assertions) { 60_000 } else { 1_000_000 };
 
 /// A wire between two ports of one registry.
-struct PortWire {
+struct PortWire<'s> {
     name: &'static str,
-    spec: &'static str,
+    spec: &'s str,
     bounce: bool,
     traits: WireTraits,
 }
@@ -33,7 +33,7 @@ impl Joined for Ports {
     }
 }
 
-impl Wire for PortWire {
+impl Wire for PortWire<'_> {
     fn name(&self) -> &'static str {
         self.name
     }
@@ -95,6 +95,27 @@ fn a_traced_ring_passes() {
     passes(PortWire { name: "trace", spec, bounce: false, traits: RING }, 9);
     let spec = "trace:/dev/null,count=100@trace:/dev/null,every=1000,hex@ring:traced";
     passes(PortWire { name: "trace in trace", spec, bounce: true, traits: RING }, 9);
+}
+
+/// Chaos that has everything to do and does nothing: every frame goes through its machine.
+const NEUTRAL: &str = "drop#1000000000,dup=0%,flip#1000000000..2000000000";
+
+#[test]
+fn a_ring_in_neutral_chaos_passes() {
+    for (inner, bounce) in
+        [("ring:chaotic", false), ("ring:chaotic", true), ("ring:t,size=2", false)]
+    {
+        for plan in [NEUTRAL, &format!("rx.{NEUTRAL}"), &format!("tx.{NEUTRAL}"), ""] {
+            let spec = format!("chaos:{plan}@{inner}");
+            passes(PortWire { name: "chaos", spec: &spec, bounce, traits: RING }, 9);
+        }
+    }
+    let spec =
+        format!("trace:/dev/null,every=100@chaos:{NEUTRAL}@chaos:seed=2,{NEUTRAL}@ring:deep");
+    passes(
+        PortWire { name: "trace in chaos in chaos", spec: &spec, bounce: false, traits: RING },
+        9,
+    );
 }
 
 #[test]

@@ -21,13 +21,26 @@ pub enum IdleMode {
     Sleep,
 }
 
-/// Rounds of a worker, for other threads to read. The one writer is the worker.
+/// Rounds of a worker, for other threads to read. The one writer is the worker; nothing else is on
+/// its cache line, nor on the one that is fetched along.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 pub struct Activity {
     /// Rounds over all its queues.
     pub rounds: Counter,
     /// Rounds that found nothing.
     pub empty: Counter,
+}
+
+impl Activity {
+    /// Counts a round.
+    #[inline]
+    pub fn round(&self, is_empty: bool) {
+        self.rounds.add(1);
+        if is_empty {
+            self.empty.add(1);
+        }
+    }
 }
 
 /// Empty rounds after which a spinning worker lets others run, and a sleeping one sleeps.
@@ -55,6 +68,18 @@ impl Idle {
     #[must_use]
     pub fn empty_rounds(&self) -> u32 {
         self.empty
+    }
+
+    /// Whether the last round let others run, or slept: time for what a worker does when nothing
+    /// comes.
+    #[must_use]
+    pub fn has_rested(&self) -> bool {
+        match self.mode {
+            IdleMode::Spin | IdleMode::Pause => {
+                self.empty > 0 && self.empty.is_multiple_of(PATIENCE)
+            }
+            IdleMode::Sleep => self.empty >= PATIENCE,
+        }
     }
 
     /// Ends a round that found `got` frames; waits if that were none. Returns whether it was empty.

@@ -2,6 +2,8 @@
 
 use tracing_subscriber::EnvFilter;
 
+use crate::watch::Stderr;
+
 /// Starts logging: warnings by default, errors only if `quiet`, more with each `-v`. `RUST_LOG`
 /// overrides all of it. A second call does nothing.
 pub fn init(verbose: u8, quiet: bool) {
@@ -13,9 +15,6 @@ pub fn init(verbose: u8, quiet: bool) {
         (false, _) => "trace",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    // Colour only where somebody looks.
-    let colour = std::io::IsTerminal::is_terminal(&std::io::stderr())
-        && std::env::var_os("NO_COLOR").is_none();
-    let _ = logs.with_ansi(colour).without_time().try_init();
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Stderr);
+    let _ = logs.with_ansi(false).without_time().try_init();
 }

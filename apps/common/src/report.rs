@@ -13,7 +13,7 @@ use mempool::{Access, Pool};
 use pmd::{Device, Drops, QueueStats};
 use serde::Serialize;
 
-use crate::{AppError, args::RunArgs};
+use crate::{AppError, args::RunArgs, watch};
 
 /// Frames and bits per second over some time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -302,7 +302,7 @@ impl Output {
 
     /// Prints a line of the live report; `--quiet` leaves it out too.
     pub fn live(&mut self, line: impl std::fmt::Display) {
-        if self.is_live {
+        if self.is_live && !watch::is_screen_up() {
             print_line(&line.to_string());
         }
     }
@@ -327,8 +327,11 @@ impl Output {
     }
 }
 
-/// A reader that has had enough (`| head`) is no error.
+/// A reader that has had enough (`| head`) is no error. While the screen is up, the line waits.
 fn print_line(text: &str) {
+    if watch::hold_line(text) {
+        return;
+    }
     let _ = writeln!(io::stdout(), "{}", text.trim_end_matches('\n'));
 }
 

@@ -8,6 +8,7 @@ use memwire_apps::{
     args::{PoolArgs, PortArgs, RunArgs},
     memory::MemorySpec,
     units::{Rate, parse_duration, parse_share, parse_size},
+    watch::WatchArgs,
 };
 
 use crate::{
@@ -41,6 +42,8 @@ pub struct Args {
     pub blocks: BlockArgs,
     #[command(flatten)]
     pub demo: DemoArgs,
+    #[command(flatten)]
+    pub watch: WatchArgs,
 }
 
 /// Which frames, and what is done with them.

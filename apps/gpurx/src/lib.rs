@@ -13,6 +13,8 @@ pub mod path;
 pub mod place;
 pub mod report;
 pub mod run;
+mod running;
+mod sample;
 pub mod seq;
 pub mod setup;
 pub mod sink;

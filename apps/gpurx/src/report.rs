@@ -6,6 +6,7 @@ use mempool::format_bytes;
 use memwire_apps::{
     report::{DropsReport, Interval, PoolReport, PortReport, Rates},
     traffic::Sent,
+    watch::Stage,
 };
 use pmd::QueueStats;
 use serde::Serialize;
@@ -84,6 +85,32 @@ impl From<&Sent> for SentReport {
     }
 }
 
+/// How busy a worker was.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct WorkerReport {
+    /// Its name.
+    pub name: String,
+    /// Polls.
+    pub rounds: u64,
+    /// Polls that found nothing.
+    pub empty: u64,
+    /// Share of the polls that found nothing.
+    pub idle: f64,
+}
+
+impl WorkerReport {
+    /// Of these.
+    #[must_use]
+    pub fn of(stages: &[Stage]) -> Vec<Self> {
+        let report = |stage: &Stage| {
+            let Stage { name, rounds, empty } = stage.clone();
+            let idle = if rounds == 0 { 0.0 } else { empty as f64 / rounds as f64 };
+            Self { name, rounds, empty, idle }
+        };
+        stages.iter().map(report).collect()
+    }
+}
+
 /// The summary: one JSON object, and the last lines on the screen.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
@@ -123,6 +150,8 @@ pub struct Summary {
     pub resyncs: u64,
     /// Payload bytes that the host copied or looked at.
     pub host_payload_bytes: u64,
+    /// How busy the workers were.
+    pub workers: Vec<WorkerReport>,
     /// Digest of all rows, in order, of `--sink tensor`; one per queue.
     pub digests: Vec<String>,
     /// What the demo's source sent.
@@ -209,6 +238,8 @@ pub struct Facts {
     pub stats: QueueStats,
     /// Sum over the workers.
     pub totals: Totals,
+    /// How busy they were.
+    pub workers: Vec<WorkerReport>,
     /// Of the sinks.
     pub digests: Vec<u32>,
     /// Of the demo.
@@ -219,7 +250,8 @@ pub struct Facts {
 
 impl From<Facts> for Summary {
     fn from(facts: Facts) -> Self {
-        let Facts { ports, path, memory, time, stats, totals, digests, sent, pool } = facts;
+        let Facts { ports, path, memory, time, stats, totals, workers, digests, sent, pool } =
+            facts;
         let Totals { rows, foreign, invalid, unsplit, late, duplicate, jump, .. } = totals;
         let Totals { ok, bad, missing, reordered, complete, partial, .. } = totals;
         Self {
@@ -241,6 +273,7 @@ impl From<Facts> for Summary {
             rows_moved: totals.rows_moved,
             resyncs: totals.resyncs,
             host_payload_bytes: totals.touched,
+            workers,
             digests: digests.iter().map(|digest| format!("{digest:08x}")).collect(),
             sent: sent.as_ref().map(Into::into),
             pool,
@@ -314,6 +347,9 @@ impl Summary {
             "blocks  complete {complete}  partial {partial}  rows moved {}",
             self.rows_moved
         )?;
+        for WorkerReport { name, rounds, idle, .. } in &self.workers {
+            writeln!(to, "idle    {name}: {:.1} % of {rounds} polls found nothing", idle * 100.0)?;
+        }
         for digest in &self.digests {
             writeln!(to, "digest  {digest}")?;
         }

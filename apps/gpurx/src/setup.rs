@@ -137,7 +137,14 @@ impl Setup {
             let sink = sink(args, plan, &pools, self.workers.len())?;
             let cache = SplitCache::new(&pools.heads, &pools.data);
             let burst = SplitBurst::with_limit(&pools.heads, &pools.data, args.run.burst);
-            self.workers.push(Worker::new(rx, cache, burst, sink, path == Path::Bounce));
+            self.workers.push(Worker::new(
+                rx,
+                cache,
+                burst,
+                sink,
+                path == Path::Bounce,
+                args.run.idle,
+            ));
             self.pools.push(pools);
         }
         self.ports.push(Port { device, path, counters });

@@ -1,10 +1,16 @@
 //! The loop: receive, let the sink place and hand over, post. Knows no driver, no provider and no
 //! path.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use mempool::{SplitBurst, SplitCache};
-use memwire_apps::Stop;
+use memwire_apps::{
+    Stop,
+    idle::{Activity, Idle, IdleMode},
+};
 use pmd::SplitRxQueue;
 
 use crate::{
@@ -12,8 +18,6 @@ use crate::{
     totals::{Published, Totals},
 };
 
-/// Empty polls after which an idle worker lets others run.
-const PATIENCE: u32 = 64;
 /// Empty polls in a row that show that nothing is on its way any more.
 const DRY: u32 = 64;
 /// How long a stopped worker goes on taking what had arrived.
@@ -29,6 +33,8 @@ pub struct Worker {
     by_host: bool,
     totals: Totals,
     published: Published,
+    activity: Arc<Activity>,
+    idle: Idle,
     start: Instant,
 }
 
@@ -46,7 +52,7 @@ pub struct Finished {
 
 impl Worker {
     /// Joins a queue and a sink, and fills the queue with buffers. `by_host` says that the host copies
-    /// the payloads that this queue yields, which is counted.
+    /// the payloads that this queue yields, which is counted; `idle` what to do between empty polls.
     #[must_use]
     pub fn new(
         rx: Box<dyn SplitRxQueue>,
@@ -54,10 +60,20 @@ impl Worker {
         burst: SplitBurst,
         sink: Box<dyn Sink>,
         by_host: bool,
+        idle: IdleMode,
     ) -> Self {
-        let (totals, published) = (Totals::default(), Published::default());
-        let start = Instant::now();
-        let mut worker = Self { rx, cache, burst, sink, by_host, totals, published, start };
+        let mut worker = Self {
+            rx,
+            cache,
+            burst,
+            sink,
+            by_host,
+            totals: Totals::default(),
+            published: Published::default(),
+            activity: Arc::default(),
+            idle: Idle::new(idle),
+            start: Instant::now(),
+        };
         worker.sink.post(&mut *worker.rx);
         worker
     }
@@ -68,10 +84,16 @@ impl Worker {
         self.published.clone()
     }
 
+    /// How busy it is, for other threads.
+    #[must_use]
+    pub fn activity(&self) -> Arc<Activity> {
+        Arc::clone(&self.activity)
+    }
+
     /// Receives one burst; returns its frames.
     #[inline]
     pub fn poll(&mut self) -> usize {
-        let Self { rx, cache, burst, sink, by_host, totals, published, start } = self;
+        let Self { rx, cache, burst, sink, by_host, totals, published, start, .. } = self;
         let got = rx.recv(cache, burst);
         let now = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
         if got > 0 {
@@ -94,17 +116,17 @@ impl Worker {
     #[must_use]
     pub fn run(mut self, stop: &Stop, limit: Option<u64>) -> Finished {
         let limit = limit.unwrap_or(u64::MAX);
-        let (mut frames, mut idle) = (0, 0);
+        let mut frames = 0;
         while !stop.is_set() && frames < limit && self.sink.fault().is_none() {
             let got = self.poll();
             frames += got as u64;
-            idle = if got > 0 { 0 } else { idle + 1 };
-            if idle >= PATIENCE {
+            let is_empty = self.idle.round(got);
+            self.activity.round(is_empty);
+            if is_empty && self.idle.has_rested() {
                 // Buffers that were all out may be back, and the counts may have changed.
                 self.sink.post(&mut *self.rx);
                 self.published.state(&self.totals);
                 self.cache.tidy();
-                std::thread::yield_now();
             }
         }
         let (deadline, mut idle) = (Instant::now() + DRAIN, 0);

@@ -6,7 +6,10 @@ use gpurx::{
     sink::Placed, totals::Totals, worker::Worker,
 };
 use mempool::{Burst, Cpu, Device, Pool, SplitBurst, SplitCache};
-use memwire_apps::traffic::{Template, TestHeader};
+use memwire_apps::{
+    idle::IdleMode,
+    traffic::{Template, TestHeader},
+};
 use pmd::{Config, PostOrder, Queues, Registry, SplitAt, SplitConfig};
 use providers::{Fake, Host};
 use zerocopy::IntoBytes;
@@ -59,7 +62,8 @@ fn receive(path: Path, contiguous: bool, faults: &str, foreign_every: u64) -> (T
     let sink = Placed::new(reader, &data, &geometry, Box::new(Tensor::new(256))).unwrap();
     let cache = SplitCache::new(&heads, &data);
     let burst = SplitBurst::new(&heads, &data);
-    let mut worker = Worker::new(rx, cache, burst, Box::new(sink), path == Path::Bounce);
+    let mut worker =
+        Worker::new(rx, cache, burst, Box::new(sink), path == Path::Bounce, IdleMode::Spin);
 
     let source: Pool<Cpu> =
         Pool::builder().name("source").slots(1024).stride(512).memory(&host).build().unwrap();

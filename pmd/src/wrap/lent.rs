@@ -6,7 +6,9 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use crate::{AnyRxQueue, Queues, RxQueue, SplitRxQueue, TxQueue};
+use mempool::{Burst, Cache, Cpu, Device, Shared, SplitBurst, SplitCache};
+
+use crate::{AnyRxQueue, QueueCounters, Queues, RxQueue, SplitRxQueue, TxQueue};
 
 /// Where lent queues come back to while the port is being stopped. At other times nobody waits for
 /// them: a queue whose wrapper is dropped ends, as it would without the wrapper.
@@ -121,5 +123,54 @@ impl ComeHome for dyn TxQueue {
     #[expect(private_interfaces, reason = "sealed: nobody else calls it")]
     fn come_home(queue: Box<Self>, index: usize, to: &mut Returned) {
         to.tx.push((index, queue));
+    }
+}
+
+/// For layers that leave a queue as it is.
+impl RxQueue for Lent<dyn RxQueue> {
+    fn recv(&mut self, cache: &mut Cache<Cpu>, burst: &mut Burst<Cpu>) -> usize {
+        (**self).recv(cache, burst)
+    }
+
+    fn counters(&self) -> &QueueCounters {
+        (**self).counters()
+    }
+}
+
+/// For layers that leave a queue as it is.
+impl SplitRxQueue for Lent<dyn SplitRxQueue> {
+    fn recv(&mut self, cache: &mut SplitCache, burst: &mut SplitBurst) -> usize {
+        (**self).recv(cache, burst)
+    }
+
+    fn post(&mut self, data: &mut Burst<Device>) -> usize {
+        (**self).post(data)
+    }
+
+    fn counters(&self) -> &QueueCounters {
+        (**self).counters()
+    }
+}
+
+/// For layers that leave a queue as it is.
+impl TxQueue for Lent<dyn TxQueue> {
+    fn send(&mut self, cache: &mut Cache<Cpu>, burst: &mut Burst<Cpu>) -> usize {
+        (**self).send(cache, burst)
+    }
+
+    fn send_shared(&mut self, cache: &mut Cache<Cpu>, burst: &mut Burst<Shared>) -> usize {
+        (**self).send_shared(cache, burst)
+    }
+
+    fn reap(&mut self, cache: &mut Cache<Cpu>) -> usize {
+        (**self).reap(cache)
+    }
+
+    fn in_flight(&self) -> usize {
+        (**self).in_flight()
+    }
+
+    fn counters(&self) -> &QueueCounters {
+        (**self).counters()
     }
 }

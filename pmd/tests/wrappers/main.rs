@@ -1,5 +1,7 @@
 //! Wrappers around ports: the machinery, and each wrapper beyond what the conformance suite asks.
 
+mod chaos;
 mod machinery;
+mod observer;
 mod rig;
 mod trace;

@@ -1,0 +1,173 @@
+//! Ports, pools and workers while they run: watching them, and adding it all up at the end.
+
+use std::time::{Duration, Instant};
+
+use mempool::{Cpu, Pool};
+use memwire_apps::{
+    AppError, Stop,
+    report::{Meter, Output, PoolReport, PortReport},
+    table::Live,
+    traffic::Sent,
+    watch::{Sample, Watch},
+    workers::Workers,
+};
+use pmd::{Health, QueueStats};
+
+use crate::{
+    args::Args,
+    demo::Demo,
+    report::{COLUMNS, Facts, IntervalReport, WorkerReport, live_cells},
+    run::Ended,
+    sample::{Readings, memory_of, path_of, pool_reports},
+    setup::{Pools, Port, Setup},
+    worker::Finished,
+};
+
+/// How often ports and deadlines are looked at.
+const STEP: Duration = Duration::from_millis(20);
+/// How long the demo's wire may take to run empty.
+const EMPTY: Duration = Duration::from_millis(500);
+
+/// Everything that runs.
+pub(crate) struct Running {
+    ports: Vec<Port>,
+    pools: Vec<Pools>,
+    readings: Readings,
+    workers: Workers<Finished>,
+    /// Of the workers alone: they run on while the demo's wire runs empty.
+    stop: Stop,
+    start: Instant,
+}
+
+impl Running {
+    /// Starts a worker on each core.
+    ///
+    /// # Errors
+    /// A worker could not be started.
+    pub(crate) fn start(args: &Args, setup: Setup, cores: &[usize]) -> Result<Self, AppError> {
+        let Setup { ports, workers: receivers, pools } = setup;
+        let stop = Stop::new();
+        let mut workers = Workers::new(&stop);
+        let mut readings = Readings::new(args, &ports, &pools);
+        let is_demo = args.ports.ports.is_empty();
+        // The demo's source counts; what it sent is received to the last frame.
+        let limit = args.run.count.filter(|_| !is_demo);
+        let limit = limit.map(|count| count.div_ceil(receivers.len() as u64));
+        for (index, (worker, core)) in receivers.into_iter().zip(cores).enumerate() {
+            readings.add(&worker);
+            let job = move |stop: &Stop| worker.run(stop, limit);
+            workers.spawn(format!("gpurx {index}"), Some(*core), job)?;
+        }
+        Ok(Self { ports, pools, readings, workers, stop, start: Instant::now() })
+    }
+
+    fn stats(&self) -> QueueStats {
+        QueueStats::sum(self.ports.iter().flat_map(|port| &port.counters))
+    }
+
+    fn sample(&self) -> Sample {
+        self.readings.sample(self.start.elapsed(), &self.ports, &self.pools)
+    }
+
+    /// Whether no port will ever yield a frame again, or one of them has failed.
+    fn has_ended(&self) -> bool {
+        let health = |port: &Port| port.device.health();
+        self.ports.iter().all(|port| health(port) != Health::Good)
+            || self.ports.iter().any(|port| matches!(health(port), Health::Faulted(_)))
+    }
+
+    /// Reports while it runs; ends it.
+    ///
+    /// # Errors
+    /// A line of JSON cannot be written, or a worker was lost.
+    pub(crate) fn watch(
+        self,
+        args: &Args,
+        demo: Option<Demo>,
+        stop: &Stop,
+        output: &mut Output,
+        mut watch: Watch,
+    ) -> Result<Ended, AppError> {
+        let (mut meter, mut live) = (Meter::new(), Live::new(&COLUMNS));
+        let mut due = self.start + args.run.interval;
+        let end = args.run.duration.map(|duration| self.start + duration);
+        loop {
+            let now = Instant::now();
+            if now >= due {
+                let (interval, totals) = (meter.tick(self.stats()), self.readings.totals());
+                output.live(live.line(&live_cells(&interval, &totals)));
+                output.interval(&IntervalReport::new(&interval, &totals))?;
+                due += args.run.interval;
+            }
+            watch.tick(|| self.sample())?;
+            let is_over = end.is_some_and(|end| now >= end)
+                || stop.is_set()
+                || demo.as_ref().is_some_and(Demo::is_done)
+                || (demo.is_none() && self.has_ended());
+            if is_over {
+                break;
+            }
+            let next = end.map_or(due, |end| end.min(due));
+            if !self.workers.wait(next.saturating_duration_since(now).min(STEP)) {
+                break;
+            }
+        }
+        let (sent, source_pools) = match demo.map(Demo::stop).transpose()? {
+            Some((sent, pools)) => (Some(sent), pools),
+            None => (None, Vec::new()),
+        };
+        let (ended, last) = self.end(sent, source_pools)?;
+        Ok(Ended { watched: watch.finish(last), ..ended })
+    }
+
+    /// Stops everything and adds it all up; also what it looked like at last.
+    ///
+    /// # Errors
+    /// A worker was lost, or a device did not stop.
+    pub(crate) fn end(
+        self,
+        sent: Option<Sent>,
+        source_pools: Vec<Pool<Cpu>>,
+    ) -> Result<(Ended, Sample), AppError> {
+        let emptied = Instant::now() + EMPTY;
+        while sent.is_some() && !self.has_ended() && Instant::now() < emptied {
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+        let Self { mut ports, pools, readings, workers, stop, start } = self;
+        let finished = workers.join()?;
+        let time = start.elapsed();
+        stop.set();
+        let (mut digests, mut fault) = (Vec::new(), None);
+        for worker in &finished {
+            digests.extend(worker.digest);
+            fault = fault.or(worker.fault.clone());
+        }
+        let mut last = readings.sample(time, &ports, &pools);
+        let reports = ports.iter().map(|port| PortReport::of(&*port.device)).collect();
+        let stats = QueueStats::sum(ports.iter().flat_map(|port| &port.counters));
+        let mut finished = finished.into_iter();
+        for port in &mut ports {
+            if let Health::Faulted(why) = port.device.health() {
+                fault.get_or_insert(why);
+            }
+            let queues = port.counters.len();
+            port.stop(finished.by_ref().take(queues).collect())?;
+        }
+        last.pools = pool_reports(&pools);
+        let mut pool = last.pools.clone();
+        pool.extend(source_pools.iter().map(PoolReport::of));
+        let facts = Facts {
+            ports: reports,
+            path: path_of(&ports),
+            memory: memory_of(&pools),
+            time,
+            stats,
+            totals: readings.totals(),
+            workers: WorkerReport::of(&last.stages),
+            digests,
+            sent,
+            pool,
+        };
+        Ok((Ended { summary: facts.into(), fault, watched: Ok(()) }, last))
+    }
+}

@@ -1,0 +1,148 @@
+//! What gpurx looks like at one moment, for whoever watches: read from counters, while they count.
+
+use std::{sync::Arc, time::Duration};
+
+use mempool::format_bytes;
+use memwire_apps::{
+    idle::Activity,
+    report::{DropsReport, PoolReport},
+    watch::{Count, Level, PortSample, Sample, Stage},
+};
+use pmd::QueueStats;
+
+use crate::{
+    args::Args,
+    path::Path,
+    report::MemoryReport,
+    setup::{Pools, Port},
+    totals::{Published, Totals},
+    worker::Worker,
+};
+
+/// All payload memory.
+pub(crate) fn memory_of(pools: &[Pools]) -> MemoryReport {
+    let reports = pools.iter().map(|pools| PoolReport::of(&pools.data));
+    let mut memory = MemoryReport { provider: String::new(), access: "device", bytes: 0 };
+    for report in reports {
+        memory.bytes += report.bytes;
+        memory.provider = report.provider;
+    }
+    memory
+}
+
+/// `direct`, `bounce`, or both.
+pub(crate) fn path_of(ports: &[Port]) -> String {
+    let mut paths: Vec<_> = ports.iter().map(|port| port.path).collect();
+    paths.sort_unstable_by_key(|path| *path == Path::Bounce);
+    paths.dedup();
+    paths.iter().map(Path::to_string).collect::<Vec<_>>().join("+")
+}
+
+/// All pools that receive.
+pub(crate) fn pool_reports(pools: &[Pools]) -> Vec<PoolReport> {
+    let both = |pools: &Pools| [PoolReport::of(&pools.heads), PoolReport::of(&pools.data)];
+    pools.iter().flat_map(both).collect()
+}
+
+/// What the workers let others read, and what does not change.
+pub(crate) struct Readings {
+    workers: Vec<(Published, Arc<Activity>)>,
+    facts: Vec<(String, String)>,
+    /// Rows that the open blocks of a worker hold; none if nothing is placed.
+    rows: Option<u64>,
+}
+
+impl Readings {
+    pub(crate) fn new(args: &Args, ports: &[Port], pools: &[Pools]) -> Self {
+        let MemoryReport { provider, bytes, .. } = memory_of(pools);
+        let sink = format!("{:?}", args.stream.sink).to_lowercase();
+        let blocks = &args.blocks;
+        let places = args.stream.sink.places();
+        let mut facts = vec![
+            ("path", path_of(ports)),
+            ("memory", format!("{provider} {}", format_bytes(bytes))),
+            ("sink", sink),
+        ];
+        if places {
+            facts.push(("blocks", format!("{} rows", blocks.rows)));
+        }
+        Self {
+            workers: Vec::new(),
+            facts: facts.into_iter().map(|(name, fact)| (name.to_owned(), fact)).collect(),
+            rows: places.then(|| u64::from(blocks.rows) * u64::from(blocks.window)),
+        }
+    }
+
+    pub(crate) fn add(&mut self, worker: &Worker) {
+        self.workers.push((worker.published(), worker.activity()));
+    }
+
+    /// The sum over the workers.
+    pub(crate) fn totals(&self) -> Totals {
+        let mut sum = Totals::default();
+        self.workers.iter().for_each(|(published, _)| sum.merge(&published.snapshot()));
+        sum
+    }
+
+    pub(crate) fn sample(&self, at: Duration, ports: &[Port], pools: &[Pools]) -> Sample {
+        // The workers' counts first: what they have accounted for had been received by then.
+        let totals = self.totals();
+        let received = QueueStats::sum(ports.iter().flat_map(|port| &port.counters)).delivered;
+        let Totals { foreign, invalid, unsplit, late, duplicate, jump, .. } = totals;
+        let mut drops = DropsReport::default();
+        for (reason, frames) in [
+            ("foreign", foreign),
+            ("invalid", invalid),
+            ("unsplit", unsplit),
+            ("late", late),
+            ("duplicate", duplicate),
+            ("jump", jump),
+        ] {
+            drops.add(reason, frames);
+        }
+        let port = |port: &Port| PortSample {
+            // As the loop sees it: what the bounce path could not split is dropped there.
+            rx: QueueStats::sum(&port.counters),
+            ..PortSample::of(&*port.device)
+        };
+        let stage = |(index, (_, activity)): (usize, &(Published, Arc<Activity>))| {
+            // In this order: never more empty rounds than rounds.
+            let empty = activity.empty.get();
+            Stage { name: format!("worker {index}"), rounds: activity.rounds.get(), empty }
+        };
+        let level = self.rows.map(|rows| {
+            let of = (rows * self.workers.len() as u64) as f64;
+            let open = received.saturating_sub(totals.frames()) as f64;
+            Level { name: "block fill".into(), value: open.min(of), of }
+        });
+        Sample {
+            at,
+            facts: self.facts.clone(),
+            ports: ports.iter().map(port).collect(),
+            drops,
+            pools: pool_reports(pools),
+            stages: self.workers.iter().enumerate().map(stage).collect(),
+            levels: level.into_iter().collect(),
+            counts: counts(&totals),
+            latency: None,
+        }
+    }
+}
+
+fn counts(totals: &Totals) -> Vec<Count> {
+    let count = |(name, help, value)| Count { name, help, value };
+    [
+        ("rows", "Rows handed over.", totals.rows),
+        ("rows_ok", "Rows that were what was sent.", totals.ok),
+        ("rows_bad", "Rows that were not what was sent.", totals.bad),
+        ("rows_missing", "Rows that never came.", totals.missing),
+        ("rows_reordered", "Rows that came after a later one.", totals.reordered),
+        ("rows_moved", "Rows moved for a contiguous tensor.", totals.rows_moved),
+        ("blocks_complete", "Blocks handed over with all their rows.", totals.complete),
+        ("blocks_partial", "Blocks handed over without all their rows.", totals.partial),
+        ("resyncs", "Times a stream was taken up at another number.", totals.resyncs),
+        ("host_payload_bytes", "Payload bytes that host code copied.", totals.touched),
+    ]
+    .map(count)
+    .into()
+}
