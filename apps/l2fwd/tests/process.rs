@@ -54,7 +54,13 @@ fn code_and_texts(line: &str) -> (Option<i32>, String, String) {
 #[test]
 fn errors_go_to_stderr_with_their_exit_code() {
     for (line, code, says) in [
-        ("-p null:", 2, "error: l2fwd forwards between two ports; 1 given\n hint: "),
+        ("-p null: -p null: -p null:", 2, "error: pairs need an even number of ports"),
+        ("-p null: -p null: --mode hub", 2, "possible values: pairs, switch"),
+        ("-p null: -p null: --mode switch --vlan 0:access=5000", 2, "'5000' is not a VLAN"),
+        ("-p null: -p null: --mode switch --storm fast", 2, "'fast' is not a rate of frames"),
+        ("-p null: -p null: --mode switch --fdb 0", 2, "should be a number of stations"),
+        ("-p null: -p null: --mode switch --ageing 0s", 2, "'0s' is not a duration"),
+        ("-p null:a -p null:a --mode switch", 2, "port 'null:a' is named twice"),
         ("-p null: -p null: -t soon", 2, "'soon' is not a duration such as 10s"),
         ("-p null: -p null: --json=/nowhere/x.json", 3, "error: --json=/nowhere/x.json: "),
     ] {
@@ -70,9 +76,9 @@ fn stdout_is_one_json_object_or_the_tables() {
     assert_eq!((code, stderr.as_str()), (Some(0), ""));
     assert_eq!(stdout.lines().count(), 1);
     let summary: serde_json::Value = serde_json::from_str(&stdout).unwrap();
-    assert_eq!(summary["schema"], "memwire/l2fwd/1");
+    assert_eq!(summary["schema"], "memwire/l2fwd/2");
     let (_, stdout, _) = code_and_texts("-p null: -p null: -c 1000");
-    assert!(stdout.contains("rx-missed  tx-drop  nombuf"), "{stdout}");
+    assert!(stdout.contains("rx-missed  dropped  tx-drop  nombuf  flooded"), "{stdout}");
 }
 
 #[test]

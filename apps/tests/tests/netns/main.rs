@@ -8,3 +8,5 @@ mod forward;
 mod lab;
 mod process;
 mod receive;
+mod star;
+mod switch;
