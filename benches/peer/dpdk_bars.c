@@ -22,7 +22,9 @@
 
 #include "bar.h"
 #include "clock.h"
+#include "gen_bars.h"
 #include "null_bars.h"
+#include "pcap_bars.h"
 #include "placement.h"
 #include "pool_bars.h"
 #include "ring_bars.h"
@@ -43,6 +45,10 @@ static const struct bar bars[] = {
 	{ "stray", 1, 40000, uncached_object_pool_make, object_single_rounds, NULL },
 	{ "null-io-32", 64, 625, null_ports_make, null_burst_rounds, NULL },
 	{ "null-io-1", 2, 20000, null_ports_make, null_single_rounds, NULL },
+	{ "pktgen-64", 32, 1250, gen_make, gen_rounds, NULL },
+	{ "l2fwd-null", 64, 625, gen_make, swap_rounds, NULL },
+	{ "pcap-replay", 32, 1250, pcap_make, pcap_replay_rounds, NULL },
+	{ "pcap-write", 32, 1250, pcap_make, pcap_write_rounds, NULL },
 	{ "spsc-32", 32, 1250, rings_make, ring_same_core_rounds, NULL },
 	{ "spsc-x32", 32, 1250, rings_make, ring_consume_bulks, ring_produce_bulks },
 	{ "spsc-x1", 1, 40000, rings_make, ring_consume_singles, ring_produce_singles },
@@ -89,7 +95,7 @@ static int usable_cpus(int cpu[2])
  * EAL cannot be started twice in one process: without hugepages, start over as a new program. Its
  * ordinary-pages mode excludes --in-memory and wants --no-shconf in its place.
  */
-static void start_eal(char **argv, int two_cores)
+static void start_eal(char **argv, int two_cores, int is_pcap)
 {
 	char lcores[64];
 	int cpu[2] = { 0, 0 };
@@ -97,7 +103,8 @@ static void start_eal(char **argv, int two_cores)
 	int no_huge = getenv(NO_HUGE_VARIABLE) != NULL;
 	char *arguments[] = {
 		argv[0], "--no-pci", "--no-telemetry", "--log-level=4", "-m", "256", lcores,
-		"--vdev=net_null0,copy=0", "--vdev=net_null1,copy=0",
+		is_pcap ? (char *)pcap_device() : "--vdev=net_null0,copy=0",
+		"--vdev=net_null1,copy=0",
 		no_huge ? "--no-huge" : "--in-memory", no_huge ? "--no-shconf" : NULL,
 	};
 	int count = no_huge ? 11 : 10;
@@ -180,7 +187,7 @@ int main(int argc, char **argv)
 	}
 	row_file = dup(STDOUT_FILENO);
 	dup2(STDERR_FILENO, STDOUT_FILENO);
-	start_eal(argv, bar->other_core != NULL);
+	start_eal(argv, bar->other_core != NULL, pcap_is_case(bar->name));
 	if (bar->make() != 0) {
 		fprintf(stderr, "dpdk-bars: cannot prepare %s: %s\n", bar->name,
 			rte_strerror(rte_errno));

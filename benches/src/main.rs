@@ -12,6 +12,9 @@ struct Args {
     /// Windows to take the least and the median of.
     #[arg(long, default_value_t = 61)]
     windows: usize,
+    /// Measure the same without what the case is about.
+    #[arg(long)]
+    without: bool,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -23,12 +26,14 @@ fn main() -> anyhow::Result<()> {
     let case = CASES.iter().find(|case| case.name == name);
     let case =
         case.ok_or_else(|| anyhow::anyhow!("no case '{name}'; run without one for a list"))?;
-    // One-core cases stay where they are; cross-core ones pin their own threads.
-    let single = !name.contains("-x") && !name.ends_with("-rtt");
-    if single && !placement::pin(0) {
+    let run = match args.without {
+        false => case.run,
+        true => case.without.ok_or_else(|| anyhow::anyhow!("'{name}' has nothing to leave out"))?,
+    };
+    if case.is_pinned && !placement::pin(0) {
         eprintln!("could not pin to a core: figures will vary");
     }
-    let outcome = (case.run)(args.windows)?;
+    let outcome = run(args.windows)?;
     let instructions = outcome.instructions.map_or("-".into(), |count| format!("{count:.1}"));
     let placed = match outcome.placement {
         None => "-",

@@ -14,6 +14,8 @@ const APPS: &[App] = &[
     App { name: "memwire", command: crate::Args::command },
     App { name: "gpurx", command: gpurx::args::Args::command },
     App { name: "l2fwd", command: l2fwd::Args::command },
+    App { name: "pktgen", command: pktgen::Args::command },
+    App { name: "capture", command: capture::Args::command },
 ];
 
 /// Their names.

@@ -86,7 +86,16 @@ fn page(command: &Command) -> Vec<u8> {
         .and_then(|()| sections(&closing).to_writer(&mut page));
     // Memory takes all that is written to it.
     debug_assert!(rendered.is_ok(), "{rendered:?}");
-    page
+    plain(&String::from_utf8_lossy(&page)).into_bytes()
+}
+
+/// Letters beyond ASCII by their numbers: not every formatter is told of the encoding.
+fn plain(page: &str) -> String {
+    let letter = |letter: char| match letter.is_ascii() {
+        true => letter.to_string(),
+        false => format!("\\[u{:04X}]", u32::from(letter)),
+    };
+    page.chars().map(letter).collect()
 }
 
 fn version(command: &Command) -> String {
@@ -178,6 +187,11 @@ mod tests {
         assert!(
             one("hugepags").unwrap_err().to_string().starts_with("no app 'hugepags'; there are")
         );
+    }
+
+    #[test]
+    fn letters_beyond_ascii_go_by_their_numbers() {
+        assert_eq!(plain("≤ 2 s"), "\\[u2264] 2 s");
     }
 
     #[test]

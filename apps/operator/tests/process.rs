@@ -208,7 +208,7 @@ fn a_reader_that_leaves_early_is_no_error() {
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
 }
 
-const APPS: [&str; 3] = ["memwire", "gpurx", "l2fwd"];
+const APPS: [&str; 5] = ["memwire", "gpurx", "l2fwd", "pktgen", "capture"];
 
 #[test]
 fn shells_read_their_completions() {

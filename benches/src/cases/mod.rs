@@ -1,6 +1,9 @@
 //! What is measured, by name. The C peer has the same names.
 
+mod app;
 mod forward;
+mod pcap;
+mod pktgen;
 mod pool;
 mod ring;
 
@@ -25,34 +28,71 @@ pub struct Case {
     pub about: &'static str,
     /// Runs it with that many windows.
     pub run: fn(usize) -> anyhow::Result<Outcome>,
+    /// The same without what is measured, where that is what to compare with.
+    pub without: Option<fn(usize) -> anyhow::Result<Outcome>>,
+    /// Whether it stays on one core; others see to their threads or processes themselves.
+    pub is_pinned: bool,
+}
+
+/// A case on one core.
+const fn case(
+    name: &'static str,
+    about: &'static str,
+    run: fn(usize) -> anyhow::Result<Outcome>,
+) -> Case {
+    Case { name, about, run, without: None, is_pinned: true }
+}
+
+/// A case that sees to its threads or processes itself.
+const fn free(
+    name: &'static str,
+    about: &'static str,
+    run: fn(usize) -> anyhow::Result<Outcome>,
+) -> Case {
+    Case { name, about, run, without: None, is_pinned: false }
 }
 
 /// Every case.
 pub const CASES: &[Case] = &[
-    Case { name: "pktbuf-32", about: "take 32, init metadata, recycle", run: pool::pktbuf_32 },
-    Case { name: "pktbuf-spill", about: "the same with 1024 out", run: pool::pktbuf_spill },
-    Case { name: "bare-32", about: "indices only: take 32, give 32", run: pool::bare_32 },
-    Case { name: "bare-1", about: "one buffer: take, give", run: pool::bare_1 },
-    Case { name: "stray", about: "one buffer by the shared list, no cache", run: pool::stray },
-    Case { name: "null-io-32", about: "null to null, burst 32", run: forward::null_32 },
-    Case { name: "null-io-1", about: "null to null, burst 1", run: forward::null_1 },
-    Case { name: "ring-io-32", about: "ring loop on one core, burst 32", run: forward::ring_32 },
-    Case { name: "spsc-32", about: "SPSC ring on one core, bulk 32", run: ring::same_core_32 },
-    Case { name: "spsc-x32", about: "SPSC ring core to core, bulk 32", run: ring::cross_32 },
-    Case { name: "spsc-x1", about: "SPSC ring core to core, one by one", run: ring::cross_1 },
-    Case { name: "spsc-rtt", about: "SPSC round trip, two rings", run: ring::round_trip },
-    Case { name: "rtrb-x32", about: "rtrb core to core, chunks of 32", run: ring::rtrb_32 },
+    case("pktbuf-32", "take 32, init metadata, recycle", pool::pktbuf_32),
+    case("pktbuf-spill", "the same with 1024 out", pool::pktbuf_spill),
+    case("bare-32", "indices only: take 32, give 32", pool::bare_32),
+    case("bare-1", "one buffer: take, give", pool::bare_1),
+    case("stray", "one buffer by the shared list, no cache", pool::stray),
+    case("null-io-32", "null to null, burst 32", forward::null_32),
+    case("null-io-1", "null to null, burst 1", forward::null_1),
+    case("ring-io-32", "ring loop on one core, burst 32", forward::ring_32),
+    case("pktgen-64", "64 B frames from a template, numbered, into null", pktgen::null_64),
+    case("pktgen-ring-1k", "1 KiB, numbered, stamped, CRC32C, over ring and back", pktgen::ring),
+    case("pktgen-fresh-1k", "the same, each payload written and summed anew", pktgen::ring_fresh),
+    case("pcap-replay", "a capture of 64 B frames, received in a loop", pcap::replay),
+    case("pcap-write", "64 B frames captured into /dev/null", pcap::write),
+    free("l2fwd-null", "the app l2fwd, null to null, mac-swap", app::l2fwd),
     Case {
-        name: "arrayqueue-x1",
-        about: "crossbeam ArrayQueue core to core",
-        run: ring::array_queue,
+        without: Some(app::l2fwd),
+        ..free("watch-metrics", "l2fwd with metrics, and without", app::l2fwd_metrics)
     },
+    Case {
+        without: Some(app::l2fwd),
+        ..free("watch-tui", "l2fwd with its screen, and without", app::l2fwd_tui)
+    },
+    case("spsc-32", "SPSC ring on one core, bulk 32", ring::same_core_32),
+    free("spsc-x32", "SPSC ring core to core, bulk 32", ring::cross_32),
+    free("spsc-x1", "SPSC ring core to core, one by one", ring::cross_1),
+    free("spsc-rtt", "SPSC round trip, two rings", ring::round_trip),
+    free("rtrb-x32", "rtrb core to core, chunks of 32", ring::rtrb_32),
+    free("arrayqueue-x1", "crossbeam ArrayQueue core to core", ring::array_queue),
 ];
 
 /// Measures work on one core: `step` handles `objects` objects.
-fn one_core(windows: usize, objects: usize, mut step: impl FnMut()) -> Outcome {
+fn one_core(windows: usize, objects: usize, step: impl FnMut()) -> Outcome {
+    stepped(windows, objects, 64, step)
+}
+
+/// The same, with instructions counted over `repeats` steps: few where a step has many, since each
+/// instruction then costs microseconds.
+fn stepped(windows: usize, objects: usize, repeats: usize, mut step: impl FnMut()) -> Outcome {
     let ticks = crate::window::measure(windows, objects, &mut step);
-    let repeats = 64;
     #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
     let instructions = instructions::count(|| (0..repeats).for_each(|_| step()))
         .map(|count| count as f64 / (repeats * objects) as f64);

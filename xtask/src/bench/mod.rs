@@ -20,7 +20,7 @@ use crate::child::Child;
 use crate::workspace::{Workspace, cargo};
 use outcome::{Outcome, Round};
 use row::Row;
-use targets::{Case, Suite};
+use targets::{Against, Case, Suite};
 
 /// How many more rounds a two-core case may take to find two of one placement, in multiples.
 const PATIENCE: usize = 3;
@@ -73,7 +73,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let load = load_before();
     let workspace = Workspace::read()?;
     let cases = chosen(options, targets::read(&workspace.root)?);
-    let ours = build_ours(&workspace)?;
+    let ours = build_ours(&workspace, &cases)?;
     let peers = peer::build(&workspace)?;
     let mut outcomes = Vec::new();
     for case in cases {
@@ -108,8 +108,12 @@ fn chosen(options: &Options, mut cases: Vec<Case>) -> Vec<Case> {
     cases
 }
 
-fn build_ours(workspace: &Workspace) -> Result<PathBuf> {
-    let built = cargo(&["build", "--release", "-p", "memwire-benches"]).stream()?;
+/// The program of our bars, and beside it the apps that cases run.
+fn build_ours(workspace: &Workspace, cases: &[Case]) -> Result<PathBuf> {
+    let mut apps: Vec<_> = cases.iter().filter_map(|case| case.suite.app()).collect();
+    apps.dedup();
+    let packages = ["memwire-benches"].into_iter().chain(apps).flat_map(|name| ["-p", name]);
+    let built = cargo(&["build", "--release"]).args(packages).stream()?;
     ensure!(built.success, "memwire-benches does not build");
     let program = workspace.target.join("release/bars");
     ensure!(program.is_file(), "memwire-benches built no program `bars`");
@@ -120,19 +124,25 @@ fn build_ours(workspace: &Workspace) -> Result<PathBuf> {
 fn measure(case: Case, ours: &Path, peers: &[PathBuf], options: &Options) -> Result<Outcome> {
     // Across cores the ring is all inline, so one build of the peer is as good as another.
     let peers = if case.two_cores { &peers[..peers.len().min(1)] } else { peers };
+    let without = [ours.to_path_buf()];
+    let (peers, extra): (&[PathBuf], _) = match case.against {
+        Against::Dpdk => (peers, None),
+        Against::Without => (&without, Some("--without")),
+        Against::Nothing => (&[], None),
+    };
     let mut outcome = Outcome::new(case);
     let limit = options.rounds() * if outcome.case.two_cores { PATIENCE } else { 1 };
     for round in 0..limit {
         if round >= options.rounds() && (peers.is_empty() || outcome.is_comparable()) {
             break;
         }
-        let Some(memwire) = run_bar(ours, &outcome.case.name, options)? else {
+        let Some(memwire) = run_bar(ours, &outcome.case.name, None, options)? else {
             outcome.cannot_run = true;
             break;
         };
         let mut dpdk = Vec::new();
         for peer in peers {
-            dpdk.extend(run_bar(peer, &outcome.case.name, options)?);
+            dpdk.extend(run_bar(peer, &outcome.case.name, extra, options)?);
         }
         outcome.rounds.push(Round { memwire, dpdk });
     }
@@ -140,9 +150,15 @@ fn measure(case: Case, ours: &Path, peers: &[PathBuf], options: &Options) -> Res
 }
 
 /// One run of one bar; none if it says that it cannot run on this machine.
-fn run_bar(program: &Path, case: &str, options: &Options) -> Result<Option<Row>> {
+fn run_bar(
+    program: &Path,
+    case: &str,
+    extra: Option<&str>,
+    options: &Options,
+) -> Result<Option<Row>> {
     let name = program.to_string_lossy();
-    let output = Child::new(&name).args([case, "--windows", options.windows()]).output()?;
+    let arguments = [case, "--windows", options.windows()].into_iter().chain(extra);
+    let output = Child::new(&name).args(arguments).output()?;
     if output.code == Some(CANNOT_RUN_HERE) {
         eprintln!("SKIP {case}: {}", output.stderr.trim());
         return Ok(None);

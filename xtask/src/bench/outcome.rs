@@ -147,7 +147,7 @@ fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::targets::Suite;
+    use super::super::targets::{Against, Suite};
     use super::*;
 
     fn case(two_cores: bool) -> Case {
@@ -158,6 +158,7 @@ mod tests {
             ticks: None,
             instructions: None,
             ratio: Some(1.0),
+            against: Against::Dpdk,
         }
     }
 

@@ -13,7 +13,7 @@ use crate::workspace::{Workspace, succeeds};
 const SOURCE: &str = "benches/peer/dpdk_bars.c";
 /// What the bars link when static; those that a release does not have are left out. The list of
 /// pkg-config names every driver and every library that any of them wants.
-const STATIC_LIBRARIES: [&str; 15] = [
+const STATIC_LIBRARIES: [&str; 16] = [
     "eal",
     "kvargs",
     "telemetry",
@@ -29,8 +29,9 @@ const STATIC_LIBRARIES: [&str; 15] = [
     "bus_vdev",
     "mempool_ring",
     "net_null",
+    "net_pcap",
 ];
-const SYSTEM_LIBRARIES: [&str; 5] = ["-lnuma", "-lbsd", "-ldl", "-lm", "-lpthread"];
+const SYSTEM_LIBRARIES: [&str; 6] = ["-lpcap", "-lnuma", "-lbsd", "-ldl", "-lm", "-lpthread"];
 
 /// The peer's programs, and what they are in words.
 pub(super) struct Peers {

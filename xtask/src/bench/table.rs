@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::outcome::{Figures, Outcome};
 use super::row::Row;
-use super::targets::Case;
+use super::targets::{Against, Case};
 
 /// Which columns mean something in this run.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -27,7 +27,7 @@ impl Show {
 /// One line a case; one a placement for those across cores.
 pub(super) fn print(outcomes: &[Outcome], show: Show) -> String {
     let mut lines = vec![
-        ["case", "memwire", "instr", "DPDK", "instr", "ratio", "target", "verdict"]
+        ["case", "memwire", "instr", "peer", "instr", "ratio", "target", "verdict"]
             .map(str::to_owned)
             .to_vec(),
     ];
@@ -53,7 +53,7 @@ fn line(outcome: &Outcome, figures: &Figures, show: Show) -> Vec<String> {
     let ticks = |ticks: Option<f64>| number(ticks.filter(|_| show.times()));
     let verdict = match outcome.misses_of(figures, show.times()) {
         _ if !has_target(&outcome.case, show) => "-".to_owned(),
-        None => "no DPDK to compare with".to_owned(),
+        None => "no peer to compare with".to_owned(),
         Some(misses) if misses.is_empty() => "met".to_owned(),
         Some(misses) => format!("MISSED {}", misses.join(", ")),
     };
@@ -83,10 +83,11 @@ fn has_target(case: &Case, show: Show) -> bool {
 }
 
 fn target(case: &Case, show: Show) -> String {
+    let peer = if case.against == Against::Without { "without" } else { "DPDK" };
     let parts = [
         case.ticks.filter(|_| show.times()).map(|most| format!("<= {most}")),
         case.instructions.map(|most| format!("<= {most} instr")),
-        case.ratio.filter(|_| show.times()).map(|most| format!("<= {most} x DPDK")),
+        case.ratio.filter(|_| show.times()).map(|most| format!("<= {most} x {peer}")),
     ];
     let parts: Vec<String> = parts.into_iter().flatten().collect();
     if parts.is_empty() { "-".to_owned() } else { parts.join(", ") }
@@ -194,6 +195,7 @@ mod tests {
             ticks: None,
             instructions: None,
             ratio: Some(1.0),
+            against: Against::Dpdk,
         };
         let round = Round { memwire: row(ours), dpdk: dpdk.map(row).into_iter().collect() };
         Outcome { case, rounds: vec![round], cannot_run: false }
@@ -209,7 +211,7 @@ mod tests {
         let missed = second_line(outcome(25.0, Some(20.0)), Show::All);
         assert!(missed.ends_with("MISSED ratio by 25 %"), "{missed}");
         let alone = second_line(outcome(25.0, None), Show::All);
-        assert!(alone.ends_with("no DPDK to compare with"), "{alone}");
+        assert!(alone.ends_with("no peer to compare with"), "{alone}");
     }
 
     #[test]

@@ -17,6 +17,35 @@ pub(crate) enum Suite {
     Burst,
     /// Rings on one core and across two.
     Ring,
+    /// Making traffic.
+    Pktgen,
+    /// Capture files, read and written.
+    Pcap,
+    /// The app l2fwd.
+    L2fwd,
+    /// What it costs to watch an app.
+    Watch,
+}
+
+impl Suite {
+    /// The app that the suite's cases run.
+    pub(super) fn app(self) -> Option<&'static str> {
+        match self {
+            Self::L2fwd | Self::Watch => Some("l2fwd"),
+            Self::Pool | Self::Burst | Self::Ring | Self::Pktgen | Self::Pcap => None,
+        }
+    }
+}
+
+/// What a case is compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Against {
+    /// DPDK doing the same.
+    Dpdk,
+    /// Ours without what the case is about.
+    Without,
+    /// Nothing.
+    Nothing,
 }
 
 /// A case and its targets; none where there is no limit.
@@ -29,8 +58,9 @@ pub(super) struct Case {
     pub(super) ticks: Option<f64>,
     /// The most user instructions per object.
     pub(super) instructions: Option<f64>,
-    /// The most of DPDK's ticks in the same run, as a ratio.
+    /// The most of the peer's ticks in the same run, as a ratio.
     pub(super) ratio: Option<f64>,
+    pub(super) against: Against,
 }
 
 /// Reads the checked-in targets.
@@ -50,7 +80,12 @@ fn parse(text: &str) -> Result<Vec<Case>> {
 
 fn case(line: &str) -> Result<Case> {
     let fields: Vec<&str> = line.split_whitespace().collect();
-    let [suite, name, cores, ticks, instructions, ratio] = fields[..] else {
+    let (fields, against) = match fields[..] {
+        [.., "alone"] => (&fields[..fields.len() - 1], Against::Nothing),
+        [.., "without"] => (&fields[..fields.len() - 1], Against::Without),
+        _ => (&fields[..], Against::Dpdk),
+    };
+    let [suite, name, cores, ticks, instructions, ratio] = *fields else {
         bail!("six fields expected: suite case cores ticks instructions ratio");
     };
     let Ok(suite) = Suite::from_str(suite, false) else { bail!("no suite `{suite}`") };
@@ -65,6 +100,7 @@ fn case(line: &str) -> Result<Case> {
         ticks: limit(ticks)?,
         instructions: limit(instructions)?,
         ratio: limit(ratio)?,
+        against,
     })
 }
 
@@ -85,6 +121,14 @@ mod tests {
         assert_eq!(cases.len(), 1);
         assert!(cases[0].two_cores && cases[0].suite == Suite::Ring);
         assert_eq!((cases[0].ticks, cases[0].ratio), (None, Some(1.0)));
+    }
+
+    #[test]
+    fn a_last_word_says_what_to_compare_with() {
+        let text = "pool a 1 - - -\npktgen b 1 9 - - alone\nwatch c 1 - - 1.01 without\n";
+        let against: Vec<_> =
+            parse(text).expect("fine").into_iter().map(|case| case.against).collect();
+        assert_eq!(against, [Against::Dpdk, Against::Nothing, Against::Without]);
     }
 
     #[test]

@@ -1,0 +1,131 @@
+//! Whole apps, as processes: what their own summary says of a short run, in ticks. The programs stand
+//! beside this one.
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use serde_json::Value;
+
+use super::Outcome;
+use crate::window::{Ticks, tsc};
+
+/// Runs taken at a time; the least counts.
+const RUNS: usize = 2;
+const L2FWD: &str = "-p null: -p null: -m host --quiet";
+
+/// How an app is looked at while it runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum View {
+    /// Not at all.
+    None,
+    /// Metrics, asked for several times a second.
+    Metrics,
+    /// The screen, on a terminal of its own.
+    Tui,
+}
+
+pub(super) fn l2fwd(windows: usize) -> anyhow::Result<Outcome> {
+    least(windows, L2FWD, View::None)
+}
+
+pub(super) fn l2fwd_metrics(windows: usize) -> anyhow::Result<Outcome> {
+    least(windows, L2FWD, View::Metrics)
+}
+
+pub(super) fn l2fwd_tui(windows: usize) -> anyhow::Result<Outcome> {
+    // The screen takes the place of the live lines.
+    least(windows, &L2FWD.replace(" --quiet", ""), View::Tui)
+}
+
+/// The least of a few runs, each about as long as `windows` says.
+fn least(windows: usize, arguments: &str, view: View) -> anyhow::Result<Outcome> {
+    let millis = (windows * 10).clamp(200, 700);
+    let mut samples = Vec::new();
+    for _ in 0..RUNS {
+        samples.push(run("l2fwd", &format!("{arguments} -t {millis}ms"), view)?);
+    }
+    samples.sort_by(f64::total_cmp);
+    let ticks = Ticks { least: samples[0], median: samples[samples.len() / 2] };
+    Ok(Outcome { ticks, instructions: None, placement: None })
+}
+
+/// One run; ticks per frame received.
+fn run(app: &str, arguments: &str, view: View) -> anyhow::Result<f64> {
+    let program = beside(app)?;
+    let report = tempfile::NamedTempFile::new()?;
+    let arguments = format!("{arguments} --json={}", report.path().display());
+    let before = (Instant::now(), tsc());
+    let output = match view {
+        View::None => command(&program, &arguments).output()?,
+        View::Metrics => with_metrics(&program, &arguments)?,
+        View::Tui => on_a_terminal(&program, &arguments)?,
+    };
+    #[expect(clippy::cast_precision_loss, reason = "a short run is far below 2^52 ticks")]
+    let ticks_per_second = (tsc() - before.1) as f64 / before.0.elapsed().as_secs_f64();
+    anyhow::ensure!(
+        output.status.success(),
+        "{app} {arguments}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let summary: Value = serde_json::from_reader(report.reopen()?).context("the app's summary")?;
+    let number = |key: &str| summary[key].as_f64().with_context(|| format!("no `{key}`"));
+    Ok(ticks_per_second * number("seconds")? / number("rx_packets")?)
+}
+
+fn beside(app: &str) -> anyhow::Result<PathBuf> {
+    let program = std::env::current_exe()?.with_file_name(app);
+    anyhow::ensure!(program.is_file(), "{} is not built", program.display());
+    Ok(program)
+}
+
+fn command(program: &Path, arguments: &str) -> Command {
+    let mut command = Command::new(program);
+    command.args(arguments.split_whitespace()).stdin(Stdio::null()).stdout(Stdio::null());
+    command
+}
+
+/// Asks for metrics eight times a second while it runs: a hundred times what Prometheus does.
+fn with_metrics(program: &Path, arguments: &str) -> anyhow::Result<Output> {
+    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let mut command = command(program, &format!("{arguments} --metrics {port}"));
+    let (done, asked) = (AtomicBool::new(false), AtomicBool::new(false));
+    let output = thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                thread::sleep(Duration::from_millis(125));
+                asked.fetch_or(scrape(port).unwrap_or(false), Ordering::Relaxed);
+            }
+        });
+        let output = command.output();
+        done.store(true, Ordering::Relaxed);
+        output
+    })?;
+    anyhow::ensure!(asked.into_inner(), "the app never answered a request for metrics");
+    Ok(output)
+}
+
+/// One request; whether something like metrics came.
+fn scrape(address: SocketAddr) -> std::io::Result<bool> {
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
+    stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer.contains("# TYPE"))
+}
+
+/// Draws on a terminal of 120 columns, by util-linux's `script`.
+fn on_a_terminal(program: &Path, arguments: &str) -> anyhow::Result<Output> {
+    let line = format!("stty cols 120 rows 40; exec {} {arguments} --tui", program.display());
+    let mut command = Command::new("script");
+    command.args(["-qec", &line, "/dev/null"]).env("TERM", "xterm-256color");
+    command.stdin(Stdio::null()).output().context("script (util-linux)")
+}
