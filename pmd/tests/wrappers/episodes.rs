@@ -148,8 +148,9 @@ fn frames_held_when_a_port_stops_are_home_and_counted() {
 #[test]
 fn a_port_has_not_ended_while_the_wrapper_holds_a_frame() {
     let pool = pool(1024);
-    let spec = "chaos:rx.reorder=20%,rx.stall=5%,rx.stall.for=3,rx.reorder.wait=1ms@ring:a,size=16";
     for round in 0..30 {
+        let plan = "rx.reorder=20%,rx.stall=5%,rx.stall.for=3,rx.reorder.wait=1ms,rx.stall#99";
+        let spec = &format!("chaos:seed={round},{plan}@ring:a,size=16");
         let Ends { mut sender, mut receiver, mut tx, mut rx } =
             ends("ring:a,size=16", spec, &pool, RxMemory::Whole(pool.clone()));
         let (stop, asked) = (Arc::new(AtomicBool::new(false)), pool.clone());
