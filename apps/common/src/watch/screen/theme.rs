@@ -47,10 +47,11 @@ impl Theme {
         };
         let colour = match tone {
             _ if !self.has_colour => return plain,
-            Tone::Title => return plain,
+            Tone::Title => Color::Reset,
             Tone::Quiet => return Style::new().fg(Color::DarkGray),
             Tone::Good => Color::Green,
-            Tone::Second => Color::Blue,
+            // Plain blue can hardly be read on black.
+            Tone::Second => Color::LightBlue,
             Tone::Third => Color::Cyan,
             Tone::Warm => Color::Yellow,
             Tone::Bad => Color::Red,
