@@ -237,6 +237,9 @@ fn the_same_plan_on_the_same_traffic_does_the_same_and_another_seed_something_el
         assert_eq!(first, trace(way, &plan(7)), "{way:?}");
         assert_ne!(first, trace(way, &plan(8)), "{way:?}");
     }
+    // A port is named by the plan that does it again.
+    let port = pmd::Registry::new().open(&plan(7)).unwrap().info().port.clone();
+    assert_eq!(trace(Way::TwoPools, &plan(7)), trace(Way::TwoPools, &port), "{port}");
     // Where a frame is split makes no difference to its fate.
     assert_eq!(trace(Way::TwoPools, &plan(7)), trace(Way::Split, &plan(7)));
     let trace = |spec: &str| run(&Run::new(spec, "ring:a")).seen.trace;

@@ -8,6 +8,8 @@ use pmd::{
     wrap::{WrapSpec, Wrapped, Wrapper},
 };
 
+use proptest::prelude::*;
+
 use crate::rig::{Counted, ends, pool, refusal};
 
 fn wrapper(name: &str) -> &'static Wrapper {
@@ -161,4 +163,15 @@ fn clones_of_a_registry_share_wires_and_claims() {
     cache.take(&mut burst, 5);
     assert_eq!(tx.tx[0].send(&mut cache, &mut burst), 5);
     assert_eq!(rx.recv(&mut cache, &mut burst), 5);
+}
+
+proptest! {
+    /// Of the wrappers only the one that writes no file.
+    #[test]
+    fn no_spec_makes_the_registry_panic(words in proptest::collection::vec(proptest::sample::select(vec![
+        "chaos", "null", "ring", ":", "@", ",", "=", "a", "hex", "seed", "rx.drop",
+        "1%", "#", "5", "\u{e9}", "size", "64", "every", ";", " ",
+    ]), 0..16)) {
+        let _any = Registry::new().open(&words.concat());
+    }
 }
