@@ -2,7 +2,7 @@
 //! under a terminal of its own.
 
 use std::{
-    io::{IsTerminal, stdout},
+    env,
     process::{Command, Stdio},
     time::Duration,
 };
@@ -24,10 +24,6 @@ struct Args {
 
 /// Shows the screen, and goes on as `then` says with the screen up.
 fn with_the_screen_up(then: impl FnOnce(Watch) -> Result<(), AppError>) {
-    if !stdout().is_terminal() {
-        println!("SKIP: needs a terminal, which the other tests here give it");
-        return;
-    }
     let args = Args::parse_from(["test", "--tui"]);
     let mut watch = Watch::new("test", &args.watch, &args.run, &Stop::new()).unwrap();
     for _ in 0..5 {
@@ -38,49 +34,41 @@ fn with_the_screen_up(then: impl FnOnce(Watch) -> Result<(), AppError>) {
     println!("ended {}", ended.is_ok());
 }
 
-/// Another thread's panic; the main thread goes on watching.
-#[test]
-#[ignore = "run by the others, under a terminal"]
-fn child_panics() {
-    with_the_screen_up(|mut watch| {
-        let worker = std::thread::spawn(|| panic!("a worker is lost"));
-        assert!(worker.join().is_err());
-        for _ in 0..20 {
-            watch.tick(Sample::default)?;
-            std::thread::park_timeout(Duration::from_millis(20));
-        }
-        watch.finish(Sample::default())
-    });
-}
+/// Set where a test runs itself under a terminal.
+const INSIDE: &str = "MEMWIRE_TEST_ON_A_TERMINAL";
 
-/// An error: the app returns, and the screen goes with the watch.
-#[test]
-#[ignore = "run by the others, under a terminal"]
-fn child_fails() {
-    with_the_screen_up(|watch| {
-        drop(watch);
-        Err(AppError::failed("something"))
-    });
-}
-
-/// What the child wrote to its terminal, before, on and after the screen.
-fn run(child: &str) -> Option<[String; 3]> {
-    let test = std::env::current_exe().unwrap();
-    let line = format!("exec {} --ignored --nocapture --exact {child}", test.display());
+/// Runs a test of this file under a terminal; what it wrote there, on the screen and after it. `None`
+/// where there is no `script`.
+fn on_a_terminal(test: &str) -> Option<[String; 2]> {
+    let line = format!("exec {} --nocapture --exact {test}", env::current_exe().unwrap().display());
     let mut command = Command::new("script");
-    command.args(["-q", "-e", "-c", &line, "/dev/null"]).env("TERM", "xterm");
-    let output = command.stdin(Stdio::null()).env("NO_COLOR", "1").output().ok()?;
+    command.args(["-q", "-e", "-c", &line, "/dev/null"]).stdin(Stdio::null());
+    let output =
+        command.env("TERM", "xterm").env("NO_COLOR", "1").env(INSIDE, "1").output().ok()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let (before, rest) = text.split_once("\u{1b}[?1049h").expect(&text);
+    let (_, rest) = text.split_once("\u{1b}[?1049h").expect(&text);
     let (on, after) = rest.split_once("\u{1b}[?1049l").expect(&text);
     assert!(!after.contains("\u{1b}[?1049h"), "the screen came back: {text}");
-    Some([before, on, after].map(str::to_owned))
+    Some([on, after].map(str::to_owned))
 }
 
 #[test]
 fn a_panic_on_any_thread_gives_the_terminal_back_and_is_told() {
-    let Some([_, on, after]) = run("child_panics") else {
-        println!("SKIP a_panic_on_any_thread_…: no `script` here");
+    const NAME: &str = "a_panic_on_any_thread_gives_the_terminal_back_and_is_told";
+    if env::var_os(INSIDE).is_some() {
+        return with_the_screen_up(|mut watch| {
+            let worker = std::thread::spawn(|| panic!("a worker is lost"));
+            assert!(worker.join().is_err());
+            // The main thread goes on watching.
+            for _ in 0..20 {
+                watch.tick(Sample::default)?;
+                std::thread::park_timeout(Duration::from_millis(20));
+            }
+            watch.finish(Sample::default())
+        });
+    }
+    let Some([on, after]) = on_a_terminal(NAME) else {
+        println!("SKIP {NAME}: no `script` here");
         return;
     };
     assert!(!on.contains("a worker is lost"), "{on}");
@@ -90,8 +78,16 @@ fn a_panic_on_any_thread_gives_the_terminal_back_and_is_told() {
 
 #[test]
 fn an_error_gives_the_terminal_back() {
-    let Some([_, on, after]) = run("child_fails") else {
-        println!("SKIP an_error_gives_the_terminal_back: no `script` here");
+    const NAME: &str = "an_error_gives_the_terminal_back";
+    if env::var_os(INSIDE).is_some() {
+        // The app returns, and the screen goes with the watch.
+        return with_the_screen_up(|watch| {
+            drop(watch);
+            Err(AppError::failed("something"))
+        });
+    }
+    let Some([on, after]) = on_a_terminal(NAME) else {
+        println!("SKIP {NAME}: no `script` here");
         return;
     };
     assert!(after.contains("ended false"), "{after}");
