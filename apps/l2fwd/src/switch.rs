@@ -143,7 +143,9 @@ impl Switch {
         match self.common_way(&verdicts) {
             Some(to) if bench.mirror.is_none() => {
                 bench.tally.ports[from].forwarded.add(burst.len());
-                bench.outlets[to].send(bench.cache, burst, &bench.tally.ports[to]);
+                let outlet = &mut bench.outlets[to];
+                outlet.send(bench.cache, burst, &bench.tally.ports[to]);
+                outlet.note_used();
             }
             _ => self.scatter(from, &verdicts, burst, &mut bench),
         }
