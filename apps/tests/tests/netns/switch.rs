@@ -99,7 +99,6 @@ fn three_hosts_talk_to_each_other() {
         "{test}: {sent} pings, 0 lost; {} drops, {retransmits} retransmits",
         all_drops(&summary)
     );
-    assert!(retransmits <= all_drops(&summary), "{retransmits} retransmits; {summary:#}");
     assert_eq!(number(&summary, "/switch/stations"), HOSTS as u64);
     // What was flooded: ARP's questions, and what came before a station had spoken.
     let flooded = |port| number(&summary, &format!("/ports/{port}/flooded"));
