@@ -6,5 +6,6 @@
 
 mod forward;
 mod lab;
+mod pktgen;
 mod process;
 mod receive;
