@@ -359,7 +359,8 @@ impl Generator {
         let len = self.shapes.get(shape).len;
         frame.received(len, &RxMeta::default());
         self.write(frame, shape, at, (sequence, now_ns), false);
-        let carried = (len - self.layout.app_at) as u32;
+        // What IP's length leaves for it is of 16 bits.
+        let carried = u32::try_from(len - self.layout.app_at).unwrap_or(0);
         let flow = &mut self.flows[at];
         flow.tcp = flow.tcp.wrapping_add(carried);
         self.made.bytes += len as u64;
