@@ -106,8 +106,8 @@ pub fn run(
     let watched = look_after(args, &devices, &threads, &leave, &mut monitor, &mut watch, output);
     let seconds = monitor.elapsed();
     // Whoever was told to stop does so soon; one that has all it wanted waits for its reader.
-    let is_hurried = matches!(watched, Ok(Ended::Asked | Ended::Duration) | Err(_))
-        && !leave.is_reached();
+    let is_hurried =
+        matches!(watched, Ok(Ended::Asked | Ended::Duration) | Err(_)) && !leave.is_reached();
     // Relaxed: a wish; it orders nothing.
     hurry.store(is_hurried, Ordering::Relaxed);
     let (target, broken) = bring_back(threads.join()?, &mut devices)?;

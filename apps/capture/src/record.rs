@@ -157,7 +157,7 @@ impl Lines {
             self.flush()?;
         }
         let first = parts.next().unwrap_or_default();
-        let bytes = if first.len() < packet.len {
+        let bytes = if first.len() < packet.captured {
             self.whole.clear();
             self.whole.extend(first);
             parts.for_each(|part| self.whole.extend(part));

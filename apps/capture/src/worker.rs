@@ -245,7 +245,7 @@ impl Worker {
             let Port { burst, now, lost, counters, interface, .. } = port;
             for frame in burst.iter() {
                 let timestamp = stamp(frame, now);
-                let packet = Packet { interface: *interface, timestamp, len: frame.frame_len() };
+                let packet = Packet::whole(*interface, timestamp, frame.frame_len());
                 match put(target, &packet, frame, lost, counters) {
                     Ok(true) => written += 1,
                     Ok(false) => full += 1,
@@ -295,7 +295,7 @@ impl Worker {
             let Port { burst, now, lost, counters, interface, .. } = &mut self.ports[*at as usize];
             let frame = burst.frame(*index as usize);
             let timestamp = stamp(frame, now);
-            let packet = Packet { interface: *interface, timestamp, len: frame.frame_len() };
+            let packet = Packet::whole(*interface, timestamp, frame.frame_len());
             match put(&mut self.target, &packet, frame, lost, counters) {
                 Ok(true) => written += 1,
                 Ok(false) => full += 1,

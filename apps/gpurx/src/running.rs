@@ -7,7 +7,6 @@ use memwire_apps::{
     AppError, Stop,
     report::{Meter, Output, PoolReport, PortReport},
     table::Live,
-    traffic::Sent,
     watch::{Sample, Watch},
     workers::Workers,
 };
@@ -15,7 +14,7 @@ use pmd::{Health, QueueStats};
 
 use crate::{
     args::Args,
-    demo::Demo,
+    demo::{Demo, WireSent},
     report::{COLUMNS, Facts, IntervalReport, WorkerReport, live_cells},
     run::Ended,
     sample::{Readings, memory_of, path_of, pool_reports},
@@ -126,7 +125,7 @@ impl Running {
     /// A worker was lost, or a device did not stop.
     pub(crate) fn end(
         self,
-        sent: Option<Sent>,
+        sent: Option<WireSent>,
         source_pools: Vec<Pool<Cpu>>,
     ) -> Result<(Ended, Sample), AppError> {
         let emptied = Instant::now() + EMPTY;

@@ -16,7 +16,7 @@ use zerocopy::IntoBytes;
 
 const ROW: usize = 200;
 const FRAMES: u64 = 40_000;
-const FAULTS: &str = ",loss=1%,reorder=1%,dup=1%,seed=7";
+const FAULTS: &str = "chaos:seed=7,tx.drop=1%,tx.reorder=1%,tx.dup=1%@";
 
 /// Writes the frame with that number: its payload follows from it.
 fn frame(template: &Template, headers: &[u8], seq: u64, is_foreign: bool, to: &mut [u8]) {
@@ -36,9 +36,11 @@ fn frame(template: &Template, headers: &[u8], seq: u64, is_foreign: bool, to: &m
 fn receive(path: Path, contiguous: bool, faults: &str, foreign_every: u64) -> (Totals, u32) {
     let (host, fake) = (Host::new(), Fake::new());
     let mut registry = Registry::new();
-    let mut receiver = registry.open(&format!("ring:t,size=64{faults}")).unwrap();
-    let mut sender = registry.open("ring:t,size=64").unwrap();
-    let geometry = Geometry { origin: Some(0), ..Geometry::of(64, contiguous) };
+    let mut receiver = registry.open("ring:t,size=64").unwrap();
+    let mut sender = registry.open(&format!("{faults}ring:t,size=64")).unwrap();
+    // No block is cut short because this machine had something else to do meanwhile.
+    let deadline = 60_000_000_000;
+    let geometry = Geometry { origin: Some(0), deadline, ..Geometry::of(64, contiguous) };
     let heads: Pool<Cpu> =
         Pool::builder().name("heads").slots(1024).stride(1024).memory(&host).build().unwrap();
     let data: Pool<Device> = Pool::builder()

@@ -136,6 +136,12 @@ impl Files {
         self.writer.len()
     }
 
+    /// Whether somebody would read what is written: of a pipe, its reader; of a file, always.
+    #[must_use]
+    pub fn has_reader(&self) -> bool {
+        self.writer.sink().is_none_or(Sink::has_reader)
+    }
+
     /// What was counted so far, one entry for each interface: the next file that ends says so.
     pub fn set_statistics(&mut self, counts: impl IntoIterator<Item = Statistics>) {
         self.statistics.clear();
@@ -176,7 +182,7 @@ impl Files {
 
     #[inline]
     fn rotate_if_due(&mut self, packet: &Packet) -> Result<(), WriteError> {
-        let record = self.options.format.record_len(self.writer.captured(packet.len)) as u64;
+        let record = self.options.format.record_len(self.writer.captured(packet.captured)) as u64;
         let is_full =
             self.options.rotate_bytes.is_some_and(|limit| self.writer.len() + record > limit);
         let is_old = self.due > 0 && packet.timestamp >= self.due;

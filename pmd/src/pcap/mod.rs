@@ -29,7 +29,7 @@
 mod arena;
 mod blocks;
 mod classic;
-mod clock;
+pub(crate) mod clock;
 mod error;
 mod files;
 mod flow;
@@ -51,10 +51,11 @@ mod writer;
 
 pub use error::{ReadError, WriteError};
 pub use files::{FileOptions, Files};
+pub(crate) use options::size as parse_size;
 pub use port::Pcap;
 pub use reader::{MAX_CAPTURED, Reader, Record};
 pub use section::{Direction, Interface, Note, Section, Statistics};
-pub use tape::{Entry, TapeReader, TapeWriter, pull_earliest, tape};
+pub use tape::{Entry, Mark, TapeReader, TapeWriter, pull_earliest, tape};
 pub use writer::{Format, Packet, Writer};
 
 /// The driver's entry in the registry.

@@ -106,7 +106,7 @@ pub(super) fn is_standard(path: &Path) -> bool {
 }
 
 /// A size with an optional binary suffix.
-fn size(text: &str) -> Option<u64> {
+pub(crate) fn size(text: &str) -> Option<u64> {
     let (digits, shift) = match text.as_bytes().last()? {
         b'K' | b'k' => (&text[..text.len() - 1], 10),
         b'M' | b'm' => (&text[..text.len() - 1], 20),

@@ -49,12 +49,26 @@ impl Sink {
         };
         let kind = file.metadata()?.file_type();
         use std::os::unix::fs::FileTypeExt;
-        Ok(Self { file, is_pipe: kind.is_fifo() || kind.is_socket(), hurry: Arc::clone(hurry), hurried: None })
+        Ok(Self {
+            file,
+            is_pipe: kind.is_fifo() || kind.is_socket(),
+            hurry: Arc::clone(hurry),
+            hurried: None,
+        })
     }
 
     /// The file.
     pub(super) fn file(&self) -> &File {
         &self.file
+    }
+
+    /// Whether a pipe has a reader; other things need none.
+    pub(super) fn has_reader(&self) -> bool {
+        let mut fds = [PollFd::new(&self.file, PollFlags::OUT)];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        !self.is_pipe
+            || poll(&mut fds, Some(&now)).is_err()
+            || !fds[0].revents().contains(PollFlags::ERR)
     }
 
     /// Waits until the pipe takes a piece.

@@ -44,6 +44,10 @@ pub struct TapeReader {
     bytes: Vec<u8>,
 }
 
+/// A place on a tape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark(usize);
+
 /// A frame on a tape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry<'a> {
@@ -76,7 +80,7 @@ impl TapeWriter {
         snaplen: usize,
         parts: impl Iterator<Item = &'p [u8]>,
     ) -> bool {
-        let captured = packet.len.min(snaplen);
+        let captured = packet.captured.min(snaplen);
         let need = HEAD + captured.div_ceil(WORD);
         if !self.has_room(need) {
             return false;
@@ -104,7 +108,7 @@ impl TapeWriter {
                     continue;
                 }
                 self.put(at, u64::from_ne_bytes(word));
-                (at, have) = (at + 1, 0);
+                at += 1;
             }
             let (words, rest) = part.as_chunks::<WORD>();
             for word in words {
@@ -114,7 +118,7 @@ impl TapeWriter {
             word[..rest.len()].copy_from_slice(rest);
             have = rest.len();
         }
-        assert!(left == 0, "a frame of {} B came {left} B short", packet.len);
+        assert!(left == 0, "a frame of {} B came {left} B short", packet.captured);
         if have > 0 {
             self.put(at, u64::from_ne_bytes(word));
         }
@@ -146,10 +150,17 @@ impl TapeWriter {
         self.ring.words[self.head.wrapping_add(at) & mask].store(word, Ordering::Relaxed);
     }
 
-    /// Whether the other end is still there.
+    /// Where the tape is, before [`TapeWriter::commit`]: for [`TapeWriter::rewind`].
+    #[inline]
     #[must_use]
-    pub fn is_read(&self) -> bool {
-        Arc::strong_count(&self.ring) > 1
+    pub fn mark(&self) -> Mark {
+        Mark(self.head)
+    }
+
+    /// Takes back what was appended since `mark`, which is younger than the last commit.
+    #[inline]
+    pub fn rewind(&mut self, mark: Mark) {
+        self.head = mark.0;
     }
 }
 
@@ -186,7 +197,11 @@ impl TapeReader {
             _ => None,
         };
         let interface = u32::try_from(kind >> 2).unwrap_or(u32::MAX);
-        Some(Entry { packet: Packet { interface, timestamp, len }, direction, bytes: &self.bytes })
+        Some(Entry {
+            packet: Packet { interface, timestamp, len, captured },
+            direction,
+            bytes: &self.bytes,
+        })
     }
 
     /// Whether the other end is gone; what it left is still there.
@@ -214,7 +229,7 @@ mod tests {
     use super::*;
 
     fn packet(timestamp: u64, len: usize) -> Packet {
-        Packet { interface: 3, timestamp, len }
+        Packet::whole(3, timestamp, len)
     }
 
     fn frame(number: usize) -> Vec<u8> {
@@ -246,7 +261,10 @@ mod tests {
                 let entry = reader.pull().unwrap();
                 assert_eq!(
                     (entry.packet, entry.direction),
-                    (packet(5, 100), Some(Direction::Outbound))
+                    (
+                        Packet { captured: snaplen.min(100), ..packet(5, 100) },
+                        Some(Direction::Outbound)
+                    )
                 );
                 assert_eq!(entry.bytes, &bytes[..snaplen.min(100)]);
             }

@@ -35,7 +35,7 @@ impl PcapTx {
                 };
                 let len = frame.frame_len();
                 let parts = frame.segments().map(Frame::bytes);
-                if let Err(error) = output.write(&Packet { interface: 0, timestamp, len }, parts) {
+                if let Err(error) = output.write(&Packet::whole(0, timestamp, len), parts) {
                     self.fault(&error);
                     break;
                 }

@@ -57,6 +57,17 @@ pub struct Packet {
     pub timestamp: u64,
     /// Its bytes on the wire, without FCS.
     pub len: usize,
+    /// How many of those are there to be written.
+    pub captured: usize,
+}
+
+impl Packet {
+    /// A frame that is all there.
+    #[inline]
+    #[must_use]
+    pub const fn whole(interface: u32, timestamp: u64, len: usize) -> Self {
+        Self { interface, timestamp, len, captured: len }
+    }
 }
 
 /// Writes frames into a capture. Dropping it writes what it holds; [`Writer::finish`] also says
@@ -208,7 +219,7 @@ impl<W: Write> Writer<W> {
         len: usize,
         parts: impl Iterator<Item = &'p [u8]>,
     ) -> Result<(), WriteError> {
-        self.write_packet(&Packet { interface: 0, timestamp, len }, parts)
+        self.write_packet(&Packet::whole(0, timestamp, len), parts)
     }
 
     /// Writes one frame of one of the interfaces.
@@ -255,8 +266,8 @@ impl<W: Write> Writer<W> {
         packet: &Packet,
         mut parts: impl Iterator<Item = &'p [u8]>,
     ) -> Result<(), WriteError> {
-        let Packet { interface, timestamp, len } = *packet;
-        let captured = self.captured(len);
+        let Packet { interface, timestamp, len, captured } = *packet;
+        let captured = self.captured(captured);
         let noted = if NOTED { self.options.len() } else { 0 };
         let total = self.format.record_len(captured) + noted;
         if self.filled + total > BUFFER || self.dead {

@@ -402,6 +402,30 @@ fn a_queue_that_fails_yields_nothing_more_and_the_port_says_so() {
 }
 
 #[test]
+fn a_sender_that_fails_takes_nothing_more() {
+    let pool = pool(256);
+    let spec = "chaos:tx.fault#5,tx.reorder#4@ring:a";
+    let mut ends = ends(spec, "ring:a", &pool, RxMemory::Whole(pool.clone()));
+    let (mut cache, mut burst) = (pool.cache(), Burst::new(&pool));
+    cache.take(&mut burst, 4);
+    assert_eq!(ends.tx.tx[0].send(&mut cache, &mut burst), 4);
+    assert_eq!((ends.sender.health(), ends.tx.tx[0].in_flight()), (Health::Good, 1));
+    cache.take(&mut burst, 10);
+    let sent: Vec<_> = (0..3).map(|_| ends.tx.tx[0].send(&mut cache, &mut burst)).collect();
+    assert_eq!(sent, [0, 0, 0]);
+    assert_eq!(ends.tx.tx[0].in_flight(), 0, "nothing that an app should wait for");
+    let Health::Faulted(why) = ends.sender.health() else { panic!("the queue has failed") };
+    assert!(why.contains("injected fault: tx queue 0 at frame 5"), "{why}");
+    ends.stop();
+    // The fourth frame was held back, and never sent.
+    let (_, tx, counts) = ends.sender.stats();
+    assert_eq!((tx.offered, tx.delivered, tx.drops.of(DropReason::Injected)), (4, 3, 1));
+    assert!(counts.contains(&("chaos_tx_undelivered".into(), 1)), "{counts:?}");
+    drop((burst, cache, ends));
+    assert!(pool.audit().is_home(), "{}", pool.audit());
+}
+
+#[test]
 fn frames_held_when_a_port_stops_are_home_and_counted() {
     // Sending: held and staged frames are sent first.
     let pool = pool(256);

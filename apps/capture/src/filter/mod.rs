@@ -80,9 +80,18 @@ impl Filter {
 
 fn builtin(text: &str) -> Result<Program, AppError> {
     parse::parse(text).and_then(|expr| code::compile(&expr)).map_err(|error| {
-        AppError::usage(format!("filter '{text}': {error}"))
+        AppError::usage(format!("filter '{}': {error}", shown(text)))
             .hint("that is the built-in compiler; install tcpdump for all of pcap-filter(7)")
     })
+}
+
+/// An expression in a message: not all of a very long one.
+fn shown(text: &str) -> String {
+    const MOST: usize = 100;
+    if text.len() <= MOST {
+        return text.to_owned();
+    }
+    format!("{} ...", &text[..text.floor_char_boundary(MOST)])
 }
 
 /// An expression that the built-in compiler does not take.

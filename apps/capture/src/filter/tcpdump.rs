@@ -10,12 +10,14 @@ use std::{
 use memwire_apps::AppError;
 use pmd::bpf::Program;
 
+use super::shown;
+
 /// How long it may take: names of hosts are looked up.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The program for an expression; `None` if there is no tcpdump.
 pub(super) fn compile(text: &str) -> Result<Option<Program>, AppError> {
-    let failed = |why: String| AppError::usage(format!("filter '{text}': {why}"));
+    let failed = |why: String| AppError::usage(format!("filter '{}': {why}", shown(text)));
     let spawned = Command::new("tcpdump")
         .args(["-ddd", "-y", "EN10MB", "-s", "262144", "--", text])
         .stdin(Stdio::null())

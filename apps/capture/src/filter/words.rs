@@ -30,6 +30,10 @@ pub(super) fn words(text: &str) -> Result<Vec<Word<'_>>, FilterError> {
         } else if let Some(space) = rest.chars().next().filter(|c| c.is_whitespace()) {
             at += space.len_utf8();
             continue;
+        } else if rest.starts_with('\\') {
+            // Marks a name as such, where it could be a keyword, too: `ether proto \ip`.
+            at += 1;
+            continue;
         } else {
             let is_word = |c: char| c.is_ascii_alphanumeric() || ".:/-_".contains(c);
             let len = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
