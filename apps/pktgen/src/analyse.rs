@@ -345,3 +345,6 @@ fn has_right_sums(bytes: &[u8], layers: &Layers, end: usize, offload: Offload) -
     let sum = checksum::add(sum, &bytes[addresses]);
     checksum::finish(checksum::add(sum, &bytes[l4..end])) == 0
 }
+
+#[cfg(test)]
+mod tests;

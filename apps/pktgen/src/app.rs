@@ -176,13 +176,15 @@ fn drive(
     let mut view = View { args, rig, monitor, output, stop };
     let ended = view.sending(&leg, start, &senders, &receivers);
     let sent = senders.join();
-    let seconds = start.elapsed().as_secs_f64();
+    let ended_at = Instant::now();
     let lingered = match &ended {
         Ok(Ended::Faulted) | Err(_) => Ok(()),
         Ok(_) => view.linger(&receivers, of > 0),
     };
     let received = receivers.join();
     rig.senders = sent?;
+    let ended_at = rig.senders.iter().map(Sender::ended).max().unwrap_or(ended_at);
+    let seconds = ended_at.saturating_duration_since(start).as_secs_f64();
     rig.receivers = received?;
     lingered?;
     let ended = match ended? {

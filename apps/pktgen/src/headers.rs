@@ -398,3 +398,6 @@ impl HeaderArgs {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

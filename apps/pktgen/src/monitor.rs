@@ -347,7 +347,8 @@ mod tests {
 
     #[test]
     fn quantiles_are_printed_in_microseconds() {
-        let latency = Latency { p50_ns: 6_100, p99_ns: 9_800, p999_ns: 14_240, ..Latency::default() };
+        let latency =
+            Latency { p50_ns: 6_100, p99_ns: 9_800, p999_ns: 14_240, ..Latency::default() };
         assert_eq!(quantiles(&latency), "6.1/9.8/14.2");
     }
 }

@@ -120,6 +120,8 @@ pub(crate) struct Sender {
     activity: Arc<CachePadded<Activity>>,
     /// Frames of a capture that were read and not sent.
     refused: u64,
+    /// When it last had its way: the end of the time that rates are of.
+    ended: Instant,
 }
 
 /// The queues of a sender, to bring back.
@@ -131,7 +133,14 @@ pub(crate) struct SenderEnd {
 
 impl Sender {
     pub(crate) fn new(kind: Kind, mode: IdleMode) -> Self {
-        Self { kind, idle: Idle::new(mode), mode, activity: Arc::default(), refused: 0 }
+        Self {
+            kind,
+            idle: Idle::new(mode),
+            mode,
+            activity: Arc::default(),
+            refused: 0,
+            ended: Instant::now(),
+        }
     }
 
     pub(crate) fn activity(&self) -> Arc<CachePadded<Activity>> {
@@ -172,6 +181,7 @@ impl Sender {
                 self.activity.empty.add(1);
             }
         }
+        self.ended = Instant::now();
         match &mut self.kind {
             Kind::Generated(source) => source.pause(),
             Kind::Replayed(replay) => self.refused += replay.pause(),
@@ -201,6 +211,11 @@ impl Sender {
             Kind::Generated(source) => source.sent(),
             Kind::Replayed(replay) => replay.sent,
         }
+    }
+
+    /// When it last ended.
+    pub(crate) fn ended(&self) -> Instant {
+        self.ended
     }
 
     /// Frames that were read from a capture and not sent.

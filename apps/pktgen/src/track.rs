@@ -1,7 +1,8 @@
 //! What came of each flow: which numbers arrived, which came late, which came twice. Numbers in,
 //! counts out; knows no frame.
 //!
-//! * **reordered** (RFC 4737 §3.3): it arrives after a frame with a higher number.
+//! * **reordered** (RFC 4737 §3.3): it arrives after a whole frame with a higher number. Damaged ones
+//!   overtake nobody, for a receiver that throws them away does not see them.
 //! * **duplicate**: its number has arrived before.
 //! * **stale**: so far behind that it is no longer known whether its number has arrived; or from
 //!   before the flow was begun anew. It counts as neither of the above, nor as arrived.
@@ -64,6 +65,8 @@ impl FlowCounts {
 struct Flow {
     /// One more than the highest number seen.
     next: u64,
+    /// One more than the highest number of a whole frame.
+    whole: u64,
     /// The first number that counts.
     floor: u64,
     counts: FlowCounts,
@@ -93,11 +96,11 @@ impl Tracker {
         self.bits.fill(0);
         for (index, flow) in self.flows.iter_mut().enumerate() {
             let next = first(index);
-            *flow = Flow { next, floor: next, counts: FlowCounts::default() };
+            *flow = Flow { next, whole: next, floor: next, counts: FlowCounts::default() };
         }
     }
 
-    /// A number arrives; `is_trusted` if it cannot be but right. Returns what came of it, and by how
+    /// A number arrives; `is_trusted` if its frame is whole. Returns what came of it, and by how
     /// many the flow's highest number grew.
     #[inline]
     pub(crate) fn arrive(&mut self, flow: usize, number: u64, is_trusted: bool) -> (Arrival, u64) {
@@ -115,6 +118,9 @@ impl Tracker {
             }
             set(bits, number, window);
             flow.next = number + 1;
+            if is_trusted {
+                flow.whole = flow.next;
+            }
             flow.counts.arrived += 1;
             return (Arrival::InOrder, ahead + 1);
         }
@@ -128,6 +134,11 @@ impl Tracker {
         }
         set(bits, number, window);
         flow.counts.arrived += 1;
+        if number >= flow.whole {
+            // Only damaged frames were before it.
+            flow.whole = if is_trusted { number + 1 } else { flow.whole };
+            return (Arrival::InOrder, 0);
+        }
         flow.counts.reordered += u64::from(is_trusted);
         (Arrival::Reordered, 0)
     }
@@ -234,6 +245,19 @@ mod tests {
         assert_eq!(tracker.arrive(1, 13, true), (Arrival::InOrder, 2));
         assert_eq!(tracker.arrive(1, 12, true).0, Arrival::Reordered);
         assert_eq!(tracker.flows().nth(1).unwrap().1, 2);
+    }
+
+    #[test]
+    fn damaged_frames_arrive_and_overtake_nobody() {
+        let mut tracker = Tracker::new(1);
+        let mut arrive = |number, is_whole| tracker.arrive(0, number, is_whole).0;
+        assert_eq!(arrive(0, true), Arrival::InOrder);
+        assert_eq!(arrive(3, false), Arrival::InOrder);
+        assert_eq!(arrive(1, true), Arrival::InOrder);
+        assert_eq!(arrive(4, true), Arrival::InOrder);
+        assert_eq!(arrive(2, true), Arrival::Reordered);
+        assert_eq!(arrive(1 << 40, false), Arrival::Absurd);
+        assert_eq!(tracker.flows().next().unwrap().0.arrived, 5);
     }
 
     #[test]

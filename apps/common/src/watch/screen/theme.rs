@@ -47,7 +47,7 @@ impl Theme {
         };
         let colour = match tone {
             _ if !self.has_colour => return plain,
-            Tone::Title => return plain,
+            Tone::Title => Color::Reset,
             Tone::Quiet => return Style::new().fg(Color::DarkGray),
             Tone::Good => Color::Green,
             Tone::Second => Color::Blue,
