@@ -140,9 +140,10 @@ impl Fdb {
     fn buckets_of(&self, station: Station) -> [&Bucket; 2] {
         // Seeded, so that nobody can choose addresses that meet in one bucket.
         let wide = u128::from(station.0 ^ self.seeds[0]) * u128::from(self.seeds[1]);
-        let hash = (wide >> 64) as u64 ^ (wide & u128::from(u64::MAX)) as u64;
-        let first = hash as usize & self.mask;
-        let second = (hash >> 32) as usize & self.mask;
+        #[expect(clippy::cast_possible_truncation, reason = "folded: both halves are in it")]
+        let hash = (wide >> 64) as u64 ^ wide as u64;
+        #[expect(clippy::cast_possible_truncation, reason = "the mask has fewer than 32 bits")]
+        let [first, second] = [hash as usize & self.mask, (hash >> 32) as usize & self.mask];
         [&self.buckets[first], &self.buckets[second]]
     }
 

@@ -230,8 +230,7 @@ impl Monitor {
         let ports = snapshots.iter().zip(&upkeep.ports).enumerate();
         let ports = ports.map(|(at, (snapshot, port))| PortSummary {
             port: port.report(),
-            // What was written last may fail as late as the device is stopped.
-            state: if port.fault().is_some() { State::Failed } else { port.state.clone() },
+            state: port.state.clone(),
             outages: port.outages,
             forwarded: snapshot.counts.forwarded,
             flooded: snapshot.counts.flooded,

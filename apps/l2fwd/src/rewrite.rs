@@ -68,12 +68,21 @@ impl Rewrite {
     pub(crate) fn apply(self, burst: &mut Burst<Cpu>, addresses: &Addresses) {
         match self {
             Self::None => {}
-            Self::MacSwap => burst.for_each_mut(0, |mut frame| swap(frame.bytes_mut())),
-            Self::MacUpdate => {
-                burst.for_each_mut(0, |mut frame| update(frame.bytes_mut(), addresses));
-            }
+            Self::MacSwap => swap_all(burst),
+            Self::MacUpdate => update_all(burst, addresses),
         }
     }
+}
+
+// Loops of their own: inlined into the worker's, they are short of registers.
+#[inline(never)]
+fn swap_all(burst: &mut Burst<Cpu>) {
+    burst.for_each_mut(0, |mut frame| swap(frame.bytes_mut()));
+}
+
+#[inline(never)]
+fn update_all(burst: &mut Burst<Cpu>, addresses: &Addresses) {
+    burst.for_each_mut(0, |mut frame| update(frame.bytes_mut(), addresses));
 }
 
 #[inline]

@@ -39,6 +39,7 @@ pub(crate) struct Storm {
 impl Storm {
     /// Full.
     pub(crate) fn new(StormRate(rate): StormRate) -> Self {
+        #[expect(clippy::cast_possible_truncation, reason = "far below 2^53: see MOST")]
         let depth = (rate * SAVED).ceil().max(1.0) as u64;
         Self { tokens: AtomicU64::new(depth), depth, rate }
     }
@@ -56,7 +57,9 @@ impl Storm {
     pub(crate) fn refill(&self, time: Duration, rest: f64) -> f64 {
         let due = self.rate.mul_add(time.as_secs_f64(), rest);
         let whole = due.floor();
-        let add = |tokens: u64| Some(tokens.saturating_add(whole as u64).min(self.depth));
+        #[expect(clippy::cast_possible_truncation, reason = "saturates, and is cut to the depth")]
+        let more = whole as u64;
+        let add = |tokens: u64| Some(tokens.saturating_add(more).min(self.depth));
         let _ = self.tokens.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
         due - whole
     }

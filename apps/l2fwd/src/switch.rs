@@ -87,9 +87,9 @@ struct Verdict {
 pub(crate) struct Switch {
     fabric: Arc<Fabric>,
     verdicts: Vec<Verdict>,
-    /// Ports that a flooded frame leaves by: as it is, and with another tag.
-    same: Vec<usize>,
-    other: Vec<usize>,
+    /// Ports that a flooded frame leaves by: without a tag, and with one.
+    plain: Vec<usize>,
+    tagged: Vec<usize>,
 }
 
 /// What forwarding a burst needs of its worker.
@@ -111,8 +111,8 @@ impl Switch {
         Self {
             fabric: Arc::clone(fabric),
             verdicts: Vec::with_capacity(burst),
-            same: Vec::with_capacity(ports),
-            other: Vec::with_capacity(ports),
+            plain: Vec::with_capacity(ports),
+            tagged: Vec::with_capacity(ports),
         }
     }
 
@@ -248,38 +248,47 @@ impl Switch {
 
     /// Gives a frame to every port that it can leave by.
     fn spread(&mut self, from: usize, verdict: &Verdict, parcel: Parcel, bench: &mut Bench<'_>) {
-        self.same.clear();
-        self.other.clear();
-        let mut other_tag = None;
+        self.plain.clear();
+        self.tagged.clear();
+        // All ports that send a tag send the same one.
+        let mut tag = verdict.tag;
         for port in (0..bench.outlets.len()).filter(|port| *port != from) {
             let is_member =
                 self.fabric.vlans.as_ref().is_none_or(|vlans| vlans[port].has(verdict.vlan));
             if !is_member || !bench.outlets[port].is_open() {
                 continue;
             }
-            let tag = self.tag_of(port, verdict);
-            if tag == verdict.tag {
-                self.same.push(port);
-            } else {
-                self.other.push(port);
-                other_tag = tag;
+            match self.tag_of(port, verdict) {
+                None => self.plain.push(port),
+                some => {
+                    tag = some;
+                    self.tagged.push(port);
+                }
             }
         }
         let here = &bench.tally.ports[from];
-        let replicas = self.same.len() + self.other.len();
+        let replicas = self.plain.len() + self.tagged.len();
         if replicas == 0 {
             here.dropped(Reason::Nowhere, 1);
             return parcel.free(bench.cache);
         }
         here.flooded.add(1);
         here.replicas.add(replicas);
-        match (&self.same[..], &self.other[..]) {
-            (same, []) => bench.push_all(same, parcel),
-            ([], other) => bench.push_retagged(other, parcel, verdict.tag, other_tag),
-            (same, other) => {
-                bench.push_copy(other, &parcel, verdict.tag, other_tag);
-                bench.push_all(same, parcel);
-            }
+        // Where both kinds of ports are, the one kind gets the frame, and the other a copy.
+        let (plain, tagged) = ((&self.plain[..], None), (&self.tagged[..], tag));
+        let frame_is_for_plain = match (&self.plain[..], &self.tagged[..]) {
+            (_, []) => true,
+            ([], _) => false,
+            _ => verdict.tag.is_none(),
+        };
+        let (first, second) = if frame_is_for_plain { (plain, tagged) } else { (tagged, plain) };
+        if !second.0.is_empty() {
+            bench.push_copy(second.0, &parcel, verdict.tag, second.1);
+        }
+        if first.1 == verdict.tag {
+            bench.push_all(first.0, parcel);
+        } else {
+            bench.push_retagged(first.0, parcel, verdict.tag, first.1);
         }
     }
 }

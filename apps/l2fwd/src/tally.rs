@@ -66,8 +66,9 @@ impl Unsent {
     }
 }
 
-/// One port, in one worker.
+/// One port, in one worker. No other worker's counters are on its cache lines.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 pub(crate) struct PortTally {
     /// Frames received here that left by one port.
     pub(crate) forwarded: Counter,

@@ -9,6 +9,7 @@ use std::{
 use mempool::{Cpu, Pool};
 use memwire_apps::AppError;
 use pmd::Registry;
+use tracing::warn;
 
 use crate::{
     OnFault,
@@ -93,6 +94,7 @@ impl Upkeep {
         for at in 0..self.ports.len() {
             if let Some(why) = self.ports[at].fault().filter(|_| self.is_in_service(at)) {
                 if at < self.count && !self.may_return(at) {
+                    self.ports[at].state = State::Failed;
                     fatal.get_or_insert(format!("port '{}': {why}", self.ports[at].info.port));
                 } else {
                     self.take_out(at, why);
@@ -127,7 +129,7 @@ impl Upkeep {
     }
 
     fn take_out(&mut self, at: usize, why: String) {
-        eprintln!("port '{}': out of service: {why}", self.ports[at].spec);
+        warn!("port '{}': out of service: {why}", self.ports[at].spec);
         let told = self.posts.iter().filter(|post| post.send(Order::GiveBack(at)).is_ok()).count();
         self.ports[at].leave(why, told);
     }
@@ -138,7 +140,7 @@ impl Upkeep {
         let port = &mut self.ports[at];
         if let Err(error) = port.stop() {
             // It keeps its buffers, which are counted as leaked.
-            eprintln!("{error}");
+            warn!("{error}");
         }
         port.close(may_return);
         self.flush(at);
@@ -158,7 +160,7 @@ impl Upkeep {
             Ok(queues) => {
                 let mac = device.info().mac;
                 self.ports[at].come_back(device);
-                eprintln!("port '{}': back in service", self.ports[at].spec);
+                warn!("port '{}': back in service", self.ports[at].spec);
                 let shares = self.plan.deal(at, queues);
                 for (post, share) in self.posts.iter().zip(shares) {
                     if let Err(Order::Take(_, share, _)) = post.send(Order::Take(at, share, mac)) {
@@ -181,6 +183,13 @@ impl Upkeep {
                 self.ports[at].look();
             }
         }
-        self.ports.iter_mut().try_for_each(Port::stop)
+        for port in &mut self.ports {
+            port.stop()?;
+            // What was written last may fail as late as now.
+            if port.fault().is_some() {
+                port.state = State::Failed;
+            }
+        }
+        Ok(())
     }
 }

@@ -176,9 +176,8 @@ impl Worker {
         for outlet in self.outlets.iter_mut().chain(mirror) {
             outlet.end_round(&mut self.cache);
         }
-        self.tally.activity.rounds.add(1);
+        self.tally.activity.round(all == 0);
         if all == 0 {
-            self.tally.activity.empty.add(1);
             self.cache.tidy();
         }
         self.idle.round(all);

@@ -89,3 +89,69 @@ fn the_help_shows_examples_and_drivers() {
         assert!(stdout.contains(says), "{says} is missing");
     }
 }
+
+#[test]
+fn a_mirror_whose_disk_is_full_stops_and_forwarding_goes_on() {
+    let line = "-p null: -p null: --mirror pcap:,tx=/dev/full -t 300ms --json";
+    let (code, stdout, stderr) = code_and_texts(line);
+    assert_eq!(code, Some(1), "{stderr}");
+    assert!(
+        stderr.contains("error: mirror 'pcap:,tx=/dev/full' stopped after 0 frames"),
+        "{stderr}"
+    );
+    assert!(stderr.contains("disk full"), "{stderr}");
+    let summary: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!((&summary["ended"], &summary["balanced"]), (&"duration".into(), &true.into()));
+    assert_eq!(summary["mirror"]["state"], "failed");
+    let sum = |counts: &serde_json::Value| -> u64 {
+        counts.as_object().unwrap().values().filter_map(serde_json::Value::as_u64).sum()
+    };
+    let mirror = &summary["mirror"];
+    assert_eq!(
+        sum(&mirror["unsent"]) + sum(&mirror["tx"]["drops"]),
+        summary["rx_packets"].as_u64().unwrap(),
+        "every copy that was not written is counted"
+    );
+    assert_eq!(summary["ports"][1]["tx"]["delivered"], summary["ports"][0]["rx"]["delivered"]);
+}
+
+#[test]
+fn a_port_whose_disk_is_full_ends_the_run() {
+    let (code, stdout, stderr) = code_and_texts("-p null: -p pcap:,tx=/dev/full -t 10s --json");
+    assert_eq!(code, Some(1), "{stderr}");
+    assert!(stderr.contains("error: port 'pcap:,tx=/dev/full': disk full"), "{stderr}");
+    let summary: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!((&summary["ended"], &summary["balanced"]), (&"ports".into(), &true.into()));
+    assert_eq!(summary["ports"][1]["state"], "failed");
+}
+
+/// Runs it with a reader that leaves after the first line.
+fn without_a_reader(line: &str) -> (Option<i32>, String) {
+    let start = Instant::now();
+    let mut child = l2fwd(line).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap());
+    lines.read_line(&mut String::new()).unwrap();
+    drop(lines);
+    let output = child.wait_with_output().unwrap();
+    assert!(start.elapsed() >= Duration::from_millis(300), "it went on to its end");
+    (output.status.code(), text(&output.stderr))
+}
+
+#[test]
+fn a_reader_of_stdout_that_goes_does_not_stop_the_forwarding() {
+    let ports = "-p null: -p null: -i 20ms -t 300ms";
+    assert_eq!(without_a_reader(ports), (Some(0), String::new()));
+    let (code, stderr) = without_a_reader(&format!("{ports} --json-stream"));
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains("error: cannot write JSON: Broken pipe"), "{stderr}");
+}
+
+#[test]
+fn a_port_that_another_has_open_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("out.pcap");
+    let line = format!("-p null: -p pcap:,tx={0} --mirror pcap:,tx={0}", file.display());
+    let (code, _, stderr) = code_and_texts(&line);
+    assert_eq!(code, Some(2), "{stderr}");
+    assert!(stderr.contains("out.pcap"), "{stderr}");
+}

@@ -154,6 +154,46 @@ fn the_mirror_gets_a_copy_of_every_frame() {
 }
 
 #[test]
+fn one_port_sends_back_what_it_receives() {
+    let summary = run("-p null: --rewrite mac-swap -c 10k --quiet").unwrap();
+    assert!(summary.is_balanced());
+    assert_eq!(summary.sent(0), (summary.received(), 0));
+}
+
+#[test]
+fn workers_share_ports_and_queues_and_account_for_all() {
+    for (line, workers) in [
+        ("-p null: -p null: -q 2", 2),
+        ("-p null: -p null: -p null: -p null: -q 1 -l 0", 1),
+        ("-p null: -p null: -p null: -q 3 --mode switch", 3),
+        ("-p null: -p null: --mirror null: -q 2 --mode switch --vlan 0:trunk=all", 2),
+        ("-p null: -p null: -q 4 --idle sleep --rewrite mac-update", 4),
+    ] {
+        let summary = run(&format!("{line} -c 100k --quiet")).unwrap();
+        assert!(summary.is_balanced(), "{line}");
+        assert!(summary.received() >= 100_000, "{line}");
+        assert_eq!(serde_json::to_value(&summary).unwrap()["workers"], workers, "{line}");
+    }
+}
+
+#[test]
+fn cores_share_the_queues_and_those_beyond_stay_free() {
+    let test = "cores_share_the_queues_and_those_beyond_stay_free";
+    for (line, workers) in [("-p null: -p null: -l 0-1", 2), ("-p null: -l 0-1", 1)] {
+        let summary = match run(&format!("{line} -t 300ms --quiet")) {
+            Err(error) if error.to_string().contains("not in allowed set") => {
+                eprintln!("SKIP {test}: {error}");
+                return;
+            }
+            summary => summary.unwrap(),
+        };
+        assert_eq!(serde_json::to_value(&summary).unwrap()["workers"], workers);
+        assert!(summary.is_balanced());
+        assert!((0..workers).all(|port| summary.sent(port).0 > 0));
+    }
+}
+
+#[test]
 fn the_json_is_what_its_schema_says() {
     let schema = include_str!("../../../docs/schema/l2fwd.json");
     let schema: serde_json::Value = serde_json::from_str(schema).unwrap();

@@ -2,6 +2,7 @@ use std::{
     collections::HashSet,
     sync::{Arc, Barrier},
     thread,
+    time::Instant,
 };
 
 use super::*;
@@ -54,8 +55,7 @@ fn a_silent_station_is_forgotten_and_a_busy_one_is_not() {
 fn a_port_that_goes_takes_its_stations_with_it() {
     let fdb = Fdb::new(64, AGEING);
     for number in 0..64 {
-        #[expect(clippy::cast_possible_truncation, reason = "0 to 3")]
-        fdb.learn(station(number), (number % 4) as u16, 0);
+        fdb.learn(station(number), u16::try_from(number % 4).unwrap(), 0);
     }
     assert_eq!((fdb.flush(2), fdb.len()), (16, 48));
     for number in 0..64 {
@@ -80,47 +80,84 @@ fn it_holds_as_many_stations_as_it_was_asked_for_and_no_more() {
     }
 }
 
+const STATIONS: u32 = 512;
+
+/// A table that changes all the time, and what its threads share.
+struct Turmoil {
+    fdb: Fdb,
+    now_ms: AtomicU64,
+    /// Readers that are not done.
+    readers: AtomicUsize,
+    barrier: Barrier,
+}
+
+fn port_of(number: u32) -> u16 {
+    u16::try_from(number % 251).unwrap()
+}
+
+impl Turmoil {
+    fn check(&self, number: u32, now_ms: u64) -> bool {
+        let found = self.fdb.find_port(station(number), now_ms);
+        assert!(found.is_none_or(|port| port == port_of(number)), "station {number}: {found:?}");
+        found.is_some()
+    }
+
+    fn write(&self, which: u32) {
+        self.barrier.wait();
+        while self.readers.load(Ordering::Relaxed) > 0 {
+            let now_ms = self.now_ms.fetch_add(1, Ordering::Relaxed);
+            for step in 0..STATIONS {
+                let number = (step * 7 + which * 131) % STATIONS;
+                let learnt = self.fdb.learn(station(number), port_of(number), now_ms);
+                assert_ne!(learnt, Learnt::Moved);
+            }
+            // As the main thread does, if oftener.
+            if which == 0 {
+                self.fdb.age(now_ms);
+                self.fdb.flush(u16::try_from(now_ms % 251).unwrap());
+            }
+        }
+    }
+
+    fn read(&self) -> usize {
+        self.barrier.wait();
+        let (mut found, mut step, end) = (0, 0_u32, Instant::now() + Duration::from_secs(10));
+        // Until a good many were found: writers may not have had a core before.
+        while found < 200_000 && (step % 1024 != 0 || Instant::now() < end) {
+            let now_ms = self.now_ms.load(Ordering::Relaxed);
+            found += usize::from(self.check(step.wrapping_mul(5) % STATIONS, now_ms));
+            step = step.wrapping_add(1);
+        }
+        self.readers.fetch_sub(1, Ordering::Relaxed);
+        found
+    }
+}
+
 /// Every station has one port for ever, so whatever a reader is told must be that port, while others
 /// put stations in and take them out.
 #[test]
 fn readers_never_hear_of_another_stations_port() {
-    const STATIONS: u32 = 512;
-    const ROUNDS: u64 = 300;
-    let port_of = |number: u32| u16::try_from(number % 251).unwrap();
     // Room for half of them: places change hands all the time.
-    let fdb = Arc::new(Fdb::new(256, Duration::from_millis(3)));
-    let barrier = Arc::new(Barrier::new(4));
-    let start = |which: u32| {
-        let (fdb, barrier) = (Arc::clone(&fdb), Arc::clone(&barrier));
-        move || {
-            barrier.wait();
-            let mut found = 0_u64;
-            for now in 0..ROUNDS {
-                for step in 0..STATIONS {
-                    let number = (step * 7 + which * 131) % STATIONS;
-                    if which < 2 {
-                        assert_ne!(fdb.learn(station(number), port_of(number), now), Learnt::Moved);
-                    }
-                    if let Some(port) = fdb.find_port(station(number), now) {
-                        assert_eq!(port, port_of(number), "station {number}");
-                        found += 1;
-                    }
-                }
-                if which == 3 {
-                    fdb.age(now);
-                    fdb.flush(u16::try_from(now % 251).unwrap());
-                }
-            }
-            found
-        }
+    let turmoil = Turmoil {
+        fdb: Fdb::new(256, Duration::from_millis(3)),
+        now_ms: AtomicU64::new(0),
+        readers: AtomicUsize::new(2),
+        barrier: Barrier::new(4),
     };
-    let threads: Vec<_> = (0..4).map(|which| thread::spawn(start(which))).collect();
-    let found: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
-    assert!(found[0] > 0 && found[2] > 0, "{found:?}");
-    assert_keys_are_distinct(&fdb);
-    assert!(fdb.len() <= 256);
-    fdb.age(u64::from(u32::MAX));
-    assert_eq!(fdb.len(), 0);
+    let found = thread::scope(|scope| {
+        let readers = [0, 1].map(|_| scope.spawn(|| turmoil.read()));
+        let writers = [0, 1].map(|which| {
+            let turmoil = &turmoil;
+            scope.spawn(move || turmoil.write(which))
+        });
+        writers.into_iter().for_each(|writer| writer.join().unwrap());
+        readers.map(|reader| reader.join().unwrap())
+    });
+    assert_eq!(found, [200_000; 2]);
+    assert_keys_are_distinct(&turmoil.fdb);
+    assert!(turmoil.fdb.len() <= 256);
+    turmoil.fdb.age(u64::from(u32::MAX));
+    assert_eq!(turmoil.fdb.len(), 0);
 }
 
 #[test]
