@@ -1,6 +1,7 @@
 //! Where things are: the root, the target folder, the packages and their test targets, and what
 //! the machine has installed. Asks cargo; keeps no list of crates of its own.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -56,6 +57,19 @@ impl Workspace {
             .map(|package| Package::from_metadata(package, &root))
             .collect::<Result<_>>()?;
         Ok(Self { root, target, packages })
+    }
+
+    /// The folder of programs that tests use and nobody installed.
+    pub(crate) fn tools(&self) -> PathBuf {
+        self.target.join("tools")
+    }
+
+    /// Where tests find programs: those first, then what there is anyway.
+    pub(crate) fn search_path(&self) -> OsString {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let folders = std::iter::once(self.tools()).chain(std::env::split_paths(&path));
+        // A folder with a colon in its name cannot be in the list.
+        std::env::join_paths(folders).unwrap_or(path)
     }
 
     /// Whether any crate has an integration test of that name.

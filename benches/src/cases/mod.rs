@@ -67,7 +67,8 @@ pub const CASES: &[Case] = &[
     case("pktgen-fresh-1k", "the same, each payload written and summed anew", pktgen::ring_fresh),
     case("pcap-replay", "a capture of 64 B frames, received in a loop", pcap::replay),
     case("pcap-write", "64 B frames captured into /dev/null", pcap::write),
-    free("l2fwd-null", "the app l2fwd, null to null, mac-swap", app::l2fwd),
+    free("l2fwd-io", "the app l2fwd, null to null, frames as they are", app::l2fwd),
+    free("l2fwd-swap", "the same, addresses swapped", app::l2fwd_swap),
     Case {
         without: Some(app::l2fwd),
         ..free("watch-metrics", "l2fwd with metrics, and without", app::l2fwd_metrics)

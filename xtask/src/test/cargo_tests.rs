@@ -24,9 +24,9 @@ pub(super) fn unit(workspace: &Workspace, full: bool) -> Result<Counts> {
     let tests = cargo(&["test", "--no-fail-fast"])
         .args(unit_selection(workspace))
         .args(["--", "--show-output"]);
-    let mut counts = Counts::of_tests(&long_form(tests, full).stream()?);
+    let mut counts = Counts::of_tests(&prepared(tests, workspace, full).stream()?);
     let documented = cargo(&["test", "--workspace", "--doc", "--no-fail-fast"]);
-    counts += Counts::of_tests(&long_form(documented, full).stream()?);
+    counts += Counts::of_tests(&prepared(documented, workspace, full).stream()?);
     Ok(counts)
 }
 
@@ -40,7 +40,7 @@ pub(super) fn loom(workspace: &Workspace, full: bool) -> Result<Counts> {
         .args(["--target-dir".into(), target.into_os_string()])
         .args(["--", "--show-output"])
         .env("RUSTFLAGS", "--cfg loom");
-    Ok(Counts::of_tests(&long_form(models, full).stream()?))
+    Ok(Counts::of_tests(&prepared(models, workspace, full).stream()?))
 }
 
 /// Long runs, at the speed that they are about.
@@ -50,7 +50,7 @@ pub(super) fn soak(workspace: &Workspace, full: bool) -> Result<Counts> {
     }
     let runs = cargo(&["test", "--release", "--workspace", "--no-fail-fast", "--test", "soak"])
         .args(["--", "--show-output"]);
-    Ok(Counts::of_tests(&long_form(runs, full).stream()?))
+    Ok(Counts::of_tests(&prepared(runs, workspace, full).stream()?))
 }
 
 /// Real traffic between namespaces, one test at a time since they share the machine.
@@ -66,10 +66,12 @@ pub(super) fn namespaces(workspace: &Workspace, full: bool) -> Result<Counts> {
     }
     let runs = cargo(&["test", "--release", "--workspace", "--no-fail-fast", "--test", "netns"])
         .args(["--", "--test-threads=1", "--nocapture"]);
-    counts += Counts::of_tests(&long_form(runs, full).stream()?);
+    counts += Counts::of_tests(&prepared(runs, workspace, full).stream()?);
     Ok(counts)
 }
 
-fn long_form(tests: Child, full: bool) -> Child {
+/// With the tools that setup fetched, and in the long form if asked.
+fn prepared(tests: Child, workspace: &Workspace, full: bool) -> Child {
+    let tests = tests.env("PATH", workspace.search_path());
     if full { tests.env("MEMWIRE_FULL", "1") } else { tests }
 }

@@ -2,16 +2,18 @@
 //! anyone else is told what is missing, and the tests that need it skip. Restores nothing.
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
 
 use crate::child::Child;
 use crate::tally::Counts;
-use crate::workspace::{is_root, succeeds};
+use crate::workspace::{Workspace, is_root, succeeds};
 
-/// Debian packages: what makes and carries real traffic, and DPDK to compare with.
-const PACKAGES: [&str; 12] = [
+/// Debian packages: what makes, carries and reads real traffic, a terminal (`script`), a formatter of
+/// manuals, and DPDK to compare with.
+const PACKAGES: [&str; 14] = [
     "tcpdump",
     "tcpreplay",
     "iperf3",
@@ -20,6 +22,8 @@ const PACKAGES: [&str; 12] = [
     "ethtool",
     "iputils-ping",
     "tshark",
+    "bsdutils",
+    "groff-base",
     "libdpdk-dev",
     "dpdk-dev",
     "pkg-config",
@@ -33,8 +37,9 @@ const HUGE_1G: &str = "/sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages
 const HUGE_2M_WANTED: u64 = 512;
 
 /// Installs and reserves what is missing; never a failure, since the tests then say SKIP.
-pub(super) fn run() -> Result<Counts> {
+pub(super) fn run(workspace: &Workspace) -> Result<Counts> {
     let mut counts = packages()?;
+    counts += promtool(workspace)?;
     counts += hugepages();
     Ok(counts)
 }
@@ -80,6 +85,54 @@ fn apt(arguments: &[&str]) -> Result<()> {
         .env("DEBIAN_FRONTEND", "noninteractive")
         .time_limit(INSTALL_LIMIT)
         .stream()?;
+    Ok(())
+}
+
+/// Prometheus' own checker of metrics, out of the package of a daemon that nobody wants started: it is
+/// unpacked into the target folder, and not installed.
+fn promtool(workspace: &Workspace) -> Result<Counts> {
+    let tools = workspace.tools();
+    let program = tools.join("promtool");
+    if program.is_file() || succeeds("promtool", &["--version"]) {
+        println!("promtool: is here");
+        return Ok(Counts::check(true));
+    }
+    if !succeeds("apt-get", &["--version"]) || !succeeds("dpkg-deb", &["--version"]) {
+        return Ok(Counts::skip("promtool", "this is not Debian, and promtool is not installed"));
+    }
+    let folder = tools.join("unpacked");
+    fs::create_dir_all(&folder)?;
+    unpack(&folder, "prometheus")?;
+    let unpacked = folder.join("usr/bin/promtool");
+    let found = unpacked.is_file();
+    if found {
+        fs::rename(unpacked, &program)?;
+    }
+    fs::remove_dir_all(&folder)?;
+    if found {
+        return Ok(Counts::check(true));
+    }
+    Ok(Counts::skip("promtool", "the package prometheus cannot be fetched (apt-get download)"))
+}
+
+/// Fetches a package and unpacks it. That it failed is seen by what is missing afterwards.
+fn unpack(folder: &Path, package: &str) -> Result<()> {
+    let fetch = || {
+        let child = Child::new("apt-get").args(["download", package]).folder(folder);
+        child.time_limit(INSTALL_LIMIT).stream()
+    };
+    if !fetch()?.success && is_root() {
+        apt(&["update"])?;
+        fetch()?;
+    }
+    for entry in fs::read_dir(folder)? {
+        let file = entry?.path();
+        if file.extension().is_some_and(|extension| extension == "deb") {
+            Child::new("dpkg-deb")
+                .args(["--extract".as_ref(), file.as_os_str(), folder.as_os_str()])
+                .stream()?;
+        }
+    }
     Ok(())
 }
 

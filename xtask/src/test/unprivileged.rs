@@ -47,6 +47,7 @@ pub(super) fn tests(workspace: &Workspace) -> Result<Counts> {
         let output = as_nobody(&executable.path, &scratch)
             .args(["--show-output"])
             .env("CARGO_MANIFEST_DIR", executable.folder.as_os_str())
+            .env("PATH", workspace.search_path())
             .folder(&executable.folder)
             .stream()?;
         counts += Counts::of_tests(&output);
@@ -54,28 +55,42 @@ pub(super) fn tests(workspace: &Workspace) -> Result<Counts> {
     Ok(counts)
 }
 
-/// `gpurx` with no arguments worth the name works for anyone and reports in JSON.
+/// What a newcomer tries first: each works for anyone, and says in JSON how it went.
+const FIRST_RUNS: [(&str, &str); 5] = [
+    ("gpurx", "--duration 2s --json"),
+    ("pktgen", "--duration 1s --json"),
+    ("l2fwd", "-p null: -p null: --duration 1s --json"),
+    ("capture", "-p null: -w capture.pcapng --count 1000 --json"),
+    ("memwire", "info --json"),
+];
+
+/// The first commands of the READMEs, as an ordinary user where that can be arranged.
 pub(super) fn fresh_run(workspace: &Workspace) -> Result<Counts> {
-    let built = cargo(&["build", "--release", "--bin", "gpurx"]).stream()?;
+    let bins = FIRST_RUNS.iter().flat_map(|(app, _)| ["--bin", app]);
+    let built = cargo(&["build", "--release"]).args(bins).stream()?;
     if !built.success {
         return Ok(Counts::failure());
     }
-    let program = workspace.target.join("release/gpurx");
     let scratch = Scratch::new(workspace)?;
-    let as_other = is_root() && succeeds("setpriv", &["--version"]) && nobody_reaches(&program);
-    let run = if as_other { as_nobody(&program, &scratch) } else { Child::new(utf8(&program)?) };
-    let output = run.args(["--duration", "2s", "--json"]).folder(&scratch.folder).stream()?;
-    if !output.success {
-        println!("gpurx ended with status {:?}", output.code);
-        return Ok(Counts::failure());
+    let mut counts = Counts::default();
+    for (app, arguments) in FIRST_RUNS {
+        counts += first_run(&workspace.target.join("release").join(app), arguments, &scratch)?;
     }
-    Ok(match serde_json::from_str::<Value>(&output.stdout) {
-        Ok(_) => Counts::check(true),
-        Err(error) => {
-            println!("gpurx --json printed something else than one JSON value: {error}");
-            Counts::failure()
-        }
-    })
+    Ok(counts)
+}
+
+fn first_run(program: &Path, arguments: &str, scratch: &Scratch) -> Result<Counts> {
+    let as_other = is_root() && succeeds("setpriv", &["--version"]) && nobody_reaches(program);
+    let run = if as_other { as_nobody(program, scratch) } else { Child::new(utf8(program)?) };
+    let output = run.args(arguments.split_whitespace()).folder(&scratch.folder).output()?;
+    let name = program.file_name().unwrap_or_default().to_string_lossy();
+    let failed = match serde_json::from_str::<Value>(&output.stdout) {
+        _ if !output.success => Some(format!("status {:?}\n{}", output.code, output.stderr)),
+        Err(error) => Some(format!("something else than one JSON value: {error}")),
+        Ok(_) => None,
+    };
+    println!("{name} {arguments}: {}", failed.as_deref().unwrap_or("ok"));
+    Ok(Counts::check(failed.is_none()))
 }
 
 /// The executables of the unit stage, built if need be.

@@ -7,6 +7,7 @@
 mod capture;
 mod forward;
 mod lab;
+mod operator;
 mod pktgen;
 mod process;
 mod receive;
