@@ -9,6 +9,7 @@
 
 pub mod af_packet;
 mod bounce;
+pub mod bpf;
 mod config;
 pub mod conformance;
 mod copy;

@@ -132,11 +132,14 @@ fn the_bounce_path_passes_as_a_split_queue() {
 struct PcapWire {
     dir: tempfile::TempDir,
     extension: &'static str,
+    /// Wrappers around both ports, each with its '@'.
+    around: &'static str,
     files: usize,
 }
 
 struct PcapJoined {
     registry: Registry,
+    around: &'static str,
     file: String,
     setup: Setup,
     tx: Option<(Box<dyn Device>, Box<dyn TxQueue>)>,
@@ -181,7 +184,7 @@ impl Joined for PcapJoined {
             device.stop(Queues { rx: vec![], tx: vec![tx] }).expect("the file is complete");
         }
         let (_, rx) = self.rx.get_or_insert_with(|| {
-            let spec = format!("pcap:{}", self.file);
+            let spec = format!("{}pcap:{}", self.around, self.file);
             let mut device = self.registry.open(&spec).expect("the file is a capture");
             let config = Config::default().with_rx(self.setup.rx.clone()).rings(self.setup.ring);
             let rx = device.start(config).expect("starts").rx.remove(0);
@@ -201,11 +204,12 @@ impl Wire for PcapWire {
         let file = self.dir.path().join(format!("{}.{}", self.files, self.extension));
         let file = file.to_str().expect("a plain path").to_owned();
         let mut registry = Registry::new();
-        let mut device = registry.open(&format!("pcap:,tx={file}"))?;
+        let mut device = registry.open(&format!("{}pcap:,tx={file}", self.around))?;
         let config = Config::default().with_tx(&setup.tx).rings(setup.ring);
         let tx = device.start(config)?.tx.remove(0);
         let (tx, setup) = (Some((device, tx)), setup.clone());
-        Ok(Box::new(PcapJoined { registry, file, setup, tx, sent: None, rx: None }))
+        let around = self.around;
+        Ok(Box::new(PcapJoined { registry, around, file, setup, tx, sent: None, rx: None }))
     }
 
     fn traits(&self) -> WireTraits {
@@ -217,6 +221,14 @@ impl Wire for PcapWire {
 fn pcap_passes_by_way_of_files() {
     for extension in ["pcap", "pcapng"] {
         let dir = tempfile::tempdir().expect("a place for files");
-        passes(PcapWire { dir, extension, files: 0 }, 5);
+        passes(PcapWire { dir, extension, around: "", files: 0 }, 5);
+    }
+}
+
+#[test]
+fn wrapped_pcap_passes_by_way_of_files() {
+    for around in ["trace:/dev/null@", "chaos:flip#1000000000,dup=0%@"] {
+        let dir = tempfile::tempdir().expect("a place for files");
+        passes(PcapWire { dir, extension: "pcapng", around, files: 0 }, 5);
     }
 }

@@ -9,6 +9,7 @@
 //! the rest. A port without a wrapper has none of this on its path: wrapped queues are types of their
 //! own, and nothing in a driver asks whether it is wrapped.
 
+pub mod capture;
 pub mod chaos;
 mod lent;
 pub mod trace;
@@ -36,7 +37,7 @@ pub struct Wrapper {
 pub type MakeLayer = fn(&WrapSpec) -> Result<Box<dyn Layer>, Error>;
 
 /// Every wrapper of this crate, in the order of reports.
-pub(crate) const WRAPPERS: &[Wrapper] = &[chaos::WRAPPER, trace::WRAPPER];
+pub(crate) const WRAPPERS: &[Wrapper] = &[capture::WRAPPER, chaos::WRAPPER, trace::WRAPPER];
 
 /// Wrappers around one port at most.
 pub(crate) const DEEPEST: usize = 8;

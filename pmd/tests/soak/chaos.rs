@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use mempool::{Burst, Cpu, Pool, heap::Heap};
 use pmd::{Config, Health, Queues, Registry, RxMemory};
 
-use crate::FRAMES;
+use crate::{FRAMES, allocations};
 
 /// Headers, the test header's place, and 64 bytes behind.
 const LEN: usize = 130;
@@ -48,7 +48,7 @@ struct Seen {
 
 /// Sets a bit; false if it was set.
 fn set(bits: &mut [u64], number: u64) -> bool {
-    let word = &mut bits[(number / 64) as usize];
+    let word = &mut bits[usize::try_from(number / 64).unwrap()];
     let bit = 1 << (number % 64);
     let is_new = *word & bit == 0;
     *word |= bit;
@@ -57,7 +57,7 @@ fn set(bits: &mut [u64], number: u64) -> bool {
 
 impl Seen {
     fn new(frames: u64) -> Self {
-        let words = vec![0; (frames / 64 + 1) as usize];
+        let words = vec![0; usize::try_from(frames / 64 + 1).unwrap()];
         Self { sound: words.clone(), any: words, ..Self::default() }
     }
 
@@ -104,15 +104,15 @@ fn soak(sender: &str, receiver: &str, frames: u64) -> (Seen, HashMap<String, u64
         burst.iter().for_each(|frame| seen.frame(frame.bytes(), &template));
         burst.recycle(&mut cache);
     };
-    while next < frames || !out.is_empty() || tx.in_flight() > 0 {
-        if out.is_empty() && next < frames {
+    let mut round = |next: &mut u64, seen: &mut Seen| {
+        if out.is_empty() && *next < frames {
             tx_cache.take(&mut out, 32);
             out.for_each_mut(0, |mut frame| {
                 frame.set_len(LEN);
                 let bytes = frame.bytes_mut();
                 bytes.copy_from_slice(&template);
                 bytes[PAYLOAD + 8..PAYLOAD + 16].copy_from_slice(&next.to_be_bytes());
-                next += 1;
+                *next += 1;
             });
         }
         if out.is_empty() {
@@ -120,8 +120,13 @@ fn soak(sender: &str, receiver: &str, frames: u64) -> (Seen, HashMap<String, u64
         } else {
             tx.send(&mut tx_cache, &mut out)
         };
-        poll(&mut seen);
-    }
+        poll(seen);
+        *next < frames || !out.is_empty() || tx.in_flight() > 0
+    };
+    // Warm up: caches fill, the source is met.
+    (0..100).for_each(|_| _ = round(&mut next, &mut seen));
+    let count = allocations(|| while round(&mut next, &mut seen) {});
+    assert_eq!(count, 0, "allocations in steady state");
     sender.stop(Queues { rx: vec![], tx: vec![tx] }).unwrap();
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
     while receiver.health() == Health::Good && std::time::Instant::now() < deadline {

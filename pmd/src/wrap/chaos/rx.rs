@@ -94,6 +94,7 @@ impl Drop for ChaosRx {
         let held = usize::from(self.engine.release().is_some());
         let left = self.arrived.len() + self.ready.len() + held;
         self.books.tally.add(Kind::Undelivered, left as u64);
+        self.books.tally.is_down.store(false, Ordering::Relaxed);
         self.books.tally.holds.store(false, Ordering::Release);
         self.books.restate();
     }

@@ -157,7 +157,7 @@ impl ChaosTx {
                 engine.frame(A::frame(frame), &mut hands);
             }
             drop(frames);
-            if !staged.flush(&mut **inner, cache) || !engine.takes_more() {
+            if !staged.flush(&mut **inner, cache) || burst.is_empty() || !engine.takes_more() {
                 break;
             }
         }
@@ -181,6 +181,7 @@ impl ChaosTx {
     /// Nothing is being sent: a held frame whose time is up goes.
     fn idle(&mut self, cache: &mut Cache<Cpu>) {
         if self.engine.holds()
+            && !self.engine.has_failed()
             && self.staged.has_room()
             && let Some(held) = self.engine.idle()
         {
@@ -209,7 +210,9 @@ impl TxQueue for ChaosTx {
     }
 
     fn in_flight(&self) -> usize {
-        self.inner.in_flight() + self.staged.len() + usize::from(self.engine.holds())
+        // A queue that has failed sends no frame that it held back.
+        let held = self.engine.holds() && !self.engine.has_failed();
+        self.inner.in_flight() + self.staged.len() + usize::from(held)
     }
 
     fn counters(&self) -> &QueueCounters {
@@ -222,13 +225,13 @@ impl Drop for ChaosTx {
     fn drop(&mut self) {
         let held = self.engine.release();
         let mut unsent = usize::from(held.is_some());
-        if !self.engine.has_failed() && self.staged.len() + unsent > 0 {
+        if let Some(held) = held.filter(|_| !self.engine.has_failed()) {
+            self.staged.push(held);
+            unsent = 0;
+        }
+        if self.staged.len() > 0 {
             let mut cache = self.pool.cache();
             let deadline = Instant::now() + PATIENCE;
-            if let Some(held) = held {
-                self.staged.push(held);
-                unsent = 0;
-            }
             while !self.staged.flush(&mut *self.inner, &mut cache) && Instant::now() < deadline {
                 self.inner.reap(&mut cache);
                 std::thread::yield_now();
