@@ -252,10 +252,14 @@ impl Port {
 
     pub(crate) fn sample(&self) -> PortSample {
         let Totals { rx, tx, .. } = self.totals();
+        let health = match self.state {
+            State::NoLink => "no link".to_owned(),
+            _ => self.health(),
+        };
         PortSample {
             name: self.info.port.clone(),
             driver: self.info.driver.to_owned(),
-            health: self.health(),
+            health,
             rx,
             tx,
         }
