@@ -397,7 +397,7 @@ impl Summary {
         if let Some(traffic) = &self.traffic {
             let TrafficReport { layers, sizes, flows, .. } = traffic;
             let flow = if *flows == 1 { "1 flow".to_owned() } else { format!("{flows} flows") };
-            lines.push(format!("{:.1} s, {layers}, {sizes} B, {flow}", self.seconds));
+            lines.push(format!("{:.1} s, {layers}, size {sizes}, {flow}", self.seconds));
         } else {
             lines.push(format!("{:.1} s", self.seconds));
         }

@@ -147,21 +147,24 @@ fn through_l2fwd_over_wires() {
 #[test]
 fn into_gpurx_over_a_wire() {
     let _alone = alone();
-    for (path, faults) in [
-        ("direct", "rx.drop=1%,rx.reorder=1%,rx.flip=1%"),
-        ("bounce", "rx.drop=1%,rx.dup=1%,rx.reorder=1%,rx.flip=1%"),
+    for (path, faults, field, form) in [
+        ("direct", "rx.drop=1%,rx.reorder=1%,rx.flip=1%", "memwire", "long"),
+        ("bounce", "rx.drop=1%,rx.dup=1%,rx.reorder=1%,rx.flip=1%", "memwire", "long"),
+        ("direct", "rx.drop=1%,rx.reorder=1%,rx.flip=1%", "memwire-short", "short"),
     ] {
         let registry = Registry::new();
         let mut theirs = registry.clone();
         let line = format!(
-            "gpurx -p chaos:seed=6,{faults}@ring:a --path {path} -m host --quiet --udp-port 9000"
+            "gpurx -p chaos:seed=6,{faults}@ring:a --path {path} -m host --quiet --udp-port 9000 \
+             --seq {field}"
         );
         let (stop, app) = beside(move |stop: Stop| {
             let args = gpurx::args::Args::try_parse_from(line.split_whitespace()).unwrap();
             let mut output = Output::new(&args.run).unwrap();
             gpurx::run::receive(&args, &mut theirs, &stop, &mut output)
         });
-        let sent = run_on(&registry, "-p ring:a --size 300 -c 30k --rate 50kpps");
+        let line = format!("-p ring:a --size 300 --header {form} -c 30k --rate 50kpps");
+        let sent = run_on(&registry, &line);
         std::thread::park_timeout(Duration::from_millis(300));
         stop.set();
         let received = app.join().unwrap().unwrap();

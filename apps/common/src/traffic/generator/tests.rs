@@ -2,7 +2,10 @@
 
 use mempool::heap::Heap;
 
-use super::{super::Stamp, *};
+use super::{
+    super::{Flows, Stamp, Template},
+    *,
+};
 
 fn pool(slots: usize, stride: usize) -> Pool<Cpu> {
     let pool = Pool::builder().name("source").slots(slots).stride(stride);
