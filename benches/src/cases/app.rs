@@ -97,6 +97,7 @@ fn command(program: &Path, arguments: &str) -> Command {
 }
 
 /// Asks for metrics eight times a second while it runs: a hundred times what Prometheus does.
+#[expect(clippy::disallowed_methods, reason = "beside the app that is measured, not in it")]
 fn with_metrics(program: &Path, arguments: &str) -> anyhow::Result<Output> {
     let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let mut command = command(program, &format!("{arguments} --metrics {port}"));

@@ -73,7 +73,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let load = load_before();
     let workspace = Workspace::read()?;
     let cases = chosen(options, targets::read(&workspace.root)?);
-    let ours = build_ours(&workspace, &cases)?;
+    let ours = build_ours(&workspace)?;
     let peers = peer::build(&workspace)?;
     let mut outcomes = Vec::new();
     for case in cases {
@@ -108,13 +108,11 @@ fn chosen(options: &Options, mut cases: Vec<Case>) -> Vec<Case> {
     cases
 }
 
-/// The program of our bars, and beside it the apps that cases run.
-fn build_ours(workspace: &Workspace, cases: &[Case]) -> Result<PathBuf> {
-    let mut apps: Vec<_> = cases.iter().filter_map(|case| case.suite.app()).collect();
-    apps.dedup();
-    let packages = ["memwire-benches"].into_iter().chain(apps).flat_map(|name| ["-p", name]);
-    let built = cargo(&["build", "--release"]).args(packages).stream()?;
-    ensure!(built.success, "memwire-benches does not build");
+/// The program of our bars, and beside it the apps that cases run. The whole workspace, so that nothing
+/// is built twice with other features where the tests have built it already.
+fn build_ours(workspace: &Workspace) -> Result<PathBuf> {
+    let built = cargo(&["build", "--release", "--workspace", "--bins"]).stream()?;
+    ensure!(built.success, "the workspace does not build");
     let program = workspace.target.join("release/bars");
     ensure!(program.is_file(), "memwire-benches built no program `bars`");
     Ok(program)

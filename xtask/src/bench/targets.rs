@@ -27,16 +27,6 @@ pub(crate) enum Suite {
     Watch,
 }
 
-impl Suite {
-    /// The app that the suite's cases run.
-    pub(super) fn app(self) -> Option<&'static str> {
-        match self {
-            Self::L2fwd | Self::Watch => Some("l2fwd"),
-            Self::Pool | Self::Burst | Self::Ring | Self::Pktgen | Self::Pcap => None,
-        }
-    }
-}
-
 /// What a case is compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Against {
