@@ -46,7 +46,7 @@ impl Wire {
         let mut at = 0;
         burst.for_each_mut(0, |mut frame| {
             frame.set_len(lens[at]);
-            frame.bytes_mut().fill(at as u8);
+            frame.bytes_mut().fill(at.to_le_bytes()[0]);
             at += 1;
         });
         let sent = self.tx.tx[0].send(&mut self.cache, &mut burst);
@@ -104,7 +104,7 @@ fn both_ends_of_a_wire_are_captured_with_their_direction() {
     let [near_counts, far_counts] = wire.stop();
     assert_eq!(count(&near_counts, "capture_written"), 8);
     assert_eq!(count(&far_counts, "capture_lost"), 0);
-    let frame = |(at, len): (usize, &usize)| (*len, vec![at as u8; *len]);
+    let frame = |(at, len): (usize, &usize)| (*len, vec![at.to_le_bytes()[0]; *len]);
     assert_eq!(read_file(&near), lens.iter().enumerate().map(frame).collect::<Vec<_>>());
     let cut = |(len, bytes): (usize, Vec<u8>)| (len, bytes[..len.min(20)].to_vec());
     let expected = lens.iter().enumerate().map(frame).map(cut).collect::<Vec<_>>();
@@ -228,7 +228,7 @@ fn of_split_frames_the_payload_is_there_if_it_is_asked_for() {
         let mut rx = far.start(Config::default().with_rx(RxMemory::Split(config))).unwrap();
         let (mut cache, mut burst) = (frames.cache(), Burst::new(&frames));
         cache.take(&mut burst, 1);
-        let bytes: Vec<u8> = (0..1000).map(|at| at as u8).collect();
+        let bytes: Vec<u8> = (0..1000_usize).map(|at| at.to_le_bytes()[0]).collect();
         burst.for_each_mut(0, |mut frame| assert!(frame.append(&bytes)));
         tx.tx[0].send(&mut cache, &mut burst);
         let mut caches = SplitCache::new(&heads, &data);

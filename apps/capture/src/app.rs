@@ -39,7 +39,7 @@ const TAPE: usize = 8 << 20;
 
 /// A thread of the run.
 enum Job {
-    Worker(Worker),
+    Worker(Box<Worker>),
     Scribe(Box<Scribe>),
 }
 
@@ -76,8 +76,7 @@ pub fn run(
     let began = clock();
     let wanted = args.run.count.map(|count| Arc::new(AtomicU64::new(count)));
     let leave = Leave { wanted, ..Leave::default() };
-    let counters: Vec<Vec<QueueCounters>> =
-        queues.iter().map(|queues| all_counters(queues)).collect();
+    let counters: Vec<Vec<QueueCounters>> = queues.iter().map(all_counters).collect();
     let program = filter.as_ref().map(|filter| filter.program.clone());
     let written = Arc::new(CachePadded::new(Counter::default()));
     let (targets, scribe) = share(args, target, &counters, &written, began);
@@ -99,7 +98,7 @@ pub fn run(
             Worker::new(own, program.clone(), target, &pool, &leave, (args.run.idle, began));
         tallies.push(worker.tally());
         threads.spawn(format!("capture-{at}"), Some(core), move |stop| {
-            Job::Worker(worker.run(stop))
+            Job::Worker(Box::new(worker.run(stop)))
         })?;
     }
     let mut monitor = Monitor::new(&pool, tallies, has_scribe.then(|| Arc::clone(&written)));
@@ -170,14 +169,14 @@ fn open_target(
     filter: Option<&Filter>,
     devices: &[Box<dyn Device>],
 ) -> Result<Target, AppError> {
-    let names = || devices.iter().map(|device| device.info().port.clone());
+    let names = || devices.iter().map(|device| address(&device.info().port).to_owned());
     let Some(mut options) = options else {
         if args.run.is_json_on_stdout() {
             return Ok(Target::Count);
         }
         return Ok(Target::Lines(Lines::new(names().collect())));
     };
-    let interface = |device: &Box<dyn Device>| {
+    let interface = |device: &dyn Device| {
         let info = device.info();
         Interface {
             // What Wireshark shows: the address, without the driver.
@@ -186,7 +185,7 @@ fn open_target(
             filter: filter.map(|filter| filter.text.clone()),
         }
     };
-    options.interfaces = devices.iter().map(interface).collect();
+    options.interfaces = devices.iter().map(|device| interface(&**device)).collect();
     let path = options.path.clone();
     let files = Files::create(options).map_err(|error| {
         let message = format!("-w {}: {error}", path.display());
@@ -310,11 +309,11 @@ fn bring_back(
         let (own, failed) = match job {
             Job::Scribe(scribe) => (scribe.target, scribe.broken),
             Job::Worker(worker) => {
-                let (back, own, failed) = worker.into_parts();
-                for (interface, rx) in back {
+                let left = worker.into_parts();
+                for (interface, rx) in left.queues {
                     queues[interface as usize].rx.push(AnyRxQueue::Whole(rx));
                 }
-                (own, failed)
+                (left.target, left.broken)
             }
         };
         if !matches!(own, Target::Count) {
@@ -344,7 +343,7 @@ fn finish(
         let totals = monitor.totals();
         let passed = (counters.len() == 1)
             .then(|| (totals.passed + totals.after_count, monitor.written(&totals)));
-        let (stats, now) = (counters.iter().map(|port| QueueStats::sum(port)), clock());
+        let (stats, now) = (counters.iter().map(QueueStats::sum), clock());
         target.set_statistics(stats.map(|stats| statistics(&stats, passed, began, now)));
     }
     let (files, bytes, finished) = target.finish();

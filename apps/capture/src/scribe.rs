@@ -57,7 +57,7 @@ impl Scribe {
     fn round(&mut self) -> usize {
         if self.target.rotates() {
             let (began, now) = (self.began, clock());
-            let stats = self.counters.iter().map(|port| QueueStats::sum(port));
+            let stats = self.counters.iter().map(QueueStats::sum);
             self.target.set_statistics(stats.map(|stats| statistics(&stats, None, began, now)));
         }
         let (mut got, mut written) = (0, 0);

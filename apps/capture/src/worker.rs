@@ -126,6 +126,15 @@ pub(crate) fn clock() -> u64 {
     u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
 }
 
+/// What a worker leaves behind.
+pub(crate) struct Left {
+    /// Queues, with the number of their port.
+    pub(crate) queues: Vec<(u32, Box<dyn RxQueue>)>,
+    pub(crate) target: Target,
+    /// Why nothing more could be written.
+    pub(crate) broken: Option<Broken>,
+}
+
 /// Queue i of every port, and what one worker needs to serve them.
 pub(crate) struct Worker {
     ports: Vec<Port>,
@@ -317,10 +326,10 @@ impl Worker {
         self.order = order;
     }
 
-    /// What is left when the loop has ended: the queues with their ports, the target, why it broke.
-    pub(crate) fn into_parts(self) -> (Vec<(u32, Box<dyn RxQueue>)>, Target, Option<Broken>) {
+    /// What is left when the loop has ended.
+    pub(crate) fn into_parts(self) -> Left {
         let queues = self.ports.into_iter().map(|port| (port.interface, port.rx)).collect();
-        (queues, self.target, self.broken)
+        Left { queues, target: self.target, broken: self.broken }
     }
 }
 

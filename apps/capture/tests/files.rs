@@ -35,7 +35,8 @@ const START: u64 = 1_700_000_000_123_456_789;
 
 fn frame(number: usize) -> Vec<u8> {
     let mut frame = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 0x88, 0xb5];
-    frame.extend((14..LENGTHS[number % LENGTHS.len()]).map(|at| (at * 7 + number) as u8));
+    frame
+        .extend((14..LENGTHS[number % LENGTHS.len()]).map(|at| (at * 7 + number).to_le_bytes()[0]));
     frame
 }
 

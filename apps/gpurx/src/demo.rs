@@ -8,6 +8,7 @@ use memwire_apps::{
     AppError, Stop,
     memory::MemorySpec,
     traffic::{Sent, Source, SourceOptions, Template},
+    watch::PortSample,
     workers::Workers,
 };
 use pmd::{Config, Device, Queues, Registry};
@@ -39,6 +40,8 @@ pub struct WireSent {
     pub port: String,
     /// The faults there were, by kind.
     pub injected: BTreeMap<String, u64>,
+    /// The sending end at last.
+    pub end: PortSample,
 }
 
 /// Spec of the receiving end.
@@ -121,6 +124,12 @@ impl Demo {
         self.sources.are_done()
     }
 
+    /// The sending end, for whoever watches.
+    #[must_use]
+    pub fn port(&self) -> PortSample {
+        sender(&*self.device)
+    }
+
     /// Stops sending and closes the wire; what is on it stays there for the receiver.
     ///
     /// # Errors
@@ -137,6 +146,7 @@ impl Demo {
             sent.stalls += end.sent.stalls;
             tx.push(end.tx);
         }
+        let end = sender(&*device);
         device.stop(Queues { rx: Vec::new(), tx })?;
         let (_, _, counts) = device.stats();
         let injected = counts.into_iter().filter_map(|(name, count)| {
@@ -144,6 +154,10 @@ impl Demo {
             (count > 0).then_some((kind, count))
         });
         let (port, injected) = (device.info().port.clone(), injected.collect());
-        Ok((WireSent { sent, port, injected }, pools))
+        Ok((WireSent { sent, port, injected, end }, pools))
     }
+}
+
+fn sender(device: &dyn Device) -> PortSample {
+    PortSample { name: "demo sender".into(), ..PortSample::of(device) }
 }

@@ -84,7 +84,7 @@ pub struct SentReport {
 
 impl From<&WireSent> for SentReport {
     fn from(wire: &WireSent) -> Self {
-        let WireSent { sent, port, injected } = wire.clone();
+        let WireSent { sent, port, injected, .. } = wire.clone();
         Self { frames: sent.frames, foreign: sent.foreign, port, injected }
     }
 }

@@ -64,8 +64,10 @@ impl Running {
         QueueStats::sum(self.ports.iter().flat_map(|port| &port.counters))
     }
 
-    fn sample(&self) -> Sample {
-        self.readings.sample(self.start.elapsed(), &self.ports, &self.pools)
+    fn sample(&self, demo: Option<&Demo>) -> Sample {
+        let mut sample = self.readings.sample(self.start.elapsed(), &self.ports, &self.pools);
+        sample.ports.extend(demo.map(Demo::port));
+        sample
     }
 
     /// Whether no port will ever yield a frame again, or one of them has failed.
@@ -98,7 +100,7 @@ impl Running {
                 output.interval(&IntervalReport::new(&interval, &totals))?;
                 due += args.run.interval;
             }
-            watch.tick(|| self.sample())?;
+            watch.tick(|| self.sample(demo.as_ref()))?;
             let is_over = end.is_some_and(|end| now >= end)
                 || stop.is_set()
                 || demo.as_ref().is_some_and(Demo::is_done)
@@ -152,6 +154,7 @@ impl Running {
             let queues = port.counters.len();
             port.stop(finished.by_ref().take(queues).collect())?;
         }
+        last.ports.extend(sent.as_ref().map(|sent| sent.end.clone()));
         last.pools = pool_reports(&pools);
         let mut pool = last.pools.clone();
         pool.extend(source_pools.iter().map(PoolReport::of));

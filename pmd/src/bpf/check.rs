@@ -20,7 +20,10 @@ pub(super) fn check(insns: &[Insn]) -> Result<Box<[Op]>, ProgramError> {
         |(at, insn)| decode(insn, at, insns.len()).map_err(|why| ProgramError::Insn { at, why });
     let ops: Box<[Op]> = insns.iter().enumerate().map(decode).collect::<Result<_, _>>()?;
     match ops.last() {
-        Some(Op::Return(_) | Op::ReturnA) => Ok(ops),
+        Some(Op::Return(_) | Op::ReturnA) => {
+            let pairs = ops.iter().zip(&ops[1..]).map(|(op, next)| op.fused(*next));
+            Ok(pairs.chain(ops.last().copied()).collect())
+        }
         _ => Err(ProgramError::Insn {
             at: insns.len() - 1,
             why: "the program does not end in a return".into(),

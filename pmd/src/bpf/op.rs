@@ -60,11 +60,36 @@ pub(super) enum Op {
     AFromX,
     Return(u32),
     ReturnA,
+    /// A load and the test behind it, in one: at, value, where to. Most of what libpcap writes.
+    WordEqual(u32, u32, u16, u16),
+    HalfEqual(u32, u32, u16, u16),
+    ByteEqual(u32, u32, u16, u16),
+    HalfAnyBit(u32, u32, u16, u16),
+    /// From X + at on.
+    HalfXEqual(u32, u32, u16, u16),
 }
 
-const _: () = assert!(size_of::<Op>() == 12);
+const _: () = assert!(size_of::<Op>() == 16);
 
 impl Op {
+    /// This operation and the one behind it in one, if there is one for that. The one behind stays
+    /// where it is: others may jump to it.
+    pub(super) fn fused(self, next: Self) -> Self {
+        let Self::JumpConst(cond, value, yes, no) = next else {
+            return self;
+        };
+        match (self, cond) {
+            (Self::LoadWord(at), Cond::Equal) => Self::WordEqual(at, value, yes, no),
+            (Self::LoadHalf(at), Cond::Equal) => Self::HalfEqual(at, value, yes, no),
+            (Self::LoadByte(at), Cond::Equal) => Self::ByteEqual(at, value, yes, no),
+            (Self::LoadHalf(at), Cond::AnyBit) => Self::HalfAnyBit(at, value, yes, no),
+            (Self::LoadIndirect(Size::Half, at), Cond::Equal) => {
+                Self::HalfXEqual(at, value, yes, no)
+            }
+            _ => self,
+        }
+    }
+
     /// Whether it reads or writes scratch memory.
     pub(super) fn uses_memory(&self) -> bool {
         matches!(

@@ -59,17 +59,45 @@ pub(super) fn run(ops: &[Op], bytes: &[u8], len: u32, memory: &mut [u32]) -> u32
             Op::Negate => a = a.wrapping_neg(),
             Op::Jump(to) => pc = usize::from(to),
             Op::JumpConst(cond, k, yes, no) => {
-                pc = usize::from(if holds(cond, a, k) { yes } else { no });
+                pc = jump(holds(cond, a, k), yes, no);
             }
             Op::JumpX(cond, yes, no) => {
-                pc = usize::from(if holds(cond, a, x) { yes } else { no });
+                pc = jump(holds(cond, a, x), yes, no);
             }
             Op::XFromA => x = a,
             Op::AFromX => a = x,
+            Op::WordEqual(at, value, yes, no) => match word(bytes, at as usize) {
+                Some(found) => (a, pc) = (found, jump(found == value, yes, no)),
+                None => return 0,
+            },
+            Op::HalfEqual(at, value, yes, no) => match half(bytes, at as usize) {
+                Some(found) => (a, pc) = (found, jump(found == value, yes, no)),
+                None => return 0,
+            },
+            Op::ByteEqual(at, value, yes, no) => match bytes.get(at as usize) {
+                Some(found) => {
+                    a = u32::from(*found);
+                    pc = jump(a == value, yes, no);
+                }
+                None => return 0,
+            },
+            Op::HalfAnyBit(at, value, yes, no) => match half(bytes, at as usize) {
+                Some(found) => (a, pc) = (found, jump(found & value != 0, yes, no)),
+                None => return 0,
+            },
+            Op::HalfXEqual(at, value, yes, no) => match half(bytes, x as usize + at as usize) {
+                Some(found) => (a, pc) = (found, jump(found == value, yes, no)),
+                None => return 0,
+            },
             Op::Return(k) => return k,
             Op::ReturnA => return a,
         }
     }
+}
+
+#[inline(always)]
+fn jump(holds: bool, yes: u16, no: u16) -> usize {
+    usize::from(if holds { yes } else { no })
 }
 
 #[inline(always)]

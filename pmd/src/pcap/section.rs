@@ -127,7 +127,7 @@ impl<'a> Options<'a> {
 
     fn text(&mut self, code: u16, value: Option<&str>) {
         if let Some(text) = value.filter(|text| !text.is_empty()) {
-            self.bytes(code, text[..text.floor_char_boundary(LONGEST_TEXT)].as_bytes());
+            self.bytes(code, &text.as_bytes()[..text.floor_char_boundary(LONGEST_TEXT)]);
         }
     }
 

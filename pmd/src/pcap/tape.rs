@@ -180,7 +180,8 @@ impl TapeReader {
         self.peek()?;
         let (lens, kind, timestamp) = (self.word(0), self.word(1), self.word(2));
         // Both halves fit: they were written from lengths.
-        let [captured, len] = [lens >> 32, lens & 0xffff_ffff].map(|half| half as usize);
+        let half = |half: u64| usize::try_from(half).unwrap_or(0);
+        let (captured, len) = (half(lens >> 32), half(lens & 0xffff_ffff));
         let words = captured.div_ceil(WORD);
         self.bytes.clear();
         for at in HEAD..HEAD + words {
@@ -233,7 +234,7 @@ mod tests {
     }
 
     fn frame(number: usize) -> Vec<u8> {
-        (0..number * 7 % 300).map(|at| (at + number) as u8).collect()
+        (0..number * 7 % 300).map(|at| (at + number).to_le_bytes()[0]).collect()
     }
 
     #[test]
@@ -342,7 +343,8 @@ mod tests {
         for time in [2, 3, 6] {
             assert!(b.push(&packet(time, 0), None, 64, std::iter::empty()));
         }
-        (a.commit(), b.commit());
+        a.commit();
+        b.commit();
         let mut tapes = [from_a, from_b];
         let times: Vec<_> =
             std::iter::from_fn(|| pull_earliest(&mut tapes).map(|entry| entry.packet.timestamp))

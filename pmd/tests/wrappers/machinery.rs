@@ -4,9 +4,11 @@ use std::sync::atomic::Ordering;
 
 use mempool::Burst;
 use pmd::{
-    Config, Device, Health, Queues, Registry, RxMemory,
+    AnyRxQueue, Config, Device, Health, Queues, Registry, RxMemory,
     wrap::{WrapSpec, Wrapped, Wrapper},
 };
+
+use proptest::prelude::*;
 
 use crate::rig::{Counted, ends, pool, refusal};
 
@@ -59,6 +61,39 @@ fn a_wrapped_queue_that_is_dropped_ends_the_wire_as_a_bare_one_does() {
         ends.tx = Queues::default();
         assert_eq!(ends.whole().recv(&mut cache, &mut burst), 3);
         assert_eq!(ends.receiver.health(), Health::Ended, "{}", wrapper.name);
+    }
+}
+
+#[test]
+fn a_port_counts_the_same_behind_wrappers_that_change_nothing() {
+    let through = |around: &str| {
+        let (rx_pool, tx_pool) = (pool(64), pool(64));
+        let mut device = Registry::new().open(&format!("{around}null:,size=1000")).unwrap();
+        let memory = RxMemory::Whole(rx_pool.clone());
+        let mut queues = device.start(Config::default().with_rx(memory).with_tx(&tx_pool)).unwrap();
+        let mut rx = queues.rx.remove(0).whole().unwrap();
+        // More than the pool has: a part is dropped for want of buffers.
+        let (mut cache, mut burst) = (rx_pool.cache(), Burst::with_limit(&rx_pool, 100));
+        assert_eq!(rx.recv(&mut cache, &mut burst), 64);
+        let received = rx.counters().snapshot();
+        let (mut cache, mut out) = (tx_pool.cache(), Burst::new(&tx_pool));
+        cache.take(&mut out, 20);
+        assert_eq!(queues.tx[0].send(&mut cache, &mut out), 20);
+        let sent = queues.tx[0].counters().snapshot();
+        assert_eq!(device.stats().0, received);
+        assert_eq!(device.stats().1, sent);
+        drop((burst, out));
+        queues.rx.push(AnyRxQueue::Whole(rx));
+        device.stop(queues).unwrap();
+        assert_eq!((device.stats().0, device.stats().1), (received, sent), "{around}");
+        (received, sent)
+    };
+    let bare = through("");
+    assert_eq!((bare.0.offered, bare.0.delivered, bare.1.delivered), (100, 64, 20));
+    for around in
+        ["trace:/dev/null@", "chaos:@", "chaos:drop#1000000000@", "trace:/dev/null@chaos:flip=0@"]
+    {
+        assert_eq!(through(around), bare, "{around}");
     }
 }
 
@@ -128,4 +163,15 @@ fn clones_of_a_registry_share_wires_and_claims() {
     cache.take(&mut burst, 5);
     assert_eq!(tx.tx[0].send(&mut cache, &mut burst), 5);
     assert_eq!(rx.recv(&mut cache, &mut burst), 5);
+}
+
+proptest! {
+    /// Of the wrappers only the one that writes no file.
+    #[test]
+    fn no_spec_makes_the_registry_panic(words in proptest::collection::vec(proptest::sample::select(vec![
+        "chaos", "null", "ring", ":", "@", ",", "=", "a", "hex", "seed", "rx.drop",
+        "1%", "#", "5", "\u{e9}", "size", "64", "every", ";", " ",
+    ]), 0..16)) {
+        let _any = Registry::new().open(&words.concat());
+    }
 }

@@ -1,6 +1,7 @@
 //! Wrappers around ports: the machinery, and each wrapper beyond what the conformance suite asks.
 
 mod chaos;
+mod episodes;
 mod machinery;
 mod observer;
 mod rig;

@@ -19,7 +19,7 @@
 //! | `truncate` | the end is cut off, as far as `flip` would change bits | `truncate.skip=BYTES`; `truncate.len=BYTES`: that is what is left |
 //! | `stall` | behind the frame the queue yields, or takes, nothing for a while | `stall.for=64` calls of the queue, or a time such as `100us` |
 //! | `exhaust` | a received frame is lost as if the pool were empty (`no_buffer`); no buffer is held | `exhaust.for=N`: and the N-1 behind it |
-//! | `down` | at frames only (`down#100..199`): the link is down and they are lost (`link_down`) | |
+//! | `down` | at frames only (`down#100..199`): the link is down and they are lost (`link_down`), until the frame behind them | |
 //! | `fault` | at a frame only (`fault#100000`): the queue fails there, and says so in `health` | |
 //!
 //! Each frame has at most one fate, drawn when it reaches the wrapper, from seed, direction, queue and

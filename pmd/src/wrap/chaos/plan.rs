@@ -309,6 +309,8 @@ fn time(text: &str) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn of(side: &Side, kind: Kind) -> f64 {
@@ -384,6 +386,24 @@ mod tests {
         ] {
             let error = Plan::read(text).unwrap_err();
             assert!(error.contains(why), "{text}: {error}");
+        }
+    }
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic_and_what_is_read_reads_back_the_same(
+            words in proptest::collection::vec(proptest::sample::select(vec![
+                "rx", "tx", ".", ",", ";", "=", "#", "..", "/", "%", " ", "seed", "drop", "dup", "flip",
+                "exhaust", "stall", "for", "skip", "fault", "down", "0", "1", "7", "1e9", "10ms", "-", "\u{e9}",
+            ]), 0..24),
+            items in proptest::collection::vec(proptest::sample::select(vec![
+                "seed=9", "rx.drop=1%", "tx.dup=1/3", "flip#5..9", "stall=0.1", "stall.for=3", "exhaust=2%",
+                "truncate.len=64", "tx.fault#8", "reorder=5%",
+            ]), 0..6),
+        ) {
+            let _any = Plan::read(&words.concat());
+            if let Ok(plan) = Plan::read(&items.join(";")) {
+                prop_assert_eq!(Plan::read(&plan.to_string()), Ok(plan));
+            }
         }
     }
 }

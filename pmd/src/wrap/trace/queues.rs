@@ -29,14 +29,15 @@ impl Recorder {
         Self { to, label, every: options.every, hex: options.hex, seen: 0, text, lines, stamp }
     }
 
-    /// Begins a burst; false if nothing is to be written.
+    /// Begins a burst of so many frames; false if none of them is to be written.
     #[inline]
-    fn begin(&mut self) -> bool {
-        if !self.to.is_on() {
+    fn begin(&mut self, count: usize) -> bool {
+        self.lines.clear();
+        let next = self.seen.next_multiple_of(self.every);
+        if next >= self.seen + count as u64 || !self.to.is_on() {
             return false;
         }
         self.text.clear();
-        self.lines.clear();
         self.stamp.clear();
         let _ = write!(self.stamp, "  {:>11.6} {} ", self.to.now().as_secs_f64(), self.label);
         true
@@ -55,6 +56,9 @@ impl Recorder {
     fn commit(&mut self, taken: usize) {
         self.seen += taken as u64;
         let wanted = self.lines.partition_point(|(index, _)| *index < taken);
+        if wanted == 0 {
+            return;
+        }
         let granted = self.to.claim(wanted as u64);
         let Some(last) = usize::try_from(granted).unwrap_or(0).checked_sub(1) else { return };
         self.text.truncate(self.lines[last].1);
@@ -78,12 +82,12 @@ impl RxQueue for TracedRx {
         let before = burst.len();
         let got = self.inner.recv(cache, burst);
         let Some(recorder) = &mut self.recorder else { return got };
-        if got > 0 && recorder.begin() {
+        if recorder.begin(got) {
             for (index, frame) in burst.iter().skip(before).enumerate() {
                 recorder.note(index, |to, hex| line::whole(to, frame, hex));
             }
-            recorder.commit(got);
         }
+        recorder.commit(got);
         got
     }
 
@@ -108,13 +112,13 @@ impl SplitRxQueue for TracedSplitRx {
         let before = burst.len();
         let got = self.inner.recv(cache, burst);
         let Some(recorder) = &mut self.recorder else { return got };
-        if got > 0 && recorder.begin() {
+        if recorder.begin(got) {
             for index in 0..got {
                 let frame = burst.frame(before + index);
                 recorder.note(index, |to, hex| line::split(to, frame, hex));
             }
-            recorder.commit(got);
         }
+        recorder.commit(got);
         got
     }
 
@@ -144,13 +148,11 @@ impl TracedTx {
         burst: &mut Burst<A>,
         send: impl FnOnce(&mut dyn TxQueue, &mut Burst<A>) -> usize,
     ) -> usize {
-        let recorder = self.recorder.as_mut().filter(|_| !burst.is_empty());
-        let Some(recorder) = recorder.and_then(|recorder| recorder.begin().then_some(recorder))
-        else {
-            return send(&mut *self.inner, burst);
-        };
-        for (index, frame) in burst.iter().enumerate() {
-            recorder.note(index, |to, hex| line::whole(to, frame, hex));
+        let Some(recorder) = &mut self.recorder else { return send(&mut *self.inner, burst) };
+        if recorder.begin(burst.len()) {
+            for (index, frame) in burst.iter().enumerate() {
+                recorder.note(index, |to, hex| line::whole(to, frame, hex));
+            }
         }
         let sent = send(&mut *self.inner, burst);
         recorder.commit(sent);

@@ -218,6 +218,31 @@ mod tests {
         assert_eq!((writer.written(), writer.lost()), (0, 3));
     }
 
+    /// A terminal that is stuck until the other end of the channel is dropped.
+    struct Stuck(Receiver<()>);
+    impl Write for Stuck {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let _gone = self.0.recv();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_stuck_terminal_costs_lines_that_are_counted_and_holds_nobody_up() {
+        let (key, stuck) = sync_channel(0);
+        let writer = Writer::start(Box::new(Stuck(stuck)), u64::MAX).unwrap();
+        let handle = writer.handle();
+        (0..3000).for_each(|_| handle.lines("line\n".into(), 1));
+        assert!((3000 - QUEUE as u64 - 1..=3000 - QUEUE as u64).contains(&writer.lost()));
+        drop(key);
+        writer.flush();
+        assert_eq!(writer.written() + writer.lost(), 3000);
+        assert!(writer.written() >= QUEUE as u64);
+    }
+
     #[test]
     fn no_more_frames_are_claimed_than_were_asked_for() {
         let writer = Writer::start(Box::new(io::sink()), 10).unwrap();
