@@ -195,7 +195,8 @@ proptest! {
         ended.extend([end; 8]);
         for insns in [insns, ended] {
             if let Ok(program) = Program::new(&insns) {
-                program.run(&frame, usize::from(len));
+                let (len, verdict) = (usize::from(len), program.run(&frame, usize::from(len)));
+                prop_assert_eq!(program.matches(&frame, len), verdict != 0);
                 let again: Program = program.to_string().parse().unwrap();
                 prop_assert_eq!(again.insns(), program.insns());
             }

@@ -197,8 +197,12 @@ fn readers_of_a_fifo_come_and_go_and_each_gets_a_file() {
         }
         let lens = reader.join().unwrap();
         assert!(lens.iter().all(|len| [100, 200].contains(len)), "{lens:?}");
-        while count(&wire.near.stats().2, "capture_readers") < round {
-            assert!(Instant::now() < deadline, "round {round}");
+        assert_eq!(count(&wire.near.stats().2, "capture_readers"), round);
+        while count(&wire.near.stats().2, "capture_reading") == 1 {
+            assert!(
+                Instant::now() < deadline,
+                "round {round}: nobody noticed that the reader left"
+            );
         }
         assert_eq!(wire.send(&[60; 32]), 32);
         wire.recv();
@@ -249,4 +253,25 @@ fn what_cannot_be_written_is_said_when_the_port_is_opened() {
     assert!(error.contains("capture file '/nowhere/x.pcapng': No such file"), "{error}");
     let error = refused("capture:@ring:a");
     assert!(error.contains("names no file to write"), "{error}");
+}
+
+#[test]
+fn a_file_is_written_by_one_only_and_not_while_it_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("t.pcap");
+    let spec = format!("capture:{}@ring:a", path.display());
+    let mut registry = Registry::new();
+    let first = registry.open(&spec).unwrap();
+    let error = registry.open(&spec).err().unwrap().to_string();
+    assert!(error.contains("being written, or read, by another port"), "{error}");
+    drop(first);
+    let written = std::fs::read(&path).unwrap();
+    assert_eq!(written.len(), 24, "a header, still there");
+    // A port that reads it keeps writers away, too.
+    let mut reader = registry.open(&format!("pcap:{}", path.display())).unwrap();
+    let memory = RxMemory::Whole(pool(16));
+    let queues = reader.start(Config::default().with_rx(memory)).unwrap();
+    assert!(registry.open(&spec).is_err());
+    reader.stop(queues).unwrap();
+    assert!(registry.open(&spec).is_ok());
 }

@@ -246,6 +246,17 @@ fn files_follow_each_other_by_size_and_time_and_each_is_whole() {
 }
 
 #[test]
+fn a_capture_is_not_written_over_itself() {
+    let folder = Folder::new();
+    let from = folder.path("in.pcap");
+    write(&from, 0, 100, 1);
+    let error = run(&format!("-p pcap:{0} -w {0}", from.display())).err().unwrap();
+    assert_eq!(error.code(), Exit::Missing);
+    assert!(error.to_string().contains("being written, or read, by another"), "{error}");
+    assert!(read(&from) == expected(100));
+}
+
+#[test]
 fn a_full_disk_stops_the_capture_with_its_count() {
     let summary = run("-p null: -w /dev/full -c 50000").unwrap();
     assert!(summary.is_balanced());

@@ -250,7 +250,9 @@ fn begin(options: &FileOptions, begun: &AtomicU64) -> io::Result<Sink> {
     // Relaxed: one queue begins files; the port only hands the count on.
     let number = begun.load(Ordering::Relaxed);
     let number = options.files.map_or(number, |files| number % files);
-    let sink = Sink::create(&numbered(&options.path, number), &options.hurry)?;
+    // The one file of `files: 1` is still open, and ours, when it is begun anew.
+    let is_only = options.files.is_none_or(|files| files.get() > 1);
+    let sink = Sink::create(&numbered(&options.path, number), &options.hurry, is_only)?;
     begun.fetch_add(1, Ordering::Relaxed);
     Ok(sink)
 }

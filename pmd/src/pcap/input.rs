@@ -8,7 +8,10 @@ use std::{
     path::Path,
 };
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    fs::{FlockOperation, flock},
+};
 
 use super::options::is_standard;
 
@@ -35,6 +38,10 @@ impl Input {
         let kind = file.metadata()?.file_type();
         if kind.is_dir() {
             return Err(ErrorKind::IsADirectory.into());
+        }
+        if kind.is_file() {
+            // Nobody begins to write a file that is being read; one that grows may be read.
+            let _ = flock(&file, FlockOperation::NonBlockingLockShared);
         }
         Ok(Self { file, patience: (!kind.is_file()).then_some(NONE) })
     }

@@ -15,7 +15,7 @@ use std::{
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    fs::{OFlags, fcntl_getfl, fcntl_setfl},
+    fs::{FlockOperation, OFlags, fcntl_getfl, fcntl_setfl, flock},
     io::Errno,
 };
 
@@ -40,14 +40,23 @@ pub(super) struct Sink {
 
 impl Sink {
     /// Creates or opens what `path` names; `-` is standard output. Never waits for the reader of a
-    /// FIFO.
-    pub(super) fn create(path: &Path, hurry: &Arc<AtomicBool>) -> io::Result<Self> {
+    /// FIFO. With `is_only`, a file that somebody else writes, or reads as a port, is left alone.
+    pub(super) fn create(path: &Path, hurry: &Arc<AtomicBool>, is_only: bool) -> io::Result<Self> {
         let file = if is_standard(path) {
             File::from(io::stdout().as_fd().try_clone_to_owned()?)
         } else {
             create(path)?
         };
         let kind = file.metadata()?.file_type();
+        if kind.is_file() && !is_standard(path) {
+            let locked = flock(&file, FlockOperation::NonBlockingLockExclusive);
+            if is_only && locked.is_err_and(|error| error == Errno::WOULDBLOCK) {
+                let why = "the file is being written, or read, by another port or program";
+                return Err(io::Error::other(why));
+            }
+            // Only now: what others had written would be gone.
+            file.set_len(0)?;
+        }
         use std::os::unix::fs::FileTypeExt;
         Ok(Self {
             file,
@@ -112,7 +121,7 @@ fn create(path: &Path) -> io::Result<File> {
     let opened = File::options()
         .write(true)
         .create(true)
-        .truncate(true)
+        .truncate(false)
         .custom_flags(nonblocking)
         .open(path);
     let file = opened.map_err(|error| match Errno::from_io_error(&error) {

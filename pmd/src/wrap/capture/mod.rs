@@ -17,7 +17,9 @@
 //!   frame behind the gap says how many (`epb_dropcount`). When writing fails, a full disk say, the
 //!   tap ends with a warning and `capture_stopped`, and the port goes on.
 //! * **A FIFO** is a window into a running app: who opens it for reading gets a fresh file from that
-//!   moment on, and may leave again; while nobody reads, nothing is copied and nothing is lost.
+//!   moment on, and may leave again; while nobody reads, nothing is copied and nothing is lost. It is
+//!   for one reader at a time. That one has left is noticed within a millisecond or so
+//!   (`capture_reading` is 0 then); who opens the FIFO even sooner finds the rest of the other's file.
 //! * **Split frames**, whose payload is in device memory, have their heads written, with the length of
 //!   the whole frame; `payloads` copies the rest, explicitly, at the cost of that copy.
 //! * **Times.** A received frame keeps the stamp that it came with; others, and those that are sent, get

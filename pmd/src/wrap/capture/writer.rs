@@ -126,6 +126,7 @@ impl Writer {
         ];
         if self.is_fifo {
             counts.push(("capture_readers".into(), readers.load(Ordering::Relaxed)));
+            counts.push(("capture_reading".into(), self.state.is_on().into()));
         }
         counts
     }
