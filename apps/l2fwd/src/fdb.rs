@@ -79,10 +79,13 @@ struct Bucket {
 }
 
 impl Bucket {
+    /// Where the key is: in the first place or two, as a rule, of a table that is not near its end.
     #[inline]
     fn find(&self, key: u64) -> Option<usize> {
+        let at = self.keys.iter().position(|place| place.load(Ordering::Relaxed) == key)?;
         // Acquire: whoever stored the key stored what was seen before.
-        self.keys.iter().position(|place| place.load(Ordering::Acquire) == key)
+        fence(Ordering::Acquire);
+        Some(at)
     }
 }
 

@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use crate::{
     Args, Mode, Rewrite,
+    plan::partner,
     port::{Port, State},
     summary::{Ended, PortSummary, Summary, SwitchSummary},
     tally::{PortCounts, Tally},
@@ -59,6 +60,8 @@ struct Snapshot {
 pub(crate) struct Monitor {
     mode: Mode,
     rewrite: Rewrite,
+    /// Ports, without the mirror.
+    count: usize,
     has_mirror: bool,
     tallies: Vec<Arc<CachePadded<Tally>>>,
     start: Instant,
@@ -73,6 +76,7 @@ impl Monitor {
         Self {
             mode: args.mode,
             rewrite: args.rewrite,
+            count: args.ports.ports.len(),
             has_mirror: args.mirror.is_some(),
             tallies,
             start: now,
@@ -98,10 +102,20 @@ impl Monitor {
         (self.total(|tally| &tally.activity.rounds), self.total(|tally| &tally.activity.empty))
     }
 
+    /// What workers counted of a port, the mirror being the one behind the last.
+    fn counts_of(&self, port: usize) -> PortCounts {
+        let mut counts = PortCounts::sum(self.tallies(), port);
+        if self.mode == Mode::Pairs && port < self.count {
+            let partner = PortCounts::sum(self.tallies(), partner(port, self.count));
+            counts.forwarded = partner.handed;
+        }
+        counts
+    }
+
     fn snapshots(&self, ports: &[Port]) -> Vec<Snapshot> {
         let one = |(at, port): (usize, &Port)| {
             let totals = port.totals();
-            let counts = PortCounts::sum(self.tallies(), at);
+            let counts = self.counts_of(at);
             Snapshot { rx: totals.rx, tx: totals.tx, counts }
         };
         ports.iter().enumerate().map(one).collect()
@@ -136,7 +150,7 @@ impl Monitor {
         let mut drops = DropsReport::default();
         let mut outages = 0;
         for (at, port) in upkeep.ports.iter().enumerate() {
-            let counts = PortCounts::sum(self.tallies(), at);
+            let counts = self.counts_of(at);
             for (reason, count) in counts.drops_report().0.iter().chain(&counts.unsent_report().0) {
                 drops.add(reason, *count);
             }
@@ -170,7 +184,7 @@ impl Monitor {
 
     fn counts(&self, upkeep: &Upkeep, outages: u64) -> Vec<Count> {
         let ports = |count: fn(&PortCounts) -> u64| {
-            (0..upkeep.count).map(|at| count(&PortCounts::sum(self.tallies(), at))).sum()
+            (0..upkeep.count).map(|at| count(&self.counts_of(at))).sum()
         };
         let mut counts = vec![
             Count {

@@ -73,7 +73,7 @@ pub(crate) struct Outlet {
     way: Way,
     frames: Burst<Cpu>,
     shared: Burst<Shared>,
-    /// Whether something was sent in this round.
+    /// Whether frames were sent in this round that were appended, or noted.
     was_used: bool,
 }
 
@@ -113,7 +113,6 @@ impl Outlet {
         tally: &PortTally,
     ) {
         tally.handed.add(burst.len());
-        self.was_used = true;
         self.way.send(cache, burst, tally);
     }
 
@@ -125,7 +124,6 @@ impl Outlet {
         tally: &PortTally,
     ) {
         tally.handed.add(burst.len());
-        self.was_used = true;
         self.way.send_shared(cache, burst, tally);
     }
 
@@ -165,12 +163,23 @@ impl Outlet {
         }
     }
 
+    /// Notes that frames were sent in this round: they took home what was done with.
+    pub(crate) fn note_used(&mut self) {
+        self.was_used = true;
+    }
+
     /// Ends a round: brings home what the device is done with, where no frame was sent on the way.
     #[inline]
     pub(crate) fn end_round(&mut self, cache: &mut Cache<Cpu>) {
-        if !std::mem::take(&mut self.was_used)
-            && let Some(tx) = &mut self.way.tx
-        {
+        if !std::mem::take(&mut self.was_used) {
+            self.reap(cache);
+        }
+    }
+
+    /// Brings home what the device is done with.
+    #[inline]
+    pub(crate) fn reap(&mut self, cache: &mut Cache<Cpu>) {
+        if let Some(tx) = &mut self.way.tx {
             tx.reap(cache);
         }
     }

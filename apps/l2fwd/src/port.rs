@@ -22,7 +22,7 @@ const RETRY: Duration = Duration::from_millis(500);
 pub(crate) enum State {
     /// In service.
     Up,
-    /// In service, and nothing can pass.
+    /// In service, and nothing can pass; also where nobody has looked yet.
     NoLink,
     /// Its traffic has ended by itself.
     Ended,
@@ -89,7 +89,7 @@ impl Port {
         Self {
             spec: spec.to_owned(),
             info: device.info().clone(),
-            state: State::Up,
+            state: State::NoLink,
             outages: 0,
             device: Some(device),
             past: Totals::default(),
@@ -139,12 +139,17 @@ impl Port {
         let link = device.link();
         self.link_mbps = link.speed_mbps;
         let state = match (device.health(), link.is_up) {
+            // Gone since it was asked last; it will be asked again.
+            (Health::Faulted(_), _) => return false,
             (Health::Ended, _) => State::Ended,
-            (_, true) => State::Up,
-            (_, false) => State::NoLink,
+            (Health::Good, true) => State::Up,
+            (Health::Good, false) => State::NoLink,
         };
         let is_lost = state == State::NoLink && self.state == State::Up;
         self.state = state;
+        if is_lost {
+            self.outages += 1;
+        }
         is_lost
     }
 
@@ -156,8 +161,11 @@ impl Port {
 
     /// Begins to take the port out of service; `workers` will give queues back.
     pub(crate) fn leave(&mut self, why: String, workers: usize) {
+        // An interface that goes loses its link first.
+        if self.state != State::NoLink {
+            self.outages += 1;
+        }
         self.state = State::Leaving;
-        self.outages += 1;
         self.why = Some(why);
         self.awaited = workers;
     }
@@ -207,7 +215,8 @@ impl Port {
     pub(crate) fn come_back(&mut self, device: Box<dyn Device>) {
         self.info = device.info().clone();
         self.device = Some(device);
-        (self.state, self.why) = (State::Up, None);
+        (self.state, self.why) = (State::NoLink, None);
+        self.look();
     }
 
     /// What it counted so far.
@@ -243,10 +252,14 @@ impl Port {
 
     pub(crate) fn sample(&self) -> PortSample {
         let Totals { rx, tx, .. } = self.totals();
+        let health = match self.state {
+            State::NoLink => "no link".to_owned(),
+            _ => self.health(),
+        };
         PortSample {
             name: self.info.port.clone(),
             driver: self.info.driver.to_owned(),
-            health: self.health(),
+            health,
             rx,
             tx,
         }

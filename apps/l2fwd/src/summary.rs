@@ -212,6 +212,7 @@ impl Lines {
             sums.1.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
             let outages = match line.outages {
                 0 => String::new(),
+                1 => " (1 outage)".to_owned(),
                 count => format!(" ({count} outages)"),
             };
             add(&line.port, rates, counts, format!("{}{outages}", line.state.name()));

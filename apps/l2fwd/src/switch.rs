@@ -83,6 +83,20 @@ struct Verdict {
     tag: Option<Tci>,
 }
 
+/// The frame before, and what was decided about it.
+struct Last {
+    dst: [u8; 6],
+    src: [u8; 6],
+    verdict: Verdict,
+}
+
+impl Default for Last {
+    fn default() -> Self {
+        let verdict = Verdict { fate: Fate::Flood, vlan: 0, tag: None };
+        Self { dst: [0; 6], src: [0; 6], verdict }
+    }
+}
+
 /// One worker's part of the switch.
 pub(crate) struct Switch {
     fabric: Arc<Fabric>,
@@ -122,13 +136,16 @@ impl Switch {
         let now_ms = self.fabric.now_ms();
         let mut verdicts = std::mem::take(&mut self.verdicts);
         verdicts.clear();
+        let mut last = Last::default();
         for frame in burst.iter() {
-            verdicts.push(self.judge(from, frame.bytes(), now_ms, bench.tally));
+            verdicts.push(self.judge(from, frame.bytes(), now_ms, &mut last, bench.tally));
         }
         match self.common_way(&verdicts) {
             Some(to) if bench.mirror.is_none() => {
                 bench.tally.ports[from].forwarded.add(burst.len());
-                bench.outlets[to].send(bench.cache, burst, &bench.tally.ports[to]);
+                let outlet = &mut bench.outlets[to];
+                outlet.send(bench.cache, burst, &bench.tally.ports[to]);
+                outlet.note_used();
             }
             _ => self.scatter(from, &verdicts, burst, &mut bench),
         }
@@ -159,16 +176,29 @@ impl Switch {
 
     /// Decides about one frame, by its header, and learns its source.
     #[inline]
-    fn judge(&self, from: usize, bytes: &[u8], now_ms: u64, tally: &Tally) -> Verdict {
+    fn judge(
+        &self,
+        from: usize,
+        bytes: &[u8],
+        now_ms: u64,
+        last: &mut Last,
+        tally: &Tally,
+    ) -> Verdict {
         let drop = |reason| Verdict { fate: Fate::Drop(reason), vlan: 0, tag: None };
         let Some(header) = bytes.first_chunk::<HEADER>() else {
             return drop(Reason::Runt);
         };
         let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, ..] = *header;
         let (dst, src) = ([d0, d1, d2, d3, d4, d5], [s0, s1, s2, s3, s4, s5]);
-        let (mut vlan, mut tag) = (0, None);
+        let tag = if self.fabric.vlans.is_some() { Tci::of(bytes) } else { None };
+        // Frames come in runs. What was known a moment ago is known; all else is looked at anew.
+        if (last.dst, last.src, last.verdict.tag) == (dst, src, tag)
+            && matches!(last.verdict.fate, Fate::To(_))
+        {
+            return last.verdict;
+        }
+        let mut vlan = 0;
         if let Some(vlans) = &self.fabric.vlans {
-            tag = Tci::of(bytes);
             match vlans[from].admit(tag) {
                 Some(vid) => vlan = vid,
                 None => return drop(Reason::Vlan),
@@ -195,7 +225,8 @@ impl Switch {
             Some(to) => Fate::To(to),
             None => self.flood(from),
         };
-        Verdict { fate, vlan, tag }
+        *last = Last { dst, src, verdict: Verdict { fate, vlan, tag } };
+        last.verdict
     }
 
     #[inline]

@@ -70,7 +70,8 @@ impl Unsent {
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(crate) struct PortTally {
-    /// Frames received here that left by one port.
+    /// Frames received here that left by one port; of a switch. In pairs, they are those that were
+    /// handed to the partner.
     pub(crate) forwarded: Counter,
     /// Frames received here that left by all ports that they could leave by.
     pub(crate) flooded: Counter,

@@ -101,7 +101,6 @@ impl Upkeep {
                 }
             } else if looks_at_links && self.is_in_service(at) {
                 if self.ports[at].look() && at < self.count {
-                    self.ports[at].outages += 1;
                     self.flush(at);
                 }
             } else if self.ports[at].state == State::Leaving && self.ports[at].awaited == 0 {

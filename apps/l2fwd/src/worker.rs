@@ -167,14 +167,39 @@ impl Worker {
             self.obey(order);
         }
         let (mut all, mut is_waited_for) = (0, false);
-        for at in 0..self.inlets.len() {
-            let got = self.serve(at);
+        let Self { inlets, outlets, mirror, plane, cache, burst, tally, .. } = self;
+        let tally: &Tally = tally;
+        for inlet in inlets {
+            let got = inlet.rx.as_mut().map_or(0, |rx| rx.recv(cache, burst));
+            if got == 0 {
+                if let Plane::Pairs(pairs) = plane {
+                    outlets[pairs.partners[inlet.port]].reap(cache);
+                }
+                continue;
+            }
             all += got;
-            is_waited_for |= got > 0 && self.inlets[at].ends;
+            is_waited_for |= inlet.ends;
+            match plane {
+                Plane::Pairs(pairs) => {
+                    let to = pairs.partners[inlet.port];
+                    pairs.rewrite.apply(burst, &pairs.addresses[to]);
+                    let outlet = &mut outlets[to];
+                    match mirror {
+                        None => outlet.send(cache, burst, &tally.ports[to]),
+                        Some(mirror) => mirror.send_both(outlet, to, cache, burst, tally),
+                    }
+                }
+                Plane::Switch(switch) => {
+                    let mirror = mirror.as_mut().map(|mirror| &mut mirror.outlet);
+                    switch.forward(inlet.port, burst, Bench { outlets, mirror, cache, tally });
+                }
+            }
         }
-        let mirror = self.mirror.iter_mut().map(|mirror| &mut mirror.outlet);
-        for outlet in self.outlets.iter_mut().chain(mirror) {
-            outlet.end_round(&mut self.cache);
+        if let Plane::Switch(_) = plane {
+            outlets.iter_mut().for_each(|outlet| outlet.end_round(cache));
+        }
+        if let Some(mirror) = mirror {
+            mirror.outlet.end_round(cache);
         }
         self.tally.activity.round(all == 0);
         if all == 0 {
@@ -182,47 +207,6 @@ impl Worker {
         }
         self.idle.round(all);
         (all, is_waited_for)
-    }
-
-    /// Takes one burst from a queue and has it forwarded; returns how many frames came.
-    #[inline]
-    fn serve(&mut self, at: usize) -> usize {
-        let inlet = &mut self.inlets[at];
-        let Some(rx) = &mut inlet.rx else {
-            return 0;
-        };
-        let got = rx.recv(&mut self.cache, &mut self.burst);
-        if got == 0 {
-            return 0;
-        }
-        let from = inlet.port;
-        match &mut self.plane {
-            Plane::Pairs(pairs) => {
-                let to = pairs.partners[from];
-                self.tally.ports[from].forwarded.add(got);
-                pairs.rewrite.apply(&mut self.burst, &pairs.addresses[to]);
-                match &mut self.mirror {
-                    None => {
-                        let tally = &self.tally.ports[to];
-                        self.outlets[to].send(&mut self.cache, &mut self.burst, tally);
-                    }
-                    Some(mirror) => {
-                        let (outlet, cache) = (&mut self.outlets[to], &mut self.cache);
-                        mirror.send_both(outlet, to, cache, &mut self.burst, &self.tally);
-                    }
-                }
-            }
-            Plane::Switch(switch) => {
-                let bench = Bench {
-                    outlets: &mut self.outlets,
-                    mirror: self.mirror.as_mut().map(|mirror| &mut mirror.outlet),
-                    cache: &mut self.cache,
-                    tally: &self.tally,
-                };
-                switch.forward(from, &mut self.burst, bench);
-            }
-        }
-        got
     }
 
     #[cold]
@@ -301,6 +285,7 @@ impl Mirror {
         outlet.send_shared(cache, &mut self.frames, &tally.ports[to]);
         if let Some(mirror) = tally.ports.last() {
             self.outlet.send_shared(cache, &mut self.copies, mirror);
+            self.outlet.note_used();
         }
     }
 }
