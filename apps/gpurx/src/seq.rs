@@ -3,7 +3,7 @@
 
 use std::{fmt, str::FromStr};
 
-use memwire_apps::traffic::TestHeader;
+use memwire_apps::traffic::{HeaderForm, Stamp, TestHeader};
 
 /// RFC 3550 §5.1: the fixed header.
 const RTP: usize = 12;
@@ -29,6 +29,8 @@ pub enum Endian {
 pub enum SeqField {
     /// memwire's own test header: 64 bits at offset 8.
     Memwire,
+    /// Its short form: 64 bits at offset 8, without a timestamp behind them.
+    MemwireShort,
     /// RTP: 16 bits at offset 2; the head ends behind `csrcs` contributing sources.
     Rtp {
         /// Contributing sources, 0..=15.
@@ -71,6 +73,7 @@ impl SeqField {
     pub const fn extra(&self) -> usize {
         match *self {
             Self::Memwire => TestHeader::LEN,
+            Self::MemwireShort => HeaderForm::Short.len(),
             Self::Rtp { csrcs } => RTP + 4 * csrcs,
             Self::Spead { items } => SPEAD + SPEAD * items,
             Self::Vita49 { header } => header,
@@ -82,7 +85,7 @@ impl SeqField {
     #[must_use]
     pub const fn bits(&self) -> u32 {
         match *self {
-            Self::Memwire => 64,
+            Self::Memwire | Self::MemwireShort => 64,
             Self::Rtp { .. } => 16,
             Self::Spead { .. } => 48,
             Self::Vita49 { .. } => 4,
@@ -95,7 +98,7 @@ impl SeqField {
     #[must_use]
     pub const fn origin(&self) -> Option<u64> {
         match self {
-            Self::Memwire => Some(0),
+            Self::Memwire | Self::MemwireShort => Some(0),
             _ => None,
         }
     }
@@ -110,6 +113,10 @@ impl SeqField {
             Self::Memwire => {
                 let (header, _) = TestHeader::read(header)?;
                 Some(Reading { value: header.sequence(), crc: Some(header.crc()) })
+            }
+            Self::MemwireShort => {
+                let stamp = Stamp::read(header).filter(|stamp| stamp.timestamp_ns.is_none())?;
+                Some(Reading { value: stamp.sequence, crc: Some(stamp.crc) })
             }
             Self::Rtp { .. } => {
                 let header: &[u8; RTP] = header.first_chunk()?;
@@ -166,8 +173,8 @@ fn spead_heap(header: &[u8]) -> Option<u64> {
 /// A sequence field cannot be read from its text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "'{text}': {why}; a sequence field is memwire, rtp[:CSRCS], spead[:ITEMS], vita49[:BYTES] or \
-     offset:bytes:endian such as 0:4:be"
+    "'{text}': {why}; a sequence field is memwire, memwire-short, rtp[:CSRCS], spead[:ITEMS], \
+     vita49[:BYTES] or offset:bytes:endian such as 0:4:be"
 )]
 pub struct SeqError {
     text: String,
@@ -192,7 +199,8 @@ impl FromStr for SeqField {
         };
         match name {
             "memwire" if rest.is_empty() => Ok(Self::Memwire),
-            "memwire" => Err(wrong("memwire takes no parts")),
+            "memwire-short" if rest.is_empty() => Ok(Self::MemwireShort),
+            "memwire" | "memwire-short" => Err(wrong("memwire takes no parts")),
             "rtp" => Ok(Self::Rtp { csrcs: count(0, 0..=15, "CSRCS is 0..=15")? }),
             "spead" => Ok(Self::Spead { items: count(SPEAD_ITEMS, 1..=15, "ITEMS is 1..=15")? }),
             "vita49" => {
@@ -223,6 +231,7 @@ impl fmt::Display for SeqField {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Memwire => f.write_str("memwire"),
+            Self::MemwireShort => f.write_str("memwire-short"),
             Self::Rtp { csrcs } => write!(f, "rtp:{csrcs}"),
             Self::Spead { items } => write!(f, "spead:{items}"),
             Self::Vita49 { header } => write!(f, "vita49:{header}"),
@@ -280,6 +289,7 @@ mod tests {
     fn every_preset_states_how_long_its_head_is() {
         for (text, extra, bits) in [
             ("memwire", 24, 64),
+            ("memwire-short", 16, 64),
             ("rtp", 12, 16),
             ("rtp:2", 20, 16),
             ("spead", 72, 48),
@@ -323,6 +333,9 @@ mod tests {
         assert_eq!(SeqField::Memwire.read(&header[..23]), None, "too short");
         header[0] ^= 1;
         assert_eq!(SeqField::Memwire.read(&header), None, "wrong magic");
+        assert_eq!(SeqField::MemwireShort.read(&header), None, "neither is it the short one");
+        header[..4].copy_from_slice(b"mems");
+        assert_eq!(SeqField::MemwireShort.read(&header[..16]), Some(reading));
     }
 
     #[test]

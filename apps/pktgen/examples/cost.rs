@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use mempool::{Burst, Cpu, Pool, heap::Heap};
 use memwire_apps::traffic::{Clock, Flows, Generator, HeaderChoice, Source, Template, Traffic};
-use pmd::{Config, Registry};
+use pmd::{AnyRxQueue, Config, Registry};
 
 /// Polls of one run.
 const POLLS: u32 = 1000;
@@ -29,6 +29,34 @@ fn sent(traffic: &Traffic, burst: usize) -> f64 {
         least = least.min(start.elapsed());
     }
     least.as_nanos() as f64 / f64::from(POLLS) / burst as f64
+}
+
+/// Least nanoseconds per frame of making and sending over a wire: the sender's alone, and with a
+/// receiver that copies every frame out, on the same core.
+fn wired(traffic: &Traffic, burst: usize) -> (f64, f64) {
+    let (pool, sink, mut ports) = (pool(), pool(), Registry::new());
+    let mut open = || ports.open("ring:cost").expect("a port");
+    let (mut near, mut far) = (open(), open());
+    let mut queues = near.start(Config::default().with_tx(&pool)).expect("queues");
+    let mut others = far.start(Config::one_queue(&sink)).expect("queues");
+    let AnyRxQueue::Whole(rx) = &mut others.rx[0] else { unreachable!("asked for whole frames") };
+    let generator = Generator::new(&pool, traffic, 0, 1).expect("a template");
+    let mut source = Source::of(queues.tx.remove(0), &pool, generator, burst, Clock::start());
+    let (mut cache, mut frames) = (sink.cache(), Burst::with_limit(&sink, burst));
+    let (mut sending, mut all) = (Duration::MAX, Duration::MAX);
+    const POLLS: u32 = 8;
+    for _ in 0..RUNS * 10 {
+        let start = Instant::now();
+        (0..POLLS).for_each(|_| assert_eq!(source.poll(), burst));
+        sending = sending.min(start.elapsed());
+        (0..POLLS).for_each(|_| {
+            assert_eq!(rx.recv(&mut cache, &mut frames), burst);
+            frames.recycle(&mut cache);
+        });
+        all = all.min(start.elapsed());
+    }
+    let each = |time: Duration| time.as_nanos() as f64 / f64::from(POLLS) / burst as f64;
+    (each(sending), each(all))
 }
 
 /// Least nanoseconds per frame of making alone.
@@ -66,7 +94,11 @@ fn main() {
     ] {
         for burst in [32, 64] {
             let (all, making) = (sent(&traffic, burst), made(&traffic, burst));
-            println!("{name:<40} burst {burst}: {all:6.2} ns sent on null, {making:6.2} ns made");
+            let (wire, both) = wired(&traffic, burst);
+            println!(
+                "{name:<38} burst {burst}: {making:5.2} ns made, {all:5.2} with null, {wire:5.2} with \
+                 ring, {both:6.2} and received"
+            );
         }
     }
 }

@@ -72,6 +72,11 @@ pub fn run(
     let fault = rig.fault();
     let totals = monitor.totals(&rig);
     rig.stop()?;
+    // The other end of a wire may still be reading what was sent.
+    let deadline = Instant::now() + args.receive.linger.min(HASTE);
+    while !rig.pools.iter().all(|pool| pool.audit().is_home()) && Instant::now() < deadline {
+        std::thread::park_timeout(Duration::from_millis(1));
+    }
     let summary = Summary::new(args, &rig, &totals, end.ended, end.seconds, fault, found);
     monitor.finish(&rig)?;
     Ok(summary)
@@ -213,8 +218,13 @@ impl View<'_> {
         senders: &Workers<Sender>,
         receivers: &Workers<Receiver>,
     ) -> Result<Ended, AppError> {
-        // With a rate, the senders end by themselves; this is for a port that does not keep up.
-        let grace = if leg.rate.is_some() { Duration::from_millis(20) } else { Duration::ZERO };
+        // With a rate, the senders end by themselves; this is for a port that does not keep up. A
+        // trial has to be over in its time.
+        let grace = match (leg.rate, self.rig.mode) {
+            (None, _) => Duration::ZERO,
+            (Some(_), Mode::Search) => Duration::from_millis(20),
+            (Some(_), _) => Duration::from_millis(250),
+        };
         let deadline = leg.duration.map(|duration| start + duration + grace);
         let is_sending = self.rig.mode != Mode::Receive;
         loop {

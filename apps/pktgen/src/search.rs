@@ -137,8 +137,14 @@ mod tests {
         }
     }
 
+    /// Rates of these tests are small and positive.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small, positive")]
+    fn whole(rate: f64) -> u64 {
+        rate as u64
+    }
+
     fn outcome(sent: f64, lost: f64) -> Outcome {
-        let (sent, lost) = (sent as u64, lost.ceil() as u64);
+        let (sent, lost) = (whole(sent), whole(lost.ceil()));
         Outcome { asked: sent, sent, arrived: sent - lost, lost }
     }
 
@@ -179,8 +185,8 @@ mod tests {
     fn a_rate_that_could_not_be_sent_does_not_pass() {
         let most = 300_000.0;
         let search = search(LIMITS, |rate: f64| {
-            let sent = rate.min(most) as u64;
-            Ok::<_, ()>(Some(Outcome { asked: rate as u64, sent, arrived: sent, lost: 0 }))
+            let sent = whole(rate.min(most));
+            Ok::<_, ()>(Some(Outcome { asked: whole(rate), sent, arrived: sent, lost: 0 }))
         });
         let search = search.unwrap();
         assert!((search.pps.unwrap() - most).abs() < 10_000.0);

@@ -172,6 +172,11 @@ impl TrafficReport {
     }
 }
 
+/// Frames that a port says it made of others on its way; a copy is offered like the frame itself.
+fn copies(own: &[(String, u64)], suffix: &str) -> u64 {
+    own.iter().filter(|(name, _)| name.ends_with(suffix)).map(|(_, count)| count).sum()
+}
+
 /// The headers in order: `ethernet/vlan/ipv4/udp`.
 fn layers(template: &Template) -> String {
     let mut names = vec!["ethernet"];
@@ -283,7 +288,8 @@ impl Summary {
         let stats: Vec<_> = rig.devices.iter().map(|device| device.stats()).collect();
         let are_queues = stats.iter().all(|(rx, tx, _)| rx.is_balanced() && tx.is_balanced());
         // What workers gave to the ports is what these say they took, and the other way round.
-        let is_sent = !is_sending || stats[0].1.offered == sent.frames + sent.foreign;
+        let copies = copies(&stats[0].2, "_tx_dup");
+        let is_sent = !is_sending || stats[0].1.offered == sent.frames + sent.foreign + copies;
         let taken: u64 = rig.receiving.iter().map(|at| stats[*at].0.delivered).sum();
         let is_replayed = rig
             .capture
@@ -391,7 +397,7 @@ impl Summary {
         if let Some(traffic) = &self.traffic {
             let TrafficReport { layers, sizes, flows, .. } = traffic;
             let flow = if *flows == 1 { "1 flow".to_owned() } else { format!("{flows} flows") };
-            lines.push(format!("{:.1} s, {layers}, {sizes} B, {flow}", self.seconds));
+            lines.push(format!("{:.1} s, {layers}, size {sizes}, {flow}", self.seconds));
         } else {
             lines.push(format!("{:.1} s", self.seconds));
         }

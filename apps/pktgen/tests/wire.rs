@@ -75,7 +75,7 @@ fn the_rate_is_kept_and_its_error_is_reported() {
     let summary = json(&run("-p null: --rate 20kpps -t 500ms").unwrap());
     assert_eq!(number(&summary, "/tx/frames"), 10_000);
     let seconds = summary["seconds"].as_f64().unwrap();
-    assert!((0.499..0.6).contains(&seconds), "{seconds}");
+    assert!((0.499..0.8).contains(&seconds), "{seconds}");
     assert_eq!(number(&summary, "/tx/gap_error/count"), 9_999);
     assert_eq!(summary["ended"], "duration");
     // 1000 B at 8 Mb/s are a thousand frames a second; two queues share them.

@@ -11,9 +11,9 @@ use hdrhistogram::Histogram;
 use crate::watch::Latency;
 
 /// Values below this have a cell each; above, each power of two has so many.
-const FINE: u64 = 64;
-const FINE_BITS: u32 = FINE.trailing_zeros();
-const CELLS: usize = (64 - FINE_BITS as usize + 1) * FINE as usize;
+const FINE: usize = 1 << FINE_BITS;
+const FINE_BITS: u32 = 6;
+const CELLS: usize = (64 - FINE_BITS as usize + 1) * FINE;
 /// Longest value that is told apart from longer ones: an hour.
 const LONGEST: u64 = 3_600_000_000_000;
 
@@ -49,17 +49,17 @@ fn add(cell: &AtomicU64, by: u64) {
 #[inline]
 fn cell_of(value: u64) -> usize {
     let shift = (64 - FINE_BITS).saturating_sub(value.leading_zeros() + 1) + 1;
-    let shift = if value < FINE { 0 } else { shift };
+    let shift = if value < FINE as u64 { 0 } else { shift };
     // The top bits of the value, at least `FINE` but for the first row.
     #[expect(clippy::cast_possible_truncation, reason = "below 2 * FINE")]
     let fine = (value >> shift) as usize;
-    shift as usize * (FINE as usize / 2) + fine
+    shift as usize * (FINE / 2) + fine
 }
 
 /// A value in the middle of a cell.
 fn value_of(cell: usize) -> u64 {
-    let half = FINE as usize / 2;
-    if cell < FINE as usize {
+    let half = FINE / 2;
+    if cell < FINE {
         return cell as u64;
     }
     let shift = (cell - half) / half;

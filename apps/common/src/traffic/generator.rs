@@ -8,85 +8,11 @@ use std::net::IpAddr;
 use mempool::{Burst, Cache, Cpu, Frame, FrameMut, Pool, RxMeta};
 
 use super::{
-    AppHeader, Flows, HeaderForm, Sizes, Template, TemplateError, TestHeader, Transport, checksum,
+    AppHeader, HeaderForm, Made, TemplateError, TestHeader, Traffic, Transport, checksum,
     flows::{FlowError, FlowKey},
     random::Random,
     shape::{Shape, Shapes},
 };
-
-/// What to make.
-#[derive(Clone, Debug)]
-pub struct Traffic {
-    /// The headers.
-    pub template: Template,
-    /// How long frames are; `None` is as the template says.
-    pub sizes: Option<Sizes>,
-    /// Sizes in random order, not one round after the other.
-    pub random_sizes: bool,
-    /// The flows.
-    pub flows: Flows,
-    /// Share of frames of no concern to the receiver (the next port, no number), 0..1.
-    pub foreign: f64,
-    /// Rewrite and sum every payload anew, instead of sending what a buffer holds.
-    pub fresh: bool,
-    /// Seed of payloads, and of all that is random: the same seed, the same traffic.
-    pub seed: u64,
-}
-
-impl Default for Traffic {
-    fn default() -> Self {
-        Self {
-            template: Template::default(),
-            sizes: None,
-            random_sizes: false,
-            flows: Flows { count: 1, ..Flows::default() },
-            foreign: 0.0,
-            fresh: false,
-            seed: 1,
-        }
-    }
-}
-
-impl Traffic {
-    /// The sizes, the template's own where none are given.
-    #[must_use]
-    pub fn sizes(&self) -> Sizes {
-        self.sizes.clone().unwrap_or_else(|| Sizes::fixed(self.template.frame_len()))
-    }
-
-    /// Checks that every size makes a frame.
-    ///
-    /// # Errors
-    /// One does not; the message names the least size that does.
-    pub fn check(&self) -> Result<(), TemplateError> {
-        let Some(sizes) = &self.sizes else { return self.template.check() };
-        self.template.check_headers()?;
-        for size in sizes.distinct() {
-            self.template.with_frame_len(size)?;
-        }
-        Ok(())
-    }
-}
-
-/// Frames made so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Made {
-    /// Frames that count: numbered ones, or all where none carry a number.
-    pub frames: u64,
-    /// Foreign frames in between.
-    pub foreign: u64,
-    /// Bytes of both, without FCS.
-    pub bytes: u64,
-}
-
-impl Made {
-    /// Counts all of `other` too.
-    pub fn merge(&mut self, other: &Self) {
-        self.frames += other.frames;
-        self.foreign += other.foreign;
-        self.bytes += other.bytes;
-    }
-}
 
 /// One flow: what it writes into a frame, and how far it is.
 struct FlowState {
@@ -359,7 +285,8 @@ impl Generator {
         let len = self.shapes.get(shape).len;
         frame.received(len, &RxMeta::default());
         self.write(frame, shape, at, (sequence, now_ns), false);
-        let carried = (len - self.layout.app_at) as u32;
+        // What IP's length leaves for it is of 16 bits.
+        let carried = u32::try_from(len - self.layout.app_at).unwrap_or(0);
         let flow = &mut self.flows[at];
         flow.tcp = flow.tcp.wrapping_add(carried);
         self.made.bytes += len as u64;

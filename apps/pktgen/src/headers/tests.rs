@@ -151,3 +151,13 @@ fn flags_that_are_none_are_refused_by_example() {
         assert!(parse(line).contains(says), "{line}: {}", parse(line));
     }
 }
+
+#[test]
+fn the_example_of_the_readme_is_a_template() {
+    let readme = include_str!("../../README.md");
+    let (_, rest) = readme.split_once("```toml\n").unwrap();
+    let (example, _) = rest.split_once("```").unwrap();
+    let traffic = with_file(example, "").unwrap();
+    assert_eq!(traffic.flows.keys(&traffic.template).unwrap().len(), 1000);
+    assert_eq!(traffic.template.app_len(), 12);
+}

@@ -8,6 +8,7 @@ mod capture;
 mod forward;
 mod lab;
 mod operator;
+mod pktgen;
 mod process;
 mod receive;
 mod star;

@@ -2,7 +2,10 @@
 
 use mempool::heap::Heap;
 
-use super::{super::Stamp, *};
+use super::{
+    super::{Flows, Stamp, Template},
+    *,
+};
 
 fn pool(slots: usize, stride: usize) -> Pool<Cpu> {
     let pool = Pool::builder().name("source").slots(slots).stride(stride);
@@ -118,7 +121,7 @@ fn spead_and_rtp_count_with_the_frames() {
     for (at, frame) in frames(&Traffic { template, ..Traffic::default() }, 300).iter().enumerate() {
         assert_eq!(frame[42..44], [0x80, 96]);
         assert_eq!(frame[44..46], u16::try_from(at).unwrap().to_be_bytes());
-        assert_eq!(frame[46..50], (at as u32 * 160).to_be_bytes());
+        assert_eq!(frame[46..50], (u32::try_from(at).unwrap() * 160).to_be_bytes());
         assert_eq!(Stamp::read(&frame[54..]).unwrap().sequence, at as u64);
     }
     let template = Template { app: AppHeader::Spead { items: 8 }, ..Template::default() };
