@@ -76,10 +76,12 @@ fn counters_of_a_running_demo_only_grow() {
     };
     // At every moment: offered = packets + drops, and nothing beyond the summary.
     assert_eq!(
-        sum("memwire_rx_offered_packets_total"),
-        sum("memwire_rx_packets_total") + sum("memwire_drops_total")
+        sum("memwire_rx_offered_packets_total") + sum("memwire_tx_offered_packets_total"),
+        sum("memwire_rx_packets_total")
+            + sum("memwire_tx_packets_total")
+            + sum("memwire_drops_total")
     );
-    assert!(sum("memwire_rx_packets_total") > 0.0);
+    assert!(sum("memwire_rx_packets_total") > 0.0 && sum("memwire_drops_total") > 0.0);
     assert!(sum("memwire_rx_packets_total") <= summary["rx_packets"].as_f64().unwrap());
 }
 
