@@ -105,7 +105,7 @@ fn with_metrics(program: &Path, arguments: &str) -> anyhow::Result<Output> {
     let output = thread::scope(|scope| {
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
-                thread::park_timeout(Duration::from_millis(125));
+                thread::sleep(Duration::from_millis(125));
                 asked.fetch_or(scrape(port).unwrap_or(false), Ordering::Relaxed);
             }
         });
