@@ -2,12 +2,14 @@
 //!
 //! A [`Device`] is the control plane: info, start, stop, link, stats, health. Starting it yields
 //! queues, the data plane: `&mut self`, `Send`, one call per burst, counts instead of `Result`s.
-//! [`Registry::open`] turns a port spec (`driver:addr[,key=val]*`) into a device.
+//! [`Registry::open`] turns a port spec (`driver:addr[,key=val]*`) into a device, and puts wrappers
+//! around it that need no change in an app ([`wrap`]): `trace:@eth0`.
 //!
 //! Drivers know pools and addresses; where a pool's memory comes from is not their business.
 
 pub mod af_packet;
 mod bounce;
+pub mod bpf;
 mod config;
 pub mod conformance;
 mod copy;
@@ -24,6 +26,7 @@ pub mod ring;
 mod spec;
 mod split;
 mod stats;
+pub mod wrap;
 
 pub use bounce::Bounce;
 pub use config::{Config, PostOrder, Queues, RxConfig, RxMemory, SplitConfig, TxConfig};

@@ -1,11 +1,16 @@
-//! The drivers there are, by name. The only list; `apps` and tools read it.
+//! The drivers and wrappers there are, by name. The only list; `apps` and tools read it.
+#![expect(clippy::disallowed_types, reason = "control plane: ports are opened rarely")]
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
-use crate::{Device, Error, PortSpec, ring::Wire};
+use crate::{
+    Device, Error, PortSpec,
+    ring::Wire,
+    wrap::{DEEPEST, WRAPPERS, WrapSpec, Wrapped, Wrapper},
+};
 
 /// One driver: its name, a line for `--help`, and how a port of it is opened.
 #[derive(Clone, Copy)]
@@ -27,9 +32,15 @@ pub type Open = fn(&mut Registry, &PortSpec) -> Result<Box<dyn Device>, Error>;
 const DRIVERS: &[Driver] =
     &[crate::af_packet::DRIVER, crate::null::DRIVER, crate::pcap::DRIVER, crate::ring::DRIVER];
 
-/// Opens ports, and keeps what they share: in-process wires have two ends.
-#[derive(Default)]
+/// Opens ports, and keeps what they share: in-process wires have two ends. A handle: clones share
+/// everything, so that two apps of one process can stand at the two ends of a wire.
+#[derive(Clone, Default)]
 pub struct Registry {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
     /// Ports that are open, so that none is opened twice: a place for each time that it can be.
     open: HashMap<String, Vec<Weak<()>>>,
     /// In-process wires, by name.
@@ -57,23 +68,48 @@ impl Registry {
         DRIVERS
     }
 
-    /// Opens a port by its spec, e.g. `ring:a` or `pcap:in.pcap,loop`.
+    /// The wrappers there are.
+    #[must_use]
+    pub fn wrappers() -> &'static [Wrapper] {
+        WRAPPERS
+    }
+
+    /// Opens a port by its spec, e.g. `ring:a`, `pcap:in.pcap,loop` or `trace:@eth0`.
     ///
     /// # Errors
     /// The spec names no driver, or the driver cannot open the port here.
     pub fn open(&mut self, spec: &str) -> Result<Box<dyn Device>, Error> {
-        let spec: PortSpec = spec.parse()?;
-        let driver = Self::find(&spec)?;
-        (driver.open)(self, &spec)
+        self.open_at(spec, 0)
+    }
+
+    /// Opens what stands inside `depth` wrappers.
+    fn open_at(&mut self, spec: &str, depth: usize) -> Result<Box<dyn Device>, Error> {
+        let Some(wrapper) = WrapSpec::read(spec) else {
+            check_name(spec)?;
+            let spec: PortSpec = spec.parse()?;
+            return (find(&spec)?.open)(self, &spec);
+        };
+        let (spec, wrapper) = wrapper?;
+        if depth == DEEPEST {
+            return Err(spec.bad(format!("more than {DEEPEST} wrappers around one port")));
+        }
+        let layer = (wrapper.layer)(&spec)?;
+        let inner = self.open_at(&spec.inner, depth + 1)?;
+        Wrapped::open(&spec, layer, inner)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The wire of that name: the one that is in use, or a new one.
     pub(crate) fn wire(&mut self, name: &str, make: impl FnOnce() -> Wire) -> Arc<Wire> {
-        if let Some(wire) = self.wires.get(name).and_then(Weak::upgrade) {
+        let mut state = self.state();
+        if let Some(wire) = state.wires.get(name).and_then(Weak::upgrade) {
             return wire;
         }
         let wire = Arc::new(make());
-        self.wires.insert(name.to_owned(), Arc::downgrade(&wire));
+        state.wires.insert(name.to_owned(), Arc::downgrade(&wire));
         wire
     }
 
@@ -84,7 +120,8 @@ impl Registry {
         key: String,
         most: usize,
     ) -> Result<Claim, Error> {
-        let places = self.open.entry(key).or_default();
+        let mut state = self.state();
+        let places = state.open.entry(key).or_default();
         places.resize_with(most, Weak::new);
         let Some(place) = places.iter().position(|place| place.strong_count() == 0) else {
             return Err(Error::AlreadyOpen {
@@ -96,22 +133,34 @@ impl Registry {
         places[place] = Arc::downgrade(&held);
         Ok(Claim { place, _held: held })
     }
+}
 
-    fn find(spec: &PortSpec) -> Result<&'static Driver, Error> {
-        // A bare interface name means the kernel's packet socket.
-        let name = if spec.driver.is_empty() { "af_packet" } else { &spec.driver };
-        if let Some(driver) = DRIVERS.iter().find(|driver| driver.name == name) {
-            return Ok(driver);
-        }
-        let known: Vec<_> = DRIVERS.iter().map(|driver| driver.name).collect();
-        let nearest = known.iter().map(|known| (strsim::levenshtein(known, name), known)).min();
-        Err(Error::UnknownDriver {
-            port: spec.to_string(),
-            driver: name.to_owned(),
-            suggestion: nearest
-                .filter(|(distance, _)| *distance <= 3)
-                .map(|(_, name)| (*name).to_owned()),
-            known: known.join(", "),
-        })
+/// The driver that a spec names.
+fn find(spec: &PortSpec) -> Result<&'static Driver, Error> {
+    // A bare interface name means the kernel's packet socket.
+    let name = if spec.driver.is_empty() { "af_packet" } else { &spec.driver };
+    let driver = DRIVERS.iter().find(|driver| driver.name == name);
+    driver.ok_or_else(|| unknown(&spec.to_string(), name))
+}
+
+/// A name before an `@` is a wrapper's, or a slip: said before the options, which may make no sense.
+fn check_name(spec: &str) -> Result<(), Error> {
+    let Some((name, rest)) = spec.split_once(':') else { return Ok(()) };
+    let known = name.is_empty() || DRIVERS.iter().any(|driver| driver.name == name);
+    if known || !rest.contains('@') { Ok(()) } else { Err(unknown(spec, name)) }
+}
+
+fn unknown(spec: &str, name: &str) -> Error {
+    let drivers: Vec<_> = DRIVERS.iter().map(|driver| driver.name).collect();
+    let wrappers: Vec<_> = WRAPPERS.iter().map(|wrapper| wrapper.name).collect();
+    let names = drivers.iter().chain(&wrappers);
+    let nearest = names.map(|known| (strsim::osa_distance(known, name), known)).min();
+    Error::UnknownDriver {
+        port: spec.chars().take(200).collect(),
+        driver: name.to_owned(),
+        suggestion: nearest
+            .filter(|(distance, _)| *distance <= 3)
+            .map(|(_, name)| (*name).to_owned()),
+        known: format!("{}; around a port: {}", drivers.join(", "), wrappers.join(", ")),
     }
 }

@@ -170,6 +170,16 @@ impl QueueCounters {
         add(&self.0.drops[reason as usize], frames as u64);
     }
 
+    /// States the counters as those of `stats`, for a queue around another one. The queue's alone to
+    /// call.
+    pub(crate) fn restate(&self, stats: &QueueStats) {
+        self.0.delivered.store(stats.delivered, Ordering::Relaxed);
+        self.0.bytes.store(stats.bytes, Ordering::Relaxed);
+        for (cell, reason) in self.0.drops.iter().zip(DropReason::ALL) {
+            cell.store(stats.drops.of(reason), Ordering::Relaxed);
+        }
+    }
+
     /// The counters now. Exact once the queue rests; meanwhile at most a burst behind.
     #[must_use]
     pub fn snapshot(&self) -> QueueStats {

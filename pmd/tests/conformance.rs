@@ -10,9 +10,9 @@ use providers::Fake;
 const QUICK: usize = if cfg!(debug_assertions) { 60_000 } else { 1_000_000 };
 
 /// A wire between two ports of one registry.
-struct PortWire {
+struct PortWire<'s> {
     name: &'static str,
-    spec: &'static str,
+    spec: &'s str,
     bounce: bool,
     traits: WireTraits,
 }
@@ -33,7 +33,7 @@ impl Joined for Ports {
     }
 }
 
-impl Wire for PortWire {
+impl Wire for PortWire<'_> {
     fn name(&self) -> &'static str {
         self.name
     }
@@ -90,6 +90,35 @@ fn ring_passes_and_splits_in_software() {
 }
 
 #[test]
+fn a_traced_ring_passes() {
+    let spec = "trace:/dev/null,every=7@ring:traced";
+    passes(PortWire { name: "trace", spec, bounce: false, traits: RING }, 9);
+    let spec = "trace:/dev/null,count=100@trace:/dev/null,every=1000,hex@ring:traced";
+    passes(PortWire { name: "trace in trace", spec, bounce: true, traits: RING }, 9);
+}
+
+/// Chaos that has everything to do and does nothing: every frame goes through its machine.
+const NEUTRAL: &str = "drop#1000000000,dup=0%,flip#1000000000..2000000000";
+
+#[test]
+fn a_ring_in_neutral_chaos_passes() {
+    for (inner, bounce) in
+        [("ring:chaotic", false), ("ring:chaotic", true), ("ring:t,size=2", false)]
+    {
+        for plan in [NEUTRAL, &format!("rx.{NEUTRAL}"), &format!("tx.{NEUTRAL}"), ""] {
+            let spec = format!("chaos:{plan}@{inner}");
+            passes(PortWire { name: "chaos", spec: &spec, bounce, traits: RING }, 9);
+        }
+    }
+    let spec =
+        format!("trace:/dev/null,every=100@chaos:{NEUTRAL}@chaos:seed=2,{NEUTRAL}@ring:deep");
+    passes(
+        PortWire { name: "trace in chaos in chaos", spec: &spec, bounce: false, traits: RING },
+        9,
+    );
+}
+
+#[test]
 fn a_small_ring_passes() {
     passes(PortWire { name: "ring 2", spec: "ring:tiny,size=2", bounce: false, traits: RING }, 9);
 }
@@ -103,11 +132,14 @@ fn the_bounce_path_passes_as_a_split_queue() {
 struct PcapWire {
     dir: tempfile::TempDir,
     extension: &'static str,
+    /// Wrappers around both ports, each with its '@'.
+    around: &'static str,
     files: usize,
 }
 
 struct PcapJoined {
     registry: Registry,
+    around: &'static str,
     file: String,
     setup: Setup,
     tx: Option<(Box<dyn Device>, Box<dyn TxQueue>)>,
@@ -152,7 +184,7 @@ impl Joined for PcapJoined {
             device.stop(Queues { rx: vec![], tx: vec![tx] }).expect("the file is complete");
         }
         let (_, rx) = self.rx.get_or_insert_with(|| {
-            let spec = format!("pcap:{}", self.file);
+            let spec = format!("{}pcap:{}", self.around, self.file);
             let mut device = self.registry.open(&spec).expect("the file is a capture");
             let config = Config::default().with_rx(self.setup.rx.clone()).rings(self.setup.ring);
             let rx = device.start(config).expect("starts").rx.remove(0);
@@ -172,11 +204,12 @@ impl Wire for PcapWire {
         let file = self.dir.path().join(format!("{}.{}", self.files, self.extension));
         let file = file.to_str().expect("a plain path").to_owned();
         let mut registry = Registry::new();
-        let mut device = registry.open(&format!("pcap:,tx={file}"))?;
+        let mut device = registry.open(&format!("{}pcap:,tx={file}", self.around))?;
         let config = Config::default().with_tx(&setup.tx).rings(setup.ring);
         let tx = device.start(config)?.tx.remove(0);
         let (tx, setup) = (Some((device, tx)), setup.clone());
-        Ok(Box::new(PcapJoined { registry, file, setup, tx, sent: None, rx: None }))
+        let around = self.around;
+        Ok(Box::new(PcapJoined { registry, around, file, setup, tx, sent: None, rx: None }))
     }
 
     fn traits(&self) -> WireTraits {
@@ -188,6 +221,14 @@ impl Wire for PcapWire {
 fn pcap_passes_by_way_of_files() {
     for extension in ["pcap", "pcapng"] {
         let dir = tempfile::tempdir().expect("a place for files");
-        passes(PcapWire { dir, extension, files: 0 }, 5);
+        passes(PcapWire { dir, extension, around: "", files: 0 }, 5);
+    }
+}
+
+#[test]
+fn wrapped_pcap_passes_by_way_of_files() {
+    for around in ["trace:/dev/null@", "chaos:flip#1000000000,dup=0%@"] {
+        let dir = tempfile::tempdir().expect("a place for files");
+        passes(PcapWire { dir, extension: "pcapng", around, files: 0 }, 5);
     }
 }

@@ -17,7 +17,10 @@ use captures::{
 use mempool::{Burst, Pool, heap::Heap};
 use pmd::{
     AnyRxQueue, Config, Health, Registry, RxMemory,
-    pcap::{MAX_CAPTURED, ReadError, Reader},
+    pcap::{
+        Direction, Format, Interface, MAX_CAPTURED, Note, Packet, ReadError, Reader, Section,
+        Statistics, Writer,
+    },
 };
 
 thread_local! {
@@ -94,7 +97,47 @@ fn originals() -> Vec<Vec<u8>> {
     let mut big = header(Big, NANO, 4 << 28 | 1 << 26 | 1);
     big.extend(record(Big, 1, 2, 64, 64, &udp(1, 1, 64)));
     big.extend(record(Big, 1, 2, 60, 1500, &udp(1, 1, 60)));
-    vec![mixed, big, classic(&frames(&[60, 64, 300, 60])), blocks(&frames(&[60, 61, 300, 60]))]
+    // What is passed over: names, secrets, a journal, custom blocks, blocks nobody knows.
+    let mut others = section(Little);
+    others.extend(interface(Little, 1, &option(Little, 9, &[9])));
+    for kind in [4, 9, 10, 0x0bad, 0x4000_0bad, 0x8000_0001] {
+        others.extend(block(Little, kind, &[7; 100]));
+        others.extend(packet(Little, 0, 5, 64, &udp(1, 3, 64), &option(Little, 4, &[9; 8])));
+    }
+    vec![
+        mixed,
+        big,
+        others,
+        told(),
+        classic(&frames(&[60, 64, 300, 60])),
+        blocks(&frames(&[60, 61, 300, 60])),
+    ]
+}
+
+/// A capture that says all that can be said, as our own writer says it.
+fn told() -> Vec<u8> {
+    let section = Section { comment: Some("c".repeat(50)), ..Section::here("test") };
+    let interface = Interface {
+        name: Some("eth0".into()),
+        description: Some("an interface".into()),
+        filter: Some("udp".into()),
+    };
+    let interfaces = [interface.clone(), interface];
+    let mut writer =
+        Writer::with_interfaces(Vec::new(), Format::Pcapng, 200, &section, &interfaces);
+    for number in 0..8_u16 {
+        let frame = udp(number, 0, 60 + usize::from(number));
+        let packet = Packet::whole(u32::from(number % 2), 1 << 60, frame.len());
+        let note = Note {
+            direction: Some(Direction::Outbound),
+            dropped: Some(3),
+            comment: Some("this and that"),
+        };
+        writer.write_noted(&packet, &note, std::iter::once(frame.as_slice())).unwrap();
+        let counts = Statistics { received: Some(9), end: Some(7), ..Statistics::default() };
+        writer.write_statistics(u32::from(number % 2), 1 << 60, &counts).unwrap();
+    }
+    writer.finish().unwrap()
 }
 
 /// Damages a file in one to four places.

@@ -38,7 +38,7 @@ fn an_unknown_driver_is_answered_with_the_nearest_name() {
 fn specs_that_cannot_be_read_say_what_a_port_looks_like() {
     for (spec, why) in [
         ("", "the spec is empty"),
-        ("ring:a,loss=1%,loss=2%", "option 'loss' is given twice"),
+        ("ring:a,rate=1,rate=2", "option 'rate' is given twice"),
         ("ring:a,=3", "an option has no name"),
         (&"x".repeat(5000), "longer than 4096 bytes"),
     ] {
@@ -55,7 +55,8 @@ fn options_are_checked_with_their_names_and_ranges() {
         ("null:,size=4", "size=4: should be a frame size in bytes, 14..=9216"),
         ("null:,size=big", "option size=big: should be a frame size in bytes"),
         ("ring:", "a wire needs a name: ring:a"),
-        ("ring:a,loss=2", "option loss=2: should be a share such as 1% or 0.01"),
+        ("ring:a,loss=2%", "driver 'ring' has no option 'loss'; it has: size, rate"),
+        ("ring:a,rate=fast", "option rate=fast: should be frames a second"),
         (
             "ring:a,size=1000",
             "ring of 1000 descriptors: must be a power of two in 2..=32768 (nearest: 1024)",

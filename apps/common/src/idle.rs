@@ -17,7 +17,7 @@ pub enum IdleMode {
     Spin,
     /// Pause the core for up to about a microsecond
     Pause,
-    /// Pause first, then sleep for up to 100 microseconds
+    /// Pause first, then sleep for up to 100 microseconds (and the kernel's timer slack)
     Sleep,
 }
 

@@ -1,10 +1,14 @@
-//! The demo: an in-process wire, a sender on one core, this app on the other.
+//! The demo: an in-process wire, a sender on one core, this app on the other. Faults that are asked for
+//! happen at the sending end: what they cost is sent and never lands.
+
+use std::collections::BTreeMap;
 
 use mempool::{Cpu, Pool};
 use memwire_apps::{
     AppError, Stop,
     memory::MemorySpec,
     traffic::{Sent, Source, SourceOptions, Template},
+    watch::PortSample,
     workers::Workers,
 };
 use pmd::{Config, Device, Queues, Registry};
@@ -27,20 +31,37 @@ pub struct Demo {
     stop: Stop,
 }
 
-/// Spec of the receiving end, with the faults that were asked for.
+/// What the sending end has done.
+#[derive(Clone, Debug, Default)]
+pub struct WireSent {
+    /// What the sources sent.
+    pub sent: Sent,
+    /// Spec of the sending end: with faults, the plan that does them again.
+    pub port: String,
+    /// The faults there were, by kind.
+    pub injected: BTreeMap<String, u64>,
+    /// The sending end at last.
+    pub end: PortSample,
+}
+
+/// Spec of the receiving end.
 #[must_use]
-pub fn wire(args: &Args) -> String {
-    let mut spec = format!("ring:demo,size={WIRE}");
+pub fn wire() -> String {
+    format!("ring:demo,size={WIRE}")
+}
+
+/// Spec of the sending end: with chaos around it only if faults are asked for.
+fn sending_end(args: &Args) -> String {
     let demo = &args.demo;
-    for (option, share) in [("loss", demo.loss), ("reorder", demo.swap), ("dup", demo.dup)] {
-        if let Some(share) = share {
-            spec += &format!(",{option}={}%", share * 100.0);
-        }
+    let faults = [("drop", demo.loss), ("reorder", demo.swap), ("dup", demo.dup)];
+    let faults: String = faults
+        .iter()
+        .filter_map(|(fault, share)| Some(format!(",tx.{fault}={}", (*share)?)))
+        .collect();
+    if faults.is_empty() {
+        return wire();
     }
-    if let Some(seed) = demo.seed {
-        spec += &format!(",seed={seed}");
-    }
-    spec
+    format!("chaos:seed={}{faults}@{}", demo.seed.unwrap_or(1), wire())
 }
 
 impl Demo {
@@ -49,7 +70,7 @@ impl Demo {
     /// # Errors
     /// The payload size makes no frame, or there is no memory.
     pub fn start(args: &Args, registry: &mut Registry, cores: &[usize]) -> Result<Self, AppError> {
-        let mut device = registry.open(&format!("ring:demo,size={WIRE}"))?;
+        let mut device = registry.open(&sending_end(args))?;
         let template = Template {
             dst_port: args.stream.udp_port.unwrap_or(UDP_PORT),
             payload_len: args.demo.payload.unwrap_or(1024),
@@ -103,11 +124,17 @@ impl Demo {
         self.sources.are_done()
     }
 
+    /// The sending end, for whoever watches.
+    #[must_use]
+    pub fn port(&self) -> PortSample {
+        sender(&*self.device)
+    }
+
     /// Stops sending and closes the wire; what is on it stays there for the receiver.
     ///
     /// # Errors
     /// A source failed.
-    pub fn stop(self) -> Result<(Sent, Vec<Pool<Cpu>>), AppError> {
+    pub fn stop(self) -> Result<(WireSent, Vec<Pool<Cpu>>), AppError> {
         let Self { mut device, pools, sources, stop } = self;
         stop.set();
         let mut sent = Sent::default();
@@ -119,7 +146,18 @@ impl Demo {
             sent.stalls += end.sent.stalls;
             tx.push(end.tx);
         }
+        let end = sender(&*device);
         device.stop(Queues { rx: Vec::new(), tx })?;
-        Ok((sent, pools))
+        let (_, _, counts) = device.stats();
+        let injected = counts.into_iter().filter_map(|(name, count)| {
+            let kind = name.strip_prefix("chaos_tx_")?.to_owned();
+            (count > 0).then_some((kind, count))
+        });
+        let (port, injected) = (device.info().port.clone(), injected.collect());
+        Ok((WireSent { sent, port, injected, end }, pools))
     }
+}
+
+fn sender(device: &dyn Device) -> PortSample {
+    PortSample { name: "demo sender".into(), ..PortSample::of(device) }
 }

@@ -1,17 +1,16 @@
 //! What the app tells: the lines for people, and the JSON.
 
-use std::{fmt::Write, time::Duration};
+use std::{collections::BTreeMap, fmt::Write, time::Duration};
 
 use mempool::format_bytes;
 use memwire_apps::{
     report::{DropsReport, Interval, PoolReport, PortReport, Rates},
-    traffic::Sent,
     watch::Stage,
 };
 use pmd::QueueStats;
 use serde::Serialize;
 
-use crate::totals::Totals;
+use crate::{demo::WireSent, totals::Totals};
 
 /// Version of the JSON.
 pub const SCHEMA: &str = "memwire.gpurx/1";
@@ -77,11 +76,16 @@ pub struct SentReport {
     pub frames: u64,
     /// Others in between.
     pub foreign: u64,
+    /// Spec of the sending end: with faults, the plan that does them again.
+    pub port: String,
+    /// Faults that the wire had, by kind.
+    pub injected: BTreeMap<String, u64>,
 }
 
-impl From<&Sent> for SentReport {
-    fn from(sent: &Sent) -> Self {
-        Self { frames: sent.frames, foreign: sent.foreign }
+impl From<&WireSent> for SentReport {
+    fn from(wire: &WireSent) -> Self {
+        let WireSent { sent, port, injected, .. } = wire.clone();
+        Self { frames: sent.frames, foreign: sent.foreign, port, injected }
     }
 }
 
@@ -243,7 +247,7 @@ pub struct Facts {
     /// Of the sinks.
     pub digests: Vec<u32>,
     /// Of the demo.
-    pub sent: Option<Sent>,
+    pub sent: Option<WireSent>,
     /// All pools.
     pub pool: Vec<PoolReport>,
 }
@@ -313,6 +317,9 @@ impl Summary {
         let Self { rx_packets, rx_bytes, seconds, rates, .. } = self;
         if let Some(sent) = &self.sent {
             writeln!(to, "tx      {} frames, {} foreign", sent.frames, sent.foreign)?;
+            if !sent.injected.is_empty() {
+                writeln!(to, "wire    {}{}", sent.port, reasons(sent.injected.iter()))?;
+            }
         }
         writeln!(
             to,

@@ -67,7 +67,7 @@ pub fn receive(
     let args = &completed(args);
     let is_demo = args.ports.ports.is_empty();
     let (default, specs) = if is_demo {
-        (MemorySpec::Fake(None), vec![demo::wire(args)])
+        (MemorySpec::Fake(None), vec![demo::wire()])
     } else {
         (MemorySpec::Auto, args.ports.ports.clone())
     };

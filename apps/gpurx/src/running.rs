@@ -7,7 +7,6 @@ use memwire_apps::{
     AppError, Stop,
     report::{Meter, Output, PoolReport, PortReport},
     table::Live,
-    traffic::Sent,
     watch::{Sample, Watch},
     workers::Workers,
 };
@@ -15,7 +14,7 @@ use pmd::{Health, QueueStats};
 
 use crate::{
     args::Args,
-    demo::Demo,
+    demo::{Demo, WireSent},
     report::{COLUMNS, Facts, IntervalReport, WorkerReport, live_cells},
     run::Ended,
     sample::{Readings, memory_of, path_of, pool_reports},
@@ -65,8 +64,10 @@ impl Running {
         QueueStats::sum(self.ports.iter().flat_map(|port| &port.counters))
     }
 
-    fn sample(&self) -> Sample {
-        self.readings.sample(self.start.elapsed(), &self.ports, &self.pools)
+    fn sample(&self, demo: Option<&Demo>) -> Sample {
+        let mut sample = self.readings.sample(self.start.elapsed(), &self.ports, &self.pools);
+        sample.ports.extend(demo.map(Demo::port));
+        sample
     }
 
     /// Whether no port will ever yield a frame again, or one of them has failed.
@@ -99,7 +100,7 @@ impl Running {
                 output.interval(&IntervalReport::new(&interval, &totals))?;
                 due += args.run.interval;
             }
-            watch.tick(|| self.sample())?;
+            watch.tick(|| self.sample(demo.as_ref()))?;
             let is_over = end.is_some_and(|end| now >= end)
                 || stop.is_set()
                 || demo.as_ref().is_some_and(Demo::is_done)
@@ -126,7 +127,7 @@ impl Running {
     /// A worker was lost, or a device did not stop.
     pub(crate) fn end(
         self,
-        sent: Option<Sent>,
+        sent: Option<WireSent>,
         source_pools: Vec<Pool<Cpu>>,
     ) -> Result<(Ended, Sample), AppError> {
         let emptied = Instant::now() + EMPTY;
@@ -153,6 +154,7 @@ impl Running {
             let queues = port.counters.len();
             port.stop(finished.by_ref().take(queues).collect())?;
         }
+        last.ports.extend(sent.as_ref().map(|sent| sent.end.clone()));
         last.pools = pool_reports(&pools);
         let mut pool = last.pools.clone();
         pool.extend(source_pools.iter().map(PoolReport::of));

@@ -60,6 +60,7 @@ fn a_disturbed_wire_moves_rows_for_tensors_alone() {
     {
         let summary = json(&format!("{knobs} {flags}"));
         let count = |part: &str, field: &str| summary[part][field].as_u64().unwrap();
+        let injected = |kind: &str| summary["sent"]["injected"][kind].as_u64().unwrap();
         assert_eq!(count("verify", "bad"), 0);
         assert_eq!(count("verify", "ok"), count("frames", "rows"));
         assert_eq!(summary["rows_moved"].as_u64().unwrap() > 0, moves, "{flags}");
@@ -68,13 +69,24 @@ fn a_disturbed_wire_moves_rows_for_tensors_alone() {
             ("verify", "duplicate"),
             ("verify", "reordered"),
             ("frames", "foreign"),
-            ("drops", "injected"),
         ] {
             let share = count(part, field) as f64 / 200e3;
             assert!((0.005..0.02).contains(&share), "{flags}: {field} {share}");
         }
-        // What the wire lost is missing, unless it was foreign; a copy may make up for its row.
-        assert!(count("verify", "missing") <= count("drops", "injected"));
+        // All that was sent came, came twice or was lost …
+        let sent = count("sent", "frames") + count("sent", "foreign");
+        let came = summary["rx_packets"].as_u64().unwrap();
+        assert_eq!(came, sent + injected("dup") - injected("drop"));
+        // … and what the wire did to the flow's frames is what is seen of them: all but foreign ones.
+        for (seen, kind) in [("missing", "drop"), ("duplicate", "dup"), ("reordered", "reorder")] {
+            let (seen, injected) = (count("verify", seen), injected(kind));
+            assert!(seen <= injected && seen > injected * 9 / 10, "{kind}: {seen} of {injected}");
+        }
+        let port = summary["sent"]["port"].as_str().unwrap();
+        assert_eq!(
+            port,
+            "chaos:seed=1,tx.drop=0.01,tx.reorder=0.01,tx.dup=0.01@ring:demo,size=512"
+        );
     }
 }
 

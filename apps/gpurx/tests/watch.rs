@@ -76,10 +76,12 @@ fn counters_of_a_running_demo_only_grow() {
     };
     // At every moment: offered = packets + drops, and nothing beyond the summary.
     assert_eq!(
-        sum("memwire_rx_offered_packets_total"),
-        sum("memwire_rx_packets_total") + sum("memwire_drops_total")
+        sum("memwire_rx_offered_packets_total") + sum("memwire_tx_offered_packets_total"),
+        sum("memwire_rx_packets_total")
+            + sum("memwire_tx_packets_total")
+            + sum("memwire_drops_total")
     );
-    assert!(sum("memwire_rx_packets_total") > 0.0);
+    assert!(sum("memwire_rx_packets_total") > 0.0 && sum("memwire_drops_total") > 0.0);
     assert!(sum("memwire_rx_packets_total") <= summary["rx_packets"].as_f64().unwrap());
 }
 
@@ -87,7 +89,8 @@ fn counters_of_a_running_demo_only_grow() {
 fn the_last_scrape_is_what_the_summary_says() {
     const FRAMES: u64 = 5000;
     let addr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let line = format!("gpurx -p ring:w,size=64,loss=2% -m fake --quiet --metrics {addr}");
+    let line =
+        format!("gpurx -p chaos:seed=7,rx.drop=2%@ring:w,size=64 -m fake --quiet --metrics {addr}");
     let args = Args::parse_from(line.split(' '));
     let (stop, mut registry) = (Stop::new(), Registry::new());
     let mut sender = registry.open("ring:w,size=64").unwrap();
@@ -129,7 +132,8 @@ fn the_last_scrape_is_what_the_summary_says() {
     ended.watched.unwrap();
     let summary = ended.summary;
     assert_eq!(summary.offered, FRAMES);
-    let port = r#"{port="ring:w,loss=2%,size=64",driver="ring"#;
+    let (spec, driver) = (&summary.ports[0].port, &summary.ports[0].driver);
+    let port = format!(r#"{{port="{spec}",driver="{driver}"#);
     let injected = format!(r#"memwire_drops_total{port}",direction="rx",reason="injected"}}"#);
     for (name, count) in [
         (format!(r#"memwire_rx_offered_packets_total{port}"}}"#), summary.offered),
@@ -159,7 +163,7 @@ fn chart_and_page_are_written_when_the_run_is_over() {
         let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(<[u8]>::to_vec).collect();
         String::from_utf8(groups.join(&b","[..])).unwrap()
     };
-    for count in [&summary["rx_packets"], &summary["offered"], &summary["drops"]["injected"]] {
+    for count in [&summary["rx_packets"], &summary["rx_bytes"], &summary["verify"]["missing"]] {
         assert!(html.contains(&format!("<td>{}</td>", grouped(count))), "{count}");
     }
     assert!(html.contains("all home") && !html.contains("NOT ALL HOME"));

@@ -53,7 +53,7 @@ impl Clock {
 }
 
 /// The time of day, in nanoseconds since 1970.
-pub(super) fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     let now = clock_gettime(ClockId::Realtime);
     let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
     seconds * NANOSECONDS + u64::try_from(now.tv_nsec).unwrap_or(0)

@@ -60,11 +60,11 @@ impl WriteError {
         let why = match source.raw_os_error().map(Errno::from_raw_os_error) {
             Some(Errno::NOSPC | Errno::DQUOT) => {
                 format!(
-                    "disk full after {whole} bytes; free some space, or use rotate= and move files away"
+                    "disk full after {whole} bytes; free some space, or rotate and move files away"
                 )
             }
             Some(Errno::FBIG) => {
-                format!("file too large after {whole} bytes; use rotate=")
+                format!("file too large after {whole} bytes; rotate")
             }
             Some(Errno::PIPE) => format!("the reader of the pipe went away after {whole} bytes"),
             _ => format!("writing after {whole} bytes: {source}"),

@@ -24,32 +24,39 @@
 //!   size, and so does every further start. What is held in memory (up to 1 MiB) is written when the
 //!   queue is stopped or dropped. A full disk drops the frames and is a fault.
 //!
-//! [`Reader`] and [`Writer`] do the same without a port.
+//! [`Reader`] and [`Writer`] do the same without a port; [`Files`] rotates, and says what was counted.
 
 mod arena;
 mod blocks;
 mod classic;
-mod clock;
+pub(crate) mod clock;
 mod error;
+mod files;
 mod flow;
 mod input;
 mod options;
-mod output;
 mod port;
 mod probe;
 mod reader;
 mod replay;
 mod rx;
+mod section;
+mod sink;
 mod source;
 mod state;
+mod tape;
 mod tx;
 mod window;
 mod writer;
 
 pub use error::{ReadError, WriteError};
+pub use files::{FileOptions, Files};
+pub(crate) use options::size as parse_size;
 pub use port::Pcap;
 pub use reader::{MAX_CAPTURED, Reader, Record};
-pub use writer::{Format, Writer};
+pub use section::{Direction, Interface, Note, Section, Statistics};
+pub use tape::{Entry, Mark, TapeReader, TapeWriter, pull_earliest, tape};
+pub use writer::{Format, Packet, Writer};
 
 /// The driver's entry in the registry.
 pub const DRIVER: crate::Driver = crate::Driver {

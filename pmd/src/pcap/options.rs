@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Format, reader::MAX_CAPTURED};
+use super::{FileOptions, Format, reader::MAX_CAPTURED};
 use crate::{Error, PortSpec};
 
 const KNOWN: &[&str] = &["loop", "pace", "tx", "format", "rotate", "snaplen", "strict"];
@@ -13,7 +13,7 @@ const LEAST_ROTATE: u64 = 1 << 20;
 /// A port spec, read.
 pub(super) struct Options {
     pub(super) input: Option<InputOptions>,
-    pub(super) output: Option<OutputOptions>,
+    pub(super) output: Option<FileOptions>,
 }
 
 /// The side that reads.
@@ -23,16 +23,6 @@ pub(super) struct InputOptions {
     pub(super) replay: bool,
     pub(super) pace: bool,
     pub(super) strict: bool,
-}
-
-/// The side that writes.
-#[derive(Clone)]
-pub(super) struct OutputOptions {
-    /// `-` is standard output.
-    pub(super) path: PathBuf,
-    pub(super) format: Format,
-    pub(super) rotate: Option<u64>,
-    pub(super) snaplen: usize,
 }
 
 impl Options {
@@ -75,11 +65,11 @@ impl Options {
         Ok(Self { input, output })
     }
 
-    fn output(spec: &PortSpec, path: &str) -> Result<OutputOptions, Error> {
+    fn output(spec: &PortSpec, path: &str) -> Result<FileOptions, Error> {
         let bad = |why: String| Error::BadOption { port: spec.to_string(), why };
         let path = PathBuf::from(path);
         let format = match spec.options.get("format").map(String::as_str) {
-            None => by_extension(&path),
+            None => Format::of(&path).unwrap_or_default(),
             Some("pcap") => Format::Pcap,
             Some("pcapng") => Format::Pcapng,
             Some(other) => {
@@ -106,7 +96,7 @@ impl Options {
                 "option snaplen={snaplen}: should be a number of bytes, 14..=262144"
             )));
         }
-        Ok(OutputOptions { path, format, rotate, snaplen })
+        Ok(FileOptions { rotate_bytes: rotate, snaplen, ..FileOptions::new(path, format) })
     }
 }
 
@@ -115,15 +105,8 @@ pub(super) fn is_standard(path: &Path) -> bool {
     path == Path::new("-")
 }
 
-fn by_extension(path: &Path) -> Format {
-    match path.extension().and_then(|extension| extension.to_str()) {
-        Some("pcapng" | "ntar") => Format::Pcapng,
-        _ => Format::Pcap,
-    }
-}
-
 /// A size with an optional binary suffix.
-fn size(text: &str) -> Option<u64> {
+pub(crate) fn size(text: &str) -> Option<u64> {
     let (digits, shift) = match text.as_bytes().last()? {
         b'K' | b'k' => (&text[..text.len() - 1], 10),
         b'M' | b'm' => (&text[..text.len() - 1], 20),

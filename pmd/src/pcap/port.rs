@@ -12,11 +12,10 @@ use std::{
 use mempool::{Cpu, Pool};
 
 use super::{
-    DRIVER,
+    DRIVER, FileOptions, Files,
     flow::Share,
     input::Input,
-    options::{InputOptions, Options, OutputOptions},
-    output::Output,
+    options::{InputOptions, Options},
     probe::{self, Kind},
     replay::Replay,
     rx::{MAX_FRAME, PcapRx, RxSetup},
@@ -35,7 +34,7 @@ const QUEUES: usize = 16;
 pub struct Pcap {
     info: DeviceInfo,
     source: Option<(InputOptions, Kind)>,
-    output: Option<(OutputOptions, Arc<AtomicU64>)>,
+    output: Option<(FileOptions, Arc<AtomicU64>)>,
     state: Arc<State>,
     rx: Vec<QueueCounters>,
     tx: Vec<QueueCounters>,
@@ -160,7 +159,7 @@ impl Device for Pcap {
                 break;
             };
             let counters = QueueCounters::default();
-            let output = Output::open(options, begun).map_err(|source| {
+            let output = Files::open(options, begun).map_err(|source| {
                 self.system(format!("creating {}", options.path.display()), source)
             })?;
             queues.tx.push(Box::new(PcapTx::new(output, Arc::clone(&state), counters.clone())));

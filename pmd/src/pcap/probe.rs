@@ -3,10 +3,10 @@
 use std::{io, os::unix::fs::MetadataExt, path::Path, sync::Arc};
 
 use super::{
-    ReadError, Reader,
+    FileOptions, ReadError, Reader,
     arena::{self, Arena, LoadError},
     input::Input,
-    options::{InputOptions, OutputOptions, is_standard},
+    options::{InputOptions, is_standard},
 };
 use crate::{Error, PortSpec, Registry, registry::Claim};
 
@@ -112,7 +112,7 @@ fn broken(spec: &PortSpec, error: ReadError) -> Error {
 pub(super) fn output(
     registry: &mut Registry,
     spec: &PortSpec,
-    output: &OutputOptions,
+    output: &FileOptions,
     input: Option<&InputOptions>,
     claims: &mut Vec<Claim>,
 ) -> Result<(), Error> {

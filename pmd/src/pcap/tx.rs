@@ -4,19 +4,19 @@ use std::sync::Arc;
 
 use mempool::{Burst, Cache, Cpu, Frame, Offload, Readable, Shared};
 
-use super::{WriteError, clock, output::Output, state::State};
+use super::{Files, Packet, WriteError, clock, state::State};
 use crate::{DropReason, QueueCounters, TxQueue};
 
 /// A queue that writes.
 pub(super) struct PcapTx {
     /// `None` after a fault.
-    output: Option<Output>,
+    output: Option<Files>,
     state: Arc<State>,
     counters: QueueCounters,
 }
 
 impl PcapTx {
-    pub(super) fn new(output: Output, state: Arc<State>, counters: QueueCounters) -> Self {
+    pub(super) fn new(output: Files, state: Arc<State>, counters: QueueCounters) -> Self {
         Self { output: Some(output), state, counters }
     }
 
@@ -35,7 +35,7 @@ impl PcapTx {
                 };
                 let len = frame.frame_len();
                 let parts = frame.segments().map(Frame::bytes);
-                if let Err(error) = output.write(timestamp, len, parts) {
+                if let Err(error) = output.write(&Packet::whole(0, timestamp, len), parts) {
                     self.fault(&error);
                     break;
                 }
@@ -88,7 +88,7 @@ impl TxQueue for PcapTx {
 
 impl Drop for PcapTx {
     fn drop(&mut self) {
-        if let Some(Err(error)) = self.output.as_mut().map(Output::flush) {
+        if let Some(Err(error)) = self.output.as_mut().map(Files::flush) {
             self.fault(&error);
         }
     }

@@ -118,12 +118,6 @@ impl Lane {
         self.received.store(consumer.received(), Ordering::Relaxed);
     }
 
-    /// As [`Lane::note_received`], with `held` frames off the lane and not delivered yet.
-    pub(super) fn note_received_less(&self, consumer: &Consumer, held: usize) {
-        let held = u32::try_from(held).unwrap_or(u32::MAX);
-        self.received.store(consumer.received().wrapping_sub(held), Ordering::Relaxed);
-    }
-
     pub(super) fn has_ended(&self) -> bool {
         self.closed.load(Ordering::Acquire)
             && self.sent.load(Ordering::Relaxed) == self.received.load(Ordering::Relaxed)

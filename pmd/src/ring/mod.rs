@@ -1,10 +1,10 @@
 //! `ring`: an in-process wire between two ports, on one core or two. A software NIC: the receiving
-//! end splits headers from payloads into any memory that has a window, and can lose, swap, duplicate
-//! and pace frames. Where both ends use one pool, frames pass by reference.
+//! end splits headers from payloads into any memory that has a window, and the sending end can be
+//! paced. Where both ends use one pool, frames pass by reference. A bad wire is `chaos:PLAN@ring:NAME`
+//! ([`crate::wrap::chaos`]).
 //!
 //! `ring:NAME` is opened twice: the two openings are the two ends.
 
-mod faults;
 mod lane;
 mod rx;
 mod tx;
@@ -16,15 +16,14 @@ use crate::{
     AnyRxQueue, Capabilities, Config, Device, DeviceInfo, Error, Health, Link, PortSpec,
     QueueCounters, QueueStats, Queues, Registry, RxMemory, SplitSupport,
 };
-use faults::Faults;
 use lane::Lane;
 pub(crate) use lane::Wire;
 
 /// The driver's entry in the registry.
 pub const DRIVER: crate::Driver = crate::Driver {
     name: "ring",
-    usage: "ring:NAME[,size=1024][,loss=1%][,reorder=1%][,dup=1%][,rate=FRAMES/S][,seed=1]",
-    about: "an in-process wire with two ends; splits headers in software, injects faults",
+    usage: "ring:NAME[,size=1024][,rate=FRAMES/S]",
+    about: "an in-process wire with two ends; splits headers in software",
     open: |registry, spec| Ok(Box::new(RingPort::open(registry, spec)?)),
 };
 
@@ -38,7 +37,8 @@ pub struct RingPort {
     info: DeviceInfo,
     wire: Arc<Wire>,
     end: usize,
-    faults: Faults,
+    /// Frames a second that the sending end takes; 0 is no limit.
+    rate: u64,
     rx: Vec<(QueueCounters, Arc<Lane>)>,
     tx: Vec<QueueCounters>,
     running: bool,
@@ -51,7 +51,7 @@ impl RingPort {
     /// # Errors
     /// The wire has no name, both ends are open, or an option is unknown or out of range.
     pub fn open(registry: &mut Registry, spec: &PortSpec) -> Result<Self, Error> {
-        spec.only(&["size", "loss", "reorder", "dup", "rate", "seed"])?;
+        spec.only(&["size", "rate"])?;
         let port = spec.to_string();
         if spec.addr.is_empty() {
             let why = "a wire needs a name: ring:a".into();
@@ -59,7 +59,7 @@ impl RingPort {
         }
         let size = spec.option("size", "a number of descriptors")?.unwrap_or(SIZE);
         crate::config::check_ring(&port, size)?;
-        let faults = Faults::from_spec(spec)?;
+        let rate = spec.option("rate", "frames a second")?.unwrap_or(0);
         let claim = registry.claim(spec, format!("ring:{}", spec.addr), 2)?;
         let end = claim.place;
         let wire = registry.wire(&spec.addr, || Wire::new(QUEUES, size));
@@ -76,7 +76,7 @@ impl RingPort {
             info,
             wire,
             end,
-            faults,
+            rate,
             rx: Vec::new(),
             tx: Vec::new(),
             running: false,
@@ -96,15 +96,14 @@ impl Device for RingPort {
         let mut rx = Vec::new();
         for (index, queue) in config.rx.into_iter().enumerate() {
             let lane = self.wire.lane(1 - self.end, index);
-            let faults = self.faults.for_queue(index);
             let counters = QueueCounters::default();
             rx.push((counters.clone(), Arc::clone(&lane)));
             queues.rx.push(match queue.memory {
                 RxMemory::Whole(pool) => {
-                    AnyRxQueue::Whole(Box::new(rx::WholeRx::new(lane, pool, faults, counters)))
+                    AnyRxQueue::Whole(Box::new(rx::WholeRx::new(lane, pool, counters)))
                 }
                 RxMemory::Split(split) => {
-                    let queue = rx::SplitRx::new(lane, split, queue.ring, faults, counters);
+                    let queue = rx::SplitRx::new(lane, split, queue.ring, counters);
                     let port = || self.info.port.clone();
                     AnyRxQueue::Split(Box::new(
                         queue.map_err(|source| Error::Map { port: port(), source })?,
@@ -117,12 +116,7 @@ impl Device for RingPort {
             let lane = self.wire.lane(self.end, index);
             let counters = QueueCounters::default();
             tx.push(counters.clone());
-            queues.tx.push(Box::new(tx::RingTx::new(
-                lane,
-                &queue.pool,
-                self.faults.rate,
-                counters,
-            )));
+            queues.tx.push(Box::new(tx::RingTx::new(lane, &queue.pool, self.rate, counters)));
         }
         (self.rx, self.tx) = (rx, tx);
         self.running = true;

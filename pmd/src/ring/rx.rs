@@ -1,35 +1,23 @@
 //! The receiving end: the software NIC. Takes slots off the lane and delivers them: by reference
 //! where both ends use one pool, else by writing into posted buffers, as hardware would.
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, atomic::Ordering},
-};
+use std::sync::{Arc, atomic::Ordering};
 
 use mempool::{
     Buf, Burst, Cache, Cpu, Device, Pool, Split, SplitBurst, SplitCache, ring::Consumer,
 };
 
-use super::{
-    faults::{Fate, Faults},
-    lane::{self, Lane},
-};
+use super::lane::{self, Lane};
 use crate::{
     DropReason, MapError, QueueCounters, RxQueue, SplitAt, SplitConfig, SplitRxQueue,
     copy::copy_frame, posted::PostedData,
 };
 
-/// What both kinds of receiving queue share: the lane, and the frames that have left it and are not
-/// delivered yet.
+/// What both kinds of receiving queue share: the lane, and whose slots are on it.
 struct Arrivals {
     lane: Arc<Lane>,
     consumer: Option<Consumer>,
     source: Option<Source>,
-    faults: Faults,
-    /// Frames with their fates applied, in order of delivery; used with faults only.
-    pending: VecDeque<Buf<Cpu>>,
-    /// A frame that is to come after the next one.
-    swapped: Option<Buf<Cpu>>,
     counters: QueueCounters,
 }
 
@@ -41,10 +29,9 @@ struct Source {
 }
 
 impl Arrivals {
-    fn new(lane: Arc<Lane>, faults: Faults, counters: QueueCounters) -> Self {
+    fn new(lane: Arc<Lane>, counters: QueueCounters) -> Self {
         let consumer = lane.attach_rx();
-        let (pending, swapped) = (VecDeque::new(), None);
-        Self { lane, consumer, source: None, faults, pending, swapped, counters }
+        Self { lane, consumer, source: None, counters }
     }
 
     /// The lane's source, if anybody ever sent.
@@ -67,7 +54,7 @@ impl Arrivals {
         });
     }
 
-    /// Takes up to `most` frames off the lane into `arrived`, with faults applied.
+    /// Takes up to `most` frames off the lane into `arrived`.
     #[inline]
     fn take(&mut self, most: usize) -> usize {
         if self.source().is_none() {
@@ -77,62 +64,10 @@ impl Arrivals {
             return 0;
         };
         let chained = self.lane.chained.load(Ordering::Acquire);
-        if self.faults.any() {
-            return self.take_with_faults(most, chained);
-        }
         source.arrived.set_limit(most);
         let got = lane::take(consumer, chained, &mut source.arrived);
         self.lane.note_received(consumer);
         got
-    }
-
-    fn take_with_faults(&mut self, most: usize, chained: bool) -> usize {
-        let (Some(source), Some(consumer)) = (&mut self.source, &mut self.consumer) else {
-            return 0;
-        };
-        if self.pending.len() < most {
-            source.arrived.set_limit(most);
-            let got = lane::take(consumer, chained, &mut source.arrived);
-            let idle = got == 0;
-            for frame in source.arrived.drain_front(got) {
-                let mut fate = self.faults.next();
-                if self.swapped.is_some() && fate == Fate::Swap {
-                    fate = Fate::Pass;
-                }
-                match fate {
-                    Fate::Lose => {
-                        self.counters.dropped(DropReason::Injected, 1);
-                        source.cache.give(frame);
-                        continue;
-                    }
-                    Fate::Swap => {
-                        self.swapped = Some(frame);
-                        continue;
-                    }
-                    Fate::Duplicate => {
-                        let view = frame.frame();
-                        let parts = view.segments().map(|segment| segment.bytes());
-                        let (len, rx) = (view.frame_len(), view.meta().rx());
-                        if let Ok(copy) = copy_frame(&mut source.cache, len, parts, &rx) {
-                            self.pending.push_back(copy);
-                        }
-                    }
-                    Fate::Pass => {}
-                }
-                self.pending.push_back(frame);
-                self.pending.extend(self.swapped.take());
-            }
-            if idle {
-                // Nothing follows for now: a frame held back for a swap is not held for ever.
-                self.pending.extend(self.swapped.take());
-            }
-        }
-        let count = self.pending.len().min(most);
-        source.arrived.set_limit(most);
-        self.pending.drain(..count).for_each(|frame| source.arrived.push(frame));
-        let held = self.pending.len() + usize::from(self.swapped.is_some());
-        self.lane.note_received_less(consumer, held);
-        count
     }
 }
 
@@ -151,13 +86,8 @@ pub(super) struct WholeRx {
 }
 
 impl WholeRx {
-    pub(super) fn new(
-        lane: Arc<Lane>,
-        pool: Pool<Cpu>,
-        faults: Faults,
-        counters: QueueCounters,
-    ) -> Self {
-        Self { arrivals: Arrivals::new(lane, faults, counters), pool }
+    pub(super) fn new(lane: Arc<Lane>, pool: Pool<Cpu>, counters: QueueCounters) -> Self {
+        Self { arrivals: Arrivals::new(lane, counters), pool }
     }
 }
 
@@ -216,11 +146,10 @@ impl SplitRx {
         lane: Arc<Lane>,
         config: SplitConfig,
         ring: usize,
-        faults: Faults,
         counters: QueueCounters,
     ) -> Result<Self, MapError> {
         let data = PostedData::by_window(&config.data, ring, config.post)?;
-        let arrivals = Arrivals::new(lane, faults, counters);
+        let arrivals = Arrivals::new(lane, counters);
         Ok(Self { arrivals, data, at: config.at, head_room: config.heads.room() })
     }
 }

@@ -14,6 +14,8 @@ use crate::lab::{End, Lab};
 struct Veth<'l> {
     lab: &'l Lab,
     bounce: bool,
+    /// Wrappers around both ends, each with its '@'.
+    around: &'static str,
 }
 
 struct Ports {
@@ -40,18 +42,23 @@ impl Joined for Ports {
 
 impl Wire for Veth<'_> {
     fn name(&self) -> &'static str {
-        if self.bounce { "af_packet, bounce" } else { "af_packet" }
+        match (self.bounce, self.around) {
+            (true, _) => "af_packet, bounce",
+            (false, "") => "af_packet",
+            _ => "af_packet, wrapped",
+        }
     }
 
     fn connect(&mut self, setup: &Setup) -> Result<Box<dyn Joined>, Error> {
+        let open = |name| Registry::new().open(&format!("{}af_packet:{name}", self.around));
         let (sender, tx) = self.lab.within(End::A, || {
-            let mut device = Registry::new().open("af_packet:va")?;
+            let mut device = open("va")?;
             let config = Config::default().with_tx(&setup.tx).rings(setup.ring);
             let mut queues = device.start(config)?;
             Ok::<_, Error>((device, queues.tx.remove(0)))
         })?;
         let (receiver, rx) = self.lab.within(End::B, || {
-            let mut device = Registry::new().open("af_packet:vb")?;
+            let mut device = open("vb")?;
             let memory = match &setup.rx {
                 RxMemory::Split(split) => RxMemory::Whole(split.heads.clone()),
                 whole @ RxMemory::Whole(_) => whole.clone(),
@@ -82,11 +89,11 @@ impl Wire for Veth<'_> {
     }
 }
 
-fn passes(test: &str, bounce: bool, checks: usize) {
+fn passes(test: &str, bounce: bool, around: &'static str, checks: usize) {
     let Some(lab) = Lab::open(test) else { return };
     lab.set(End::A, "link set va mtu 9000");
     lab.set(End::B, "link set vb mtu 9000");
-    let mut wire = Veth { lab: &lab, bounce };
+    let mut wire = Veth { lab: &lab, bounce, around };
     let ran = conformance::run(&mut wire, &Heap::new(), &Fake::new());
     let ran = ran.unwrap_or_else(|failure| panic!("{failure}"));
     assert!(ran.len() >= checks, "only {ran:?} ran");
@@ -94,10 +101,16 @@ fn passes(test: &str, bounce: bool, checks: usize) {
 
 #[test]
 fn af_packet_passes_the_conformance_suite() {
-    passes("af_packet_passes_the_conformance_suite", false, 7);
+    passes("af_packet_passes_the_conformance_suite", false, "", 7);
 }
 
 #[test]
 fn af_packet_passes_it_behind_the_bounce_path_too() {
-    passes("af_packet_passes_it_behind_the_bounce_path_too", true, 9);
+    passes("af_packet_passes_it_behind_the_bounce_path_too", true, "", 9);
+}
+
+#[test]
+fn af_packet_passes_it_with_wrappers_around_it() {
+    let around = "trace:/dev/null,every=100@chaos:drop#1000000000,dup=0%@";
+    passes("af_packet_passes_it_with_wrappers_around_it", false, around, 7);
 }

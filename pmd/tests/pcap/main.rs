@@ -5,6 +5,7 @@ mod captures;
 mod formats;
 mod port;
 mod rig;
+mod sections;
 mod streams;
 mod tools;
 mod writing;

@@ -307,7 +307,9 @@ fn what_is_not_there_is_said() {
     assert!(error.to_string().ends_with("is the file that is read"), "{error}");
     let mut registry = Registry::new();
     let output = format!("pcap:,tx={}", folder.path("out.pcap").display());
-    assert!(registry.open(&output).is_ok());
+    let first = registry.open(&output).unwrap();
     let twice = registry.open(&output).err().unwrap();
     assert!(twice.to_string().contains("already open"), "{twice}");
+    drop(first);
+    assert!(registry.open(&output).is_ok());
 }

@@ -202,7 +202,7 @@ fn a_writer_says_exactly_what_did_not_fit() {
             let whole = if room < header { 0 } else { header + fitted * record };
             assert_eq!(error.whole, whole as u64);
             let text = format!(
-                "disk full after {whole} bytes; free some space, or use rotate= and move files away; {} frames that were waiting in memory are lost",
+                "disk full after {whole} bytes; free some space, or rotate and move files away; {} frames that were waiting in memory are lost",
                 10 - fitted
             );
             assert_eq!(error.to_string(), text);

@@ -1,6 +1,7 @@
 //! The long runs: ten million frames a driver, a million bursts without an allocation. In debug
 //! builds a tenth of that.
 
+mod chaos;
 mod pcap;
 mod wires;
 

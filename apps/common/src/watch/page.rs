@@ -36,7 +36,7 @@ font:13px/1.5 ui-monospace,Menlo,'DejaVu Sans Mono',monospace}\
 .tile b{display:block;font-size:22px;font-weight:600;font-variant-numeric:tabular-nums}\
 .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(560px,100%),1fr));gap:14px}\
 .card svg{display:block;width:100%;height:auto}.card{overflow-x:auto}\
-table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}\
+table{border-collapse:collapse;min-width:min(100%,520px);font-variant-numeric:tabular-nums}\
 th,td{padding:5px 10px;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}\
 th:first-child,td:first-child{text-align:left}th{font-weight:600;color:var(--quiet)}\
 tr:last-child td{border-bottom:0}td.bad{color:var(--bad);font-weight:600}";
@@ -204,7 +204,7 @@ fn tables(page: &mut String, last: &Sample) -> std::fmt::Result {
             ]
         })
     });
-    let ports = ports.filter(|row| row[2] != "0" || row[1] == "rx");
+    let ports = ports.filter(|row| row[2] != "0");
     let heads =
         ["port", "way", "offered", "delivered", "dropped", "bytes", "mean", "layer 2", "state"];
     table(page, "Ports", &heads, ports)?;

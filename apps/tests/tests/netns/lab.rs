@@ -93,7 +93,8 @@ impl Lab {
         Ok(())
     }
 
-    fn namespace(&self, place: Place) -> String {
+    /// The name that `ip` knows it by.
+    pub(crate) fn namespace(&self, place: Place) -> String {
         format!("{}-{place:?}", self.name).to_lowercase()
     }
 

@@ -4,6 +4,7 @@
 //! Needs root and the tools, and says SKIP otherwise; needs `cargo build --release --bins` before,
 //! and fails otherwise. `MEMWIRE_BIN_DIR` names another folder with the binaries.
 
+mod capture;
 mod forward;
 mod lab;
 mod process;

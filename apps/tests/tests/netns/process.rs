@@ -68,6 +68,11 @@ impl Finished {
         self
     }
 
+    /// Its exit code.
+    pub(crate) fn code(&self) -> Option<i32> {
+        self.status.code()
+    }
+
     /// Its stdout, as one JSON value.
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.stdout)
@@ -100,6 +105,11 @@ impl Process {
     /// Asks it to end, as ^C does.
     pub(crate) fn interrupt(&self) {
         kill_process(Pid::from_child(&self.child), Signal::INT).unwrap();
+    }
+
+    /// What it has written to stdout so far.
+    pub(crate) fn stdout(&self) -> String {
+        std::fs::read_to_string(&self.output[0]).unwrap_or_default()
     }
 
     /// What it has written to stderr so far.

@@ -118,8 +118,8 @@ fn enter() -> io::Result<Terminal<CrosstermBackend<Stdout>>> {
             before(info);
         }));
     });
-    enable_raw_mode()?;
     held::set_up(true);
+    enable_raw_mode().inspect_err(|_| restore())?;
     let entered = execute!(stdout(), EnterAlternateScreen, Hide)
         .and_then(|()| Terminal::new(CrosstermBackend::new(stdout())));
     if entered.is_err() {
@@ -131,8 +131,9 @@ fn enter() -> io::Result<Terminal<CrosstermBackend<Stdout>>> {
 /// Gives the terminal back, once; a terminal that is gone needs nothing.
 fn restore() {
     if held::set_up(false) {
-        let _ = execute!(stdout(), LeaveAlternateScreen, Show);
+        // In this order: who sees the old screen again may press ^C, which has to be a signal by then.
         let _ = disable_raw_mode();
+        let _ = execute!(stdout(), LeaveAlternateScreen, Show);
         held::print();
     }
 }

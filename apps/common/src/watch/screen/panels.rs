@@ -39,6 +39,8 @@ pub(super) fn ports(view: &View, width: usize) -> Vec<Line<'static>> {
     let is_used = |at: &usize| match at {
         0 | 1 => receives || !sends,
         2 | 3 => sends,
+        // Where there is little room, only what is not well is told.
+        6 => width >= 110 || now.ports.iter().any(|port| port.health != "good"),
         _ => true,
     };
     let shown: Vec<usize> = wanted.iter().copied().filter(is_used).collect();
@@ -52,11 +54,13 @@ pub(super) fn ports(view: &View, width: usize) -> Vec<Line<'static>> {
         let now = change.port(&port.name).unwrap_or_default();
         let dropped = port.rx.drops.total() + port.tx.drops.total();
         let is_well = ["good", "ended"].contains(&&*port.health);
+        let rx = if now.rx.mpps > 0.0 { Tone::Good } else { Tone::Quiet };
+        let tx = if now.tx.mpps > 0.0 { Tone::Second } else { Tone::Quiet };
         let cells = [
-            (format_frames(now.rx.mpps * 1e6), Tone::Good),
-            (format_bits(now.rx.gbps * 1e9), Tone::Good),
-            (format_frames(now.tx.mpps * 1e6), Tone::Second),
-            (format_bits(now.tx.gbps * 1e9), Tone::Second),
+            (format_frames(now.rx.mpps * 1e6), rx),
+            (format_bits(now.rx.gbps * 1e9), rx),
+            (format_frames(now.tx.mpps * 1e6), tx),
+            (format_bits(now.tx.gbps * 1e9), tx),
             (format_frames(now.drops), if now.drops > 0.0 { Tone::Bad } else { Tone::Quiet }),
             (grouped(dropped), if dropped > 0 { Tone::Bad } else { Tone::Quiet }),
             (cut(&port.health, cell - 1), if is_well { Tone::Quiet } else { Tone::Bad }),

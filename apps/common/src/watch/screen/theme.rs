@@ -50,7 +50,8 @@ impl Theme {
             Tone::Title => Color::Reset,
             Tone::Quiet => return Style::new().fg(Color::DarkGray),
             Tone::Good => Color::Green,
-            Tone::Second => Color::Blue,
+            // Plain blue can hardly be read on black.
+            Tone::Second => Color::LightBlue,
             Tone::Third => Color::Cyan,
             Tone::Warm => Color::Yellow,
             Tone::Bad => Color::Red,
