@@ -149,7 +149,7 @@ fn entries(text: &str) -> Result<usize, String> {
 }
 
 fn after_help() -> String {
-    format!("{EXAMPLES}\n\nPorts:\n{}", ports::drivers_help())
+    format!("{EXAMPLES}\n\n{}", ports::drivers_help())
 }
 
 impl SwitchArgs {
