@@ -1,11 +1,8 @@
 //! From the command line to running workers and back: memory, ports, queues, file, clean stop.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::{Duration, Instant},
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
 
 use crossbeam_utils::CachePadded;
@@ -13,6 +10,7 @@ use mempool::{Cpu, DEFAULT_CACHE, Pool, QueuePlan, Sizing};
 use memwire_apps::{
     AppError, Stop, lcore, ports,
     report::{Counter, Output},
+    schedule::{Over, Schedule},
     watch::Watch,
     workers::Workers,
 };
@@ -30,10 +28,6 @@ use crate::{
     worker::{Leave, Port, Worker, clock, statistics},
 };
 
-/// How long workers may take to empty ports that have ended.
-const DRAIN: Duration = Duration::from_secs(2);
-/// How often the ports are asked whether they still work.
-const LOOK: Duration = Duration::from_millis(20);
 /// Bytes of the tape from a worker to the thread that writes.
 const TAPE: usize = 8 << 20;
 
@@ -251,32 +245,24 @@ fn look_after(
     watch: &mut Watch,
     output: &mut Output,
 ) -> Result<Ended, AppError> {
-    let start = Instant::now();
-    let deadline = args.run.duration.map(|duration| start + duration);
-    let mut next_line = start + args.run.interval;
-    let mut drain_deadline = None;
+    let mut schedule = Schedule::new(&args.run);
     loop {
-        let now = Instant::now();
-        let until = [Some(next_line), deadline, drain_deadline].into_iter().flatten().min();
-        let nap = until.map_or(LOOK, |until| until.saturating_duration_since(now)).min(LOOK);
-        if !threads.wait(nap) {
-            return Ok(if drain_deadline.is_some() { Ended::Ports } else { Ended::Asked });
+        if !threads.wait(schedule.nap()) {
+            return Ok(if schedule.is_draining() { Ended::Ports } else { Ended::Asked });
         }
-        let now = Instant::now();
-        if drain_deadline.is_none() && (fault(devices).is_some() || have_ended(devices)) {
+        let ports = devices.iter().map(AsRef::as_ref);
+        if fault(devices).is_some() || ports::have_ended(ports) {
             leave.drain.set();
-            drain_deadline = Some(now + DRAIN);
+            schedule.drain();
         }
         watch.tick(|| monitor.sample(devices))?;
-        if now >= next_line {
+        if schedule.is_line_due() {
             monitor.interval(args, devices, output)?;
-            next_line += args.run.interval;
         }
-        if drain_deadline.is_some_and(|deadline| now >= deadline) {
-            return Ok(Ended::Ports);
-        }
-        if deadline.is_some_and(|deadline| now >= deadline) {
-            return Ok(Ended::Duration);
+        match schedule.over() {
+            Some(Over::Drained) => return Ok(Ended::Ports),
+            Some(Over::Duration) => return Ok(Ended::Duration),
+            None => {}
         }
     }
 }
@@ -287,15 +273,6 @@ pub(crate) fn fault(devices: &[Box<dyn Device>]) -> Option<String> {
         Health::Faulted(why) => Some(format!("port '{}': {why}", device.info().port)),
         Health::Good | Health::Ended => None,
     })
-}
-
-/// Whether nothing more can come: every port whose traffic is finite has ended, or, where none is,
-/// every port.
-fn have_ended(devices: &[Box<dyn Device>]) -> bool {
-    let is_finite = |device: &dyn Device| device.info().capabilities.finite;
-    let is_any_finite = devices.iter().any(|device| is_finite(&**device));
-    let mut devices = devices.iter().map(AsRef::as_ref);
-    devices.all(|device| device.health() == Health::Ended || (is_any_finite && !is_finite(device)))
 }
 
 /// Stops the devices with the queues that their workers had; yields what was written to.

@@ -194,5 +194,5 @@ impl Args {
 const LEAST_ROTATE: usize = 64 << 10;
 
 fn after_help() -> String {
-    format!("{EXAMPLES}\n\nPorts:\n{}", ports::drivers_help())
+    format!("{EXAMPLES}\n\n{}", ports::drivers_help())
 }

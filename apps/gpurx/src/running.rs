@@ -6,6 +6,7 @@ use mempool::{Cpu, Pool};
 use memwire_apps::{
     AppError, Stop,
     report::{Meter, Output, PoolReport, PortReport},
+    schedule::Schedule,
     table::Live,
     watch::{Sample, Watch},
     workers::Workers,
@@ -22,8 +23,6 @@ use crate::{
     worker::Finished,
 };
 
-/// How often ports and deadlines are looked at.
-const STEP: Duration = Duration::from_millis(20);
 /// How long the demo's wire may take to run empty.
 const EMPTY: Duration = Duration::from_millis(500);
 
@@ -90,26 +89,19 @@ impl Running {
         mut watch: Watch,
     ) -> Result<Ended, AppError> {
         let (mut meter, mut live) = (Meter::new(), Live::new(&COLUMNS));
-        let mut due = self.start + args.run.interval;
-        let end = args.run.duration.map(|duration| self.start + duration);
-        loop {
-            let now = Instant::now();
-            if now >= due {
+        let mut schedule = Schedule::new(&args.run);
+        while self.workers.wait(schedule.nap()) {
+            if schedule.is_line_due() {
                 let (interval, totals) = (meter.tick(self.stats()), self.readings.totals());
                 output.live(live.line(&live_cells(&interval, &totals)));
                 output.interval(&IntervalReport::new(&interval, &totals))?;
-                due += args.run.interval;
             }
             watch.tick(|| self.sample(demo.as_ref()))?;
-            let is_over = end.is_some_and(|end| now >= end)
+            let is_over = schedule.over().is_some()
                 || stop.is_set()
                 || demo.as_ref().is_some_and(Demo::is_done)
                 || (demo.is_none() && self.has_ended());
             if is_over {
-                break;
-            }
-            let next = end.map_or(due, |end| end.min(due));
-            if !self.workers.wait(next.saturating_duration_since(now).min(STEP)) {
                 break;
             }
         }
