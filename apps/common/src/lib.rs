@@ -13,6 +13,7 @@ pub mod logs;
 pub mod memory;
 pub mod ports;
 pub mod report;
+pub mod schedule;
 pub mod schema;
 pub mod stop;
 pub mod table;

@@ -1,6 +1,6 @@
 //! Ports by name: opens what `-p` names, once each.
 
-use pmd::{Device, Registry};
+use pmd::{Device, Health, Registry};
 
 use crate::AppError;
 
@@ -22,6 +22,23 @@ pub fn open(registry: &mut Registry, specs: &[String]) -> Result<Vec<Box<dyn Dev
         devices.push(device);
     }
     Ok(devices)
+}
+
+/// Whether nothing more can come: every port whose traffic is finite has ended, or, where none is,
+/// every port.
+pub fn have_ended<'a>(devices: impl Iterator<Item = &'a dyn Device> + Clone) -> bool {
+    let is_finite = |device: &dyn Device| device.info().capabilities.finite;
+    let is_any_finite = devices.clone().any(is_finite);
+    let mut devices = devices;
+    devices.all(|device| device.health() == Health::Ended || (is_any_finite && !is_finite(device)))
+}
+
+/// Which port no longer works, and why.
+pub fn fault<'a>(mut devices: impl Iterator<Item = &'a dyn Device>) -> Option<String> {
+    devices.find_map(|device| match device.health() {
+        Health::Faulted(why) => Some(format!("port '{}': {why}", device.info().port)),
+        Health::Good | Health::Ended => None,
+    })
 }
 
 /// The drivers and wrappers there are, for `--help`.
@@ -58,6 +75,15 @@ mod tests {
         let error = open_all(&["null:a", "null:a,size=128"]).unwrap_err();
         assert!(error.to_string().starts_with("port 'null:a,size=128' is named twice"), "{error}");
         assert_eq!(error.code(), Exit::Usage);
+    }
+
+    #[test]
+    fn ports_without_an_end_do_not_wait_for_each_other() {
+        let mut registry = Registry::new();
+        let devices = open(&mut registry, &["null:".to_owned(), "null:".to_owned()]).unwrap();
+        let devices = devices.iter().map(|device| &**device);
+        assert!(!have_ended(devices.clone()));
+        assert_eq!(fault(devices), None);
     }
 
     #[test]

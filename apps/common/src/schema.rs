@@ -62,6 +62,8 @@ impl Checker<'_> {
             "enum" => fits(rule.as_array().is_some_and(|values| values.contains(value))),
             "minimum" => fits(value.as_f64() >= rule.as_f64()),
             "maximum" => fits(value.as_f64() <= rule.as_f64()),
+            // Of objects alone: what else a value may be, `type` says.
+            "required" if !value.is_object() => Ok(()),
             "required" => {
                 let names = rule.as_array().into_iter().flatten().filter_map(Value::as_str);
                 names.map(|name| (name, value.get(name))).try_for_each(|(name, found)| {
@@ -125,13 +127,16 @@ mod tests {
             "properties": {
                 "n": {"$ref": "#/$defs/count"},
                 "kind": {"enum": ["a", "b"]},
-                "rows": {"type": "array", "items": {"type": ["string", "null"]}}
+                "rows": {"type": "array", "items": {"type": ["string", "null"]}},
+                "part": {"type": ["object", "null"], "required": ["m"]}
             },
             "$defs": {"count": {"type": "integer", "minimum": 0}}
         });
         let says = |value| check(&schema, &value).err().unwrap_or_default();
         assert_eq!(says(json!({"n": 1, "kind": "a", "rows": ["x", null]})), "");
         assert_eq!(says(json!({})), "$: 'n' is missing");
+        assert_eq!(says(json!({"n": 1, "part": null})), "");
+        assert_eq!(says(json!({"n": 1, "part": {}})), "$.part: 'm' is missing");
         assert_eq!(says(json!({"n": -1})), "$.n: -1 does not fit minimum 0");
         assert_eq!(says(json!({"n": 1.5})), "$.n: 1.5 does not fit type \"integer\"");
         assert_eq!(says(json!({"n": 1, "m": 1})), "$.m: not allowed");

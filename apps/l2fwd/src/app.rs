@@ -1,27 +1,29 @@
 //! From the command line to running workers and back: memory, ports, queues, report, clean stop.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::sync::{Arc, mpsc};
 
-use crossbeam_utils::CachePadded;
-use mempool::{Cpu, DEFAULT_CACHE, Pool, QueuePlan, Sizing};
-use memwire_apps::{AppError, Stop, lcore, ports, report::Output, workers::Workers};
-use pmd::{AnyRxQueue, Config, Device, Health, Queues, Registry, RxMemory, TxQueue};
+use memwire_apps::{
+    AppError, Stop, lcore, ports,
+    report::Output,
+    schedule::{Over, Schedule},
+    watch::Watch,
+    workers::Workers,
+};
+use pmd::Registry;
 
 use crate::{
-    Args,
-    summary::{Ended, Monitor, Summary},
-    worker::{Leave, Pair, Tally, Worker},
+    Args, Mode,
+    fdb::Fdb,
+    monitor::Monitor,
+    plan::{Plan, partner},
+    port::Port,
+    rewrite::Addresses,
+    summary::{Ended, Summary},
+    switch::{Fabric, Switch},
+    upkeep::Upkeep,
+    vlan::Membership,
+    worker::{Leave, Pairs, Plane, Worker},
 };
-
-/// How long workers may take to empty ports that have ended.
-const DRAIN: Duration = Duration::from_secs(2);
-/// How often the ports are asked whether they still work.
-const LOOK: Duration = Duration::from_millis(20);
-
-type Tallies = Vec<Arc<CachePadded<Tally>>>;
 
 /// Runs l2fwd on ports of `registry` until something ends it, with live lines to `output`.
 ///
@@ -33,189 +35,157 @@ pub fn run(
     stop: &Stop,
     output: &mut Output,
 ) -> Result<Summary, AppError> {
-    let specs = port_specs(args)?;
-    let cores = lcore::assign(args.run.lcores.as_ref(), args.run.queues)?;
-    let mut devices = ports::open(registry, &specs)?;
-    if devices[..2].iter().all(|device| device.info().capabilities.rx_queues == 0) {
-        return Err(AppError::usage("neither port receives: there is nothing to forward"));
-    }
-    let pool = build_pool(args)?;
-    let queues = start(args, &pool, &mut devices)?;
-    let workers = build_workers(args, &pool, &devices, queues);
-    let tallies: Tallies = workers.iter().map(Worker::tally).collect();
+    args.check()?;
+    let mut ports = open(args, registry)?;
+    let plan = Plan::new(args, &ports)?;
+    let cores = lcore::assign(args.run.lcores.as_ref(), plan.workers)?;
+    let pool = plan.build_pool(args)?;
+    let fabric = (args.mode == Mode::Switch).then(|| Arc::new(build_fabric(args)));
+    let (give_back, returned) = mpsc::channel();
+
+    let count = args.ports.ports.len();
+    let (mut workers, mut posts): (Vec<_>, Vec<_>) = (0..plan.workers)
+        .map(|_| {
+            let plane = build_plane(args, fabric.as_ref());
+            let (burst, idle) = (args.run.burst, args.run.idle);
+            Worker::new(plane, count, args.mirror.is_some(), &pool, burst, idle, &give_back)
+        })
+        .unzip();
+    drop(give_back);
+    start(&plan, &pool, &mut ports, &mut workers)?;
 
     let leave =
         Leave { enough: args.run.count.map(|count| (Arc::default(), count)), ..Leave::default() };
+    let tallies = workers.iter().map(Worker::tally).collect();
+    let mut upkeep = Upkeep::new(ports, count, pool, plan, fabric, returned, args.on_fault());
+    upkeep.posts.append(&mut posts);
+    let mut monitor = Monitor::new(args, tallies);
+    let mut views = Watch::new("l2fwd", &args.watch, &args.run, stop)?;
     let mut threads = Workers::new(stop);
     for (at, (worker, core)) in workers.into_iter().zip(cores).enumerate() {
         let leave = leave.clone();
         threads.spawn(format!("l2fwd-{at}"), Some(core), move |stop| worker.run(stop, &leave))?;
     }
-    let mut monitor = Monitor::new(&pool, tallies);
-    let watched = watch(args, &devices, &threads, &leave, &mut monitor, output);
+    let mut looker = Looker { leave: &leave, monitor: &mut monitor, views: &mut views, output };
+    let watched = looker.watch(args, &mut upkeep, registry, &threads);
     let seconds = monitor.elapsed();
-    bring_back(threads.join()?, &mut devices)?;
-    let ended = match watched? {
-        Ended::Asked if leave.is_reached() => Ended::Count,
+    threads.join()?.into_iter().for_each(Worker::close);
+    upkeep.stop()?;
+    let (ended, fault) = match watched? {
+        (Ended::Asked, _) if leave.is_reached() => (Ended::Count, None),
         ended => ended,
     };
-    Ok(monitor.summary(args, &devices, seconds, ended))
+    views.finish(monitor.sample(&upkeep))?;
+    Ok(monitor.summary(&upkeep, seconds, ended, fault))
 }
 
-/// The two ports and the mirror.
-fn port_specs(args: &Args) -> Result<Vec<String>, AppError> {
-    let specs = &args.ports.ports;
-    if specs.len() != 2 {
-        let message = format!("l2fwd forwards between two ports; {} given", specs.len());
-        return Err(AppError::usage(message).hint("l2fwd -p null: -p null:"));
+/// Opens the ports, and the mirror as the last.
+fn open(args: &Args, registry: &mut Registry) -> Result<Vec<Port>, AppError> {
+    let specs: Vec<_> = args.ports.ports.iter().chain(&args.mirror).cloned().collect();
+    let devices = ports::open(registry, &specs)?;
+    let ports: Vec<_> = specs.iter().zip(devices).map(|(spec, dev)| Port::new(spec, dev)).collect();
+    let mirror = args.mirror.as_ref().and_then(|_| ports.last());
+    if let Some(mirror) = mirror.filter(|mirror| !mirror.sends()) {
+        let message = format!("--mirror {}: this port does not send", mirror.spec);
+        return Err(AppError::usage(message).hint("a capture to write is pcap:,tx=FILE"));
     }
-    Ok(specs.iter().chain(&args.mirror).cloned().collect())
+    Ok(ports)
 }
 
-fn build_pool(args: &Args) -> Result<Pool<Cpu>, AppError> {
-    let ring = args.pool.ring;
-    let per_queue = [
-        QueuePlan { rx_ring: ring, tx_ring: ring },
-        QueuePlan { rx_ring: ring, tx_ring: ring },
-        QueuePlan { rx_ring: 0, tx_ring: args.mirror.as_ref().map_or(0, |_| ring) },
-    ];
-    let plan = Sizing {
-        queues: per_queue.repeat(args.run.queues),
-        workers: args.run.queues,
-        cache: DEFAULT_CACHE,
-        burst: args.run.burst,
-        held: 0,
+fn build_fabric(args: &Args) -> Fabric {
+    let count = args.ports.ports.len();
+    let switch = &args.switch;
+    let of_port = |port| {
+        let named = switch.vlan.iter().find(|vlan| vlan.port == port);
+        named.map_or_else(Membership::default, |vlan| vlan.membership.clone())
     };
-    let slots = args.pool.slots(&plan)?;
-    let needed = (slots as u64).saturating_mul(args.pool.buffer_size as u64);
-    let memory = args.memory.memory.open(needed)?;
-    let pool = Pool::builder().name("frames").slots(slots).stride(args.pool.buffer_size);
-    let pool = if args.mirror.is_some() { pool.shareable() } else { pool };
-    Ok(pool.memory(&*memory).build()?)
+    let vlans = (!switch.vlan.is_empty()).then(|| (0..count).map(of_port).collect());
+    let fdb = Fdb::new(switch.entries(), switch.ageing());
+    Fabric::new(count, fdb, vlans, switch.storm, switch.forward_reserved)
 }
 
+fn build_plane(args: &Args, fabric: Option<&Arc<Fabric>>) -> Plane {
+    let count = args.ports.ports.len();
+    match fabric {
+        Some(fabric) => Plane::Switch(Switch::new(fabric, count, args.run.burst)),
+        None => Plane::Pairs(Pairs {
+            partners: (0..count).map(|port| partner(port, count)).collect(),
+            rewrite: args.rewrite,
+            addresses: (0..count)
+                .map(|port| Addresses::towards(port, &args.eth_dest, [0; 6]))
+                .collect(),
+        }),
+    }
+}
+
+/// Starts the ports and deals their queues.
 fn start(
-    args: &Args,
-    pool: &Pool<Cpu>,
-    devices: &mut [Box<dyn Device>],
-) -> Result<Vec<Queues>, AppError> {
-    let mut started = Vec::with_capacity(devices.len());
-    for (at, device) in devices.iter_mut().enumerate() {
-        let is_mirror = at == 2;
-        let can = &device.info().capabilities;
-        let receives = can.rx_queues > 0 && !is_mirror;
-        let sends = can.tx_queues > 0 || is_mirror;
-        let mut config = Config { promiscuous: receives, ..Config::default() };
-        for _ in 0..args.run.queues {
-            if receives {
-                config = config.with_rx(RxMemory::Whole(pool.clone()));
-            }
-            if sends {
-                config = config.with_tx(pool);
-            }
+    plan: &Plan,
+    pool: &mempool::Pool<mempool::Cpu>,
+    ports: &mut [Port],
+    workers: &mut [Worker],
+) -> Result<(), AppError> {
+    let is_finite = |port: &Port| port.receives() && port.info.capabilities.finite;
+    let is_any_finite = ports.iter().any(is_finite);
+    for (at, port) in ports.iter_mut().enumerate() {
+        let ends = is_finite(port) || !is_any_finite;
+        let mac = port.info.mac;
+        let Some(device) = port.device_mut() else { continue };
+        let queues = device.start(plan.config(at, pool))?;
+        for (worker, share) in workers.iter_mut().zip(plan.deal(at, queues)) {
+            worker.assign(at, share, mac, ends);
         }
-        started.push(device.start(config.rings(args.pool.ring))?);
-    }
-    Ok(started)
-}
-
-/// Gives queue i of every port to worker i.
-fn build_workers(
-    args: &Args,
-    pool: &Pool<Cpu>,
-    devices: &[Box<dyn Device>],
-    queues: Vec<Queues>,
-) -> Vec<Worker> {
-    let finite = |at: usize| devices[at].info().capabilities.finite;
-    let is_any_finite = finite(0) || finite(1);
-    let mut queues = queues.into_iter();
-    let mut pairs = |at: usize| {
-        let Queues { rx, tx } = queues.next().unwrap_or_default();
-        let mut rx = rx.into_iter().filter_map(AnyRxQueue::whole);
-        let mut tx = tx.into_iter();
-        let ends = finite(at) || !is_any_finite;
-        let pair = |_| Pair { rx: rx.next(), tx: tx.next(), ends };
-        (0..args.run.queues).map(pair).collect::<Vec<_>>()
-    };
-    let both = pairs(0).into_iter().zip(pairs(1)).collect::<Vec<_>>();
-    let mut mirrors = queues.next().unwrap_or_default().tx.into_iter();
-    let worker = |(first, second)| {
-        Worker::new([first, second], mirrors.next(), pool, args.run.burst, args.mode)
-    };
-    both.into_iter().map(worker).collect()
-}
-
-/// Reports while the workers run; returns why they should stop.
-fn watch(
-    args: &Args,
-    devices: &[Box<dyn Device>],
-    threads: &Workers<Worker>,
-    leave: &Leave,
-    monitor: &mut Monitor,
-    output: &mut Output,
-) -> Result<Ended, AppError> {
-    let start = Instant::now();
-    let deadline = args.run.duration.map(|duration| start + duration);
-    let mut next_line = start + args.run.interval;
-    let mut drain_deadline = None;
-    loop {
-        let now = Instant::now();
-        let until = [Some(next_line), deadline, drain_deadline].into_iter().flatten().min();
-        let nap = until.map_or(LOOK, |until| until.saturating_duration_since(now)).min(LOOK);
-        if !threads.wait(nap) {
-            return Ok(if drain_deadline.is_some() { Ended::Ports } else { Ended::Asked });
-        }
-        let now = Instant::now();
-        if drain_deadline.is_none() && (fault(devices).is_some() || have_ended(&devices[..2])) {
-            leave.drain.set();
-            drain_deadline = Some(now + DRAIN);
-        }
-        if now >= next_line {
-            monitor.interval(devices, output)?;
-            next_line += args.run.interval;
-        }
-        if drain_deadline.is_some_and(|deadline| now >= deadline) {
-            return Ok(Ended::Ports);
-        }
-        if deadline.is_some_and(|deadline| now >= deadline) {
-            return Ok(Ended::Duration);
-        }
-    }
-}
-
-/// Which port no longer works, and why.
-pub(crate) fn fault(devices: &[Box<dyn Device>]) -> Option<String> {
-    devices.iter().find_map(|device| match device.health() {
-        Health::Faulted(why) => Some(format!("port '{}': {why}", device.info().port)),
-        Health::Good | Health::Ended => None,
-    })
-}
-
-/// Whether nothing more can come: every port whose traffic is finite has ended, or, where none is,
-/// every port.
-fn have_ended(devices: &[Box<dyn Device>]) -> bool {
-    let is_ended = |device: &dyn Device| device.health() == Health::Ended;
-    let is_finite = |device: &dyn Device| device.info().capabilities.finite;
-    let is_any_finite = devices.iter().any(|device| is_finite(&**device));
-    let mut devices = devices.iter().map(AsRef::as_ref);
-    devices.all(|device| is_ended(device) || (is_any_finite && !is_finite(device)))
-}
-
-/// Stops the devices with the queues that their workers had.
-fn bring_back(workers: Vec<Worker>, devices: &mut [Box<dyn Device>]) -> Result<(), AppError> {
-    let mut queues: Vec<Queues> = devices.iter().map(|_| Queues::default()).collect();
-    for worker in workers {
-        let (pairs, mirror): (_, Option<Box<dyn TxQueue>>) = worker.into_queues();
-        for (at, pair) in pairs.into_iter().enumerate() {
-            queues[at].rx.extend(pair.rx.map(AnyRxQueue::Whole));
-            queues[at].tx.extend(pair.tx);
-        }
-        if let Some(tx) = mirror {
-            queues[2].tx.push(tx);
-        }
-    }
-    for (device, queues) in devices.iter_mut().zip(queues) {
-        device.stop(queues)?;
     }
     Ok(())
+}
+
+/// What the main thread looks with.
+struct Looker<'a> {
+    leave: &'a Leave,
+    monitor: &'a mut Monitor,
+    views: &'a mut Watch,
+    output: &'a mut Output,
+}
+
+impl Looker<'_> {
+    /// Keeps ports and reports while the workers run; returns why they should stop, and what failed.
+    fn watch(
+        &mut self,
+        args: &Args,
+        upkeep: &mut Upkeep,
+        registry: &mut Registry,
+        threads: &Workers<Worker>,
+    ) -> Result<(Ended, Option<String>), AppError> {
+        let mut schedule = Schedule::new(&args.run);
+        let mut fault = None;
+        loop {
+            if !threads.wait(schedule.nap()) {
+                let is_drained = schedule.is_draining();
+                return Ok((if is_drained { Ended::Ports } else { Ended::Asked }, fault));
+            }
+            if let Some(why) = upkeep.tick(registry).filter(|_| fault.is_none()) {
+                fault = Some(why);
+            }
+            if fault.is_some() || have_ended(upkeep) {
+                self.leave.drain.set();
+                schedule.drain();
+            }
+            if schedule.is_line_due() {
+                self.monitor.interval(upkeep, self.output);
+            }
+            self.views.tick(|| self.monitor.sample(upkeep))?;
+            match schedule.over() {
+                Some(Over::Drained) => return Ok((Ended::Ports, fault)),
+                Some(Over::Duration) => return Ok((Ended::Duration, fault)),
+                None => {}
+            }
+        }
+    }
+}
+
+/// Whether nothing more can come. A port that is away may come back.
+fn have_ended(upkeep: &Upkeep) -> bool {
+    let ports = &upkeep.ports[..upkeep.count];
+    ports.iter().all(|port| port.device().is_some())
+        && ports::have_ended(ports.iter().filter_map(Port::device))
 }

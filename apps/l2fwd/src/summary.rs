@@ -1,22 +1,18 @@
 //! What l2fwd tells: the table of an interval, the summary, and whether every frame is accounted
 //! for.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
-
-use crossbeam_utils::CachePadded;
-use mempool::{Cpu, Pool};
 use memwire_apps::{
     AppError,
-    report::{Output, PoolReport, PortReport, Rates},
+    report::{DropsReport, Output, PoolReport, PortReport, Rates},
     table::Table,
 };
-use pmd::{Device, DropReason, Drops, QueueStats};
 use serde::Serialize;
 
-use crate::{Args, Mode, app::fault, worker::Tally};
+use crate::{
+    Mode, Rewrite,
+    monitor::{Line, Lines},
+    port::State,
+};
 
 /// Why the run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -32,200 +28,81 @@ pub(crate) enum Ended {
     Ports,
 }
 
-/// One port over some time.
-#[derive(Clone, Debug, Serialize)]
-struct PortLine {
-    port: String,
-    rx: Rates,
-    tx: Rates,
-    rx_missed: u64,
-    tx_drop: u64,
-    nombuf: u64,
-}
-
-#[derive(Serialize)]
-struct IntervalReport<'a> {
-    schema: &'static str,
-    seconds: f64,
-    ports: &'a [PortLine],
-    idle: f64,
-}
-
 /// A port of the summary.
 #[derive(Clone, Debug, Serialize)]
-struct PortSummary {
+pub(crate) struct PortSummary {
     #[serde(flatten)]
-    port: PortReport,
-    /// Frames dropped here because the port had no room to send them.
-    tx_refused: u64,
+    pub(crate) port: PortReport,
+    pub(crate) state: State,
+    pub(crate) outages: u64,
+    /// Frames received here that left by one port, and those that left by all others.
+    pub(crate) forwarded: u64,
+    pub(crate) flooded: u64,
+    /// Frames received here that went no further, by reason.
+    pub(crate) dropped: DropsReport,
+    /// Frames that were to leave here and did not reach the port's queues, by reason.
+    pub(crate) unsent: DropsReport,
     #[serde(skip)]
-    line: PortLine,
+    pub(crate) line: Line,
+}
+
+/// The switch of the summary.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct SwitchSummary {
+    /// Stations in the table at the end, and how many fit.
+    pub(crate) stations: usize,
+    pub(crate) capacity: usize,
+    /// Stations that were put in, that changed their port, that there was no room for.
+    pub(crate) learnt: u64,
+    pub(crate) moved: u64,
+    pub(crate) full: u64,
+    /// Stations left to their next frame, because two workers learnt at once.
+    pub(crate) deferred: u64,
+    /// Stations forgotten: silent too long, and with their port.
+    pub(crate) aged: u64,
+    pub(crate) flushed: u64,
+    /// Frames copied, to be flooded with a tag and without.
+    pub(crate) copied: u64,
 }
 
 /// The totals of a run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
-    schema: &'static str,
-    version: &'static str,
-    mode: Mode,
-    ended: Ended,
+    pub(crate) schema: &'static str,
+    pub(crate) version: &'static str,
+    pub(crate) mode: Mode,
+    pub(crate) rewrite: Rewrite,
+    pub(crate) ended: Ended,
     /// Which port failed, and why.
-    fault: Option<String>,
-    seconds: f64,
-    rx_packets: u64,
-    rx_bytes: u64,
-    rates: Rates,
+    pub(crate) fault: Option<String>,
+    pub(crate) seconds: f64,
+    pub(crate) workers: usize,
+    pub(crate) rx_packets: u64,
+    pub(crate) rx_bytes: u64,
+    pub(crate) rates: Rates,
     /// Share of rounds that found nothing.
-    idle: f64,
-    ports: Vec<PortSummary>,
-    mirror: Option<PortSummary>,
-    pool: PoolReport,
+    pub(crate) idle: f64,
+    pub(crate) ports: Vec<PortSummary>,
+    pub(crate) mirror: Option<PortSummary>,
+    pub(crate) switch: Option<SwitchSummary>,
+    pub(crate) pool: PoolReport,
     /// Whether every frame received was sent or counted as dropped, and every buffer came home.
-    balanced: bool,
-}
-
-/// Watches counters while workers run.
-pub(crate) struct Monitor {
-    pool: Pool<Cpu>,
-    tallies: Vec<Arc<CachePadded<Tally>>>,
-    start: Instant,
-    last: Instant,
-    seen: Vec<(QueueStats, QueueStats)>,
-    seen_rounds: (u64, u64),
-}
-
-impl Monitor {
-    pub(crate) fn new(pool: &Pool<Cpu>, tallies: Vec<Arc<CachePadded<Tally>>>) -> Self {
-        let now = Instant::now();
-        let (pool, seen) = (pool.clone(), Vec::new());
-        Self { pool, tallies, start: now, last: now, seen, seen_rounds: (0, 0) }
-    }
-
-    pub(crate) fn elapsed(&self) -> Duration {
-        self.start.elapsed()
-    }
-
-    /// Prints what happened since the last interval; counts are since the start.
-    pub(crate) fn interval(
-        &mut self,
-        devices: &[Box<dyn Device>],
-        output: &mut Output,
-    ) -> Result<(), AppError> {
-        let now = Instant::now();
-        let time = now - self.last;
-        let stats: Vec<_> = devices.iter().map(|device| two(&**device)).collect();
-        let nothing = Default::default();
-        let lines = devices.iter().enumerate().map(|(at, device)| {
-            let seen = self.seen.get(at).unwrap_or(&nothing);
-            self.line(at, &device.info().port, &stats[at], seen, time)
-        });
-        let lines = lines.collect::<Vec<_>>();
-        let rounds = self.rounds();
-        let idle = share(rounds.1 - self.seen_rounds.1, rounds.0 - self.seen_rounds.0);
-        (self.last, self.seen, self.seen_rounds) = (now, stats, rounds);
-        let seconds = (now - self.start).as_secs_f64();
-        output.live(format_args!("{seconds:.1} s\n{}", table(&lines, idle)));
-        let schema = "memwire/l2fwd-interval/1";
-        output.interval(&IntervalReport { schema, seconds, ports: &lines, idle })
-    }
-
-    fn rounds(&self) -> (u64, u64) {
-        let sum = |count: fn(&Tally) -> u64| self.tallies.iter().map(|tally| count(tally)).sum();
-        (sum(|tally| tally.rounds.get()), sum(|tally| tally.idle.get()))
-    }
-
-    /// Frames that a port had no room for; the mirror is the third.
-    fn refused(&self, port: usize) -> u64 {
-        let of = |tally: &Arc<CachePadded<Tally>>| match tally.refused.get(port) {
-            Some(count) => count.get(),
-            None => tally.mirror_refused.get(),
-        };
-        self.tallies.iter().map(of).sum()
-    }
-
-    fn line(
-        &self,
-        at: usize,
-        port: &str,
-        (rx, tx): &(QueueStats, QueueStats),
-        (rx_seen, tx_seen): &(QueueStats, QueueStats),
-        time: Duration,
-    ) -> PortLine {
-        let rates = |now: &QueueStats, seen: &QueueStats| {
-            Rates::of(now.delivered - seen.delivered, now.bytes - seen.bytes, time)
-        };
-        let nombuf = no_buffers(&rx.drops);
-        PortLine {
-            port: format!("{at} {port}"),
-            rx: rates(rx, rx_seen),
-            tx: rates(tx, tx_seen),
-            rx_missed: rx.drops.total() - nombuf,
-            tx_drop: tx.drops.total() + self.refused(at),
-            nombuf,
-        }
-    }
-
-    /// The totals, once devices are stopped.
-    pub(crate) fn summary(
-        &self,
-        args: &Args,
-        devices: &[Box<dyn Device>],
-        time: Duration,
-        ended: Ended,
-    ) -> Summary {
-        let nothing = Default::default();
-        let stats: Vec<_> = devices.iter().map(|device| two(&**device)).collect();
-        let ports = devices.iter().enumerate().map(|(at, device)| PortSummary {
-            port: PortReport::of(&**device),
-            tx_refused: self.refused(at),
-            line: self.line(at, &device.info().port, &stats[at], &nothing, time),
-        });
-        let mut ports = ports.collect::<Vec<_>>();
-        let mirror = (ports.len() > 2).then(|| ports.remove(2));
-        let received = |at: usize| stats[at].0.delivered;
-        // What one port receives, the other (and the mirror, of both) takes over or refuses.
-        let owed = [received(1), received(0), received(0) + received(1)];
-        let is_sent = stats
-            .iter()
-            .zip(owed)
-            .enumerate()
-            .all(|(at, ((_, tx), owed))| tx.offered + self.refused(at) == owed);
-        let are_queues = stats.iter().all(|(rx, tx)| rx.is_balanced() && tx.is_balanced());
-        let pool = PoolReport::of(&self.pool);
-        let (rounds, idle) = self.rounds();
-        let (rx_packets, rx_bytes) =
-            (received(0) + received(1), stats[0].0.bytes + stats[1].0.bytes);
-        Summary {
-            schema: "memwire/l2fwd/1",
-            version: env!("CARGO_PKG_VERSION"),
-            mode: args.mode,
-            ended,
-            fault: fault(devices),
-            seconds: time.as_secs_f64(),
-            rx_packets,
-            rx_bytes,
-            rates: Rates::of(rx_packets, rx_bytes, time),
-            idle: share(idle, rounds),
-            ports,
-            mirror,
-            balanced: is_sent && are_queues && pool.is_home(),
-            pool,
-        }
-    }
+    pub(crate) balanced: bool,
 }
 
 impl Summary {
-    /// Frames received on both ports.
+    /// Frames received on all ports.
     #[must_use]
     pub fn received(&self) -> u64 {
         self.rx_packets
     }
 
-    /// Frames that `port` (0, 1; 2 is the mirror) took over to send, and those it had no room for.
+    /// Frames that `port` (the mirror is behind the last) took over to send, and those that did not
+    /// reach it.
     #[must_use]
     pub fn sent(&self, port: usize) -> (u64, u64) {
         let port = self.ports.get(port).or(self.mirror.as_ref());
-        port.map_or((0, 0), |port| (port.port.tx.offered, port.tx_refused))
+        port.map_or((0, 0), |port| (port.port.tx.offered, port.unsent.total()))
     }
 
     /// Whether every frame received was sent or counted as dropped, and every buffer came home.
@@ -234,30 +111,68 @@ impl Summary {
         self.balanced
     }
 
+    fn headline(&self) -> &'static str {
+        match (self.mode, self.rewrite) {
+            (Mode::Switch, _) => "switched",
+            (Mode::Pairs, Rewrite::None) => "frames unchanged",
+            (Mode::Pairs, Rewrite::MacSwap) => "addresses swapped",
+            (Mode::Pairs, Rewrite::MacUpdate) => "addresses replaced",
+        }
+    }
+
+    fn drops_line(&self) -> Option<String> {
+        let mut sum = DropsReport::default();
+        let ports = || self.ports.iter().chain(&self.mirror);
+        for (reason, count) in ports().flat_map(|port| &port.dropped.0) {
+            sum.add(reason, *count);
+        }
+        for (reason, count) in ports().flat_map(|port| &port.unsent.0) {
+            sum.add(&format!("unsent {reason}"), *count);
+        }
+        let counts: Vec<_> = sum.0.iter().map(|(why, count)| format!("{why} {count}")).collect();
+        (!counts.is_empty()).then(|| format!("dropped {}\n", counts.join(", ")))
+    }
+
     /// Prints the totals.
     ///
     /// # Errors
-    /// They cannot be written, a port failed, or frames or buffers are unaccounted for.
+    /// They cannot be written, a port or the mirror failed, or frames or buffers are unaccounted
+    /// for.
     pub fn conclude(&self, output: &mut Output) -> Result<(), AppError> {
-        let lines: Vec<_> = self.ports.iter().chain(&self.mirror).map(|p| p.line.clone()).collect();
+        let ports = self.ports.iter().chain(&self.mirror);
+        let lines = Lines(ports.map(|port| port.line.clone()).collect());
         let Rates { mpps, gbps } = self.rates;
         let PoolReport { provider, capacity, bytes, .. } = &self.pool;
         let memory = mempool::format_bytes(*bytes);
+        let switch = self.switch.as_ref().map(|switch| {
+            let SwitchSummary { stations, capacity, learnt, moved, aged, flushed, .. } = switch;
+            format!(
+                "stations {stations} of {capacity}: {learnt} learnt, {moved} moved, {aged} aged, \
+                 {flushed} flushed\n"
+            )
+        });
         output.human(format_args!(
-            "\n{:.1} s, {}\n{}memory {provider}: {memory}, {capacity} buffers\nreceived {} frames, \
-             {} B: {mpps:.3} Mpps, {gbps:.2} Gb/s",
+            "\n{:.1} s, {}\n{}{}{}memory {provider}: {memory}, {capacity} buffers\nreceived {} \
+             frames, {} B: {mpps:.3} Mpps, {gbps:.2} Gb/s",
             self.seconds,
-            match self.mode {
-                Mode::MacSwap => "addresses swapped",
-                Mode::Forward => "frames unchanged",
-            },
-            table(&lines, self.idle),
+            self.headline(),
+            lines.table(self.idle),
+            self.drops_line().unwrap_or_default(),
+            switch.unwrap_or_default(),
             self.rx_packets,
             self.rx_bytes,
         ));
         output.summary(self)?;
         if let Some(fault) = &self.fault {
             return Err(AppError::failed(fault));
+        }
+        if let Some(mirror) = self.mirror.as_ref().filter(|mirror| mirror.state == State::Failed) {
+            let PortReport { port, health, tx, .. } = &mirror.port;
+            let message = format!(
+                "mirror '{port}' stopped after {} frames: {health}; forwarding went on",
+                tx.delivered
+            );
+            return Err(AppError::failed(message));
         }
         if self.balanced {
             return Ok(());
@@ -267,35 +182,42 @@ impl Summary {
     }
 }
 
-fn two(device: &dyn Device) -> (QueueStats, QueueStats) {
-    let (rx, tx, _) = device.stats();
-    (rx, tx)
-}
-
-fn no_buffers(drops: &Drops) -> u64 {
-    drops.of(DropReason::NoBuffer) + drops.of(DropReason::NoDataBuffer)
-}
-
-fn share(part: u64, of: u64) -> f64 {
-    if of == 0 { 0.0 } else { part as f64 / of as f64 }
-}
-
-fn table(lines: &[PortLine], idle: f64) -> Table {
-    let mut table =
-        Table::new(&["port", "rx Mpps", "tx Mpps", "rx-missed", "tx-drop", "nombuf", ""]);
-    let row = |name: &str, rx: f64, tx: f64, counts: [u64; 3], note: String| {
-        let rates = [rx, tx].map(|rate| format!("{rate:.3}"));
-        let counts = counts.map(|count| count.to_string());
-        [name.to_owned()].into_iter().chain(rates).chain(counts).chain([note]).collect::<Vec<_>>()
-    };
-    let mut sums = (0.0, 0.0, [0; 3]);
-    for line in lines {
-        let counts = [line.rx_missed, line.tx_drop, line.nombuf];
-        table.row(row(&line.port, line.rx.mpps, line.tx.mpps, counts, String::new()));
-        sums.0 += line.rx.mpps;
-        sums.1 += line.tx.mpps;
-        sums.2.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+impl Lines {
+    /// The table of all ports.
+    pub(crate) fn table(&self, idle: f64) -> Table {
+        let mut table = Table::new(&[
+            "port",
+            "rx Mpps",
+            "tx Mpps",
+            "rx Gb/s",
+            "tx Gb/s",
+            "rx-missed",
+            "dropped",
+            "tx-drop",
+            "nombuf",
+            "flooded",
+            "state",
+        ]);
+        let mut sums = ([0.0; 4], [0; 5]);
+        let mut add = |name: &str, rates: [f64; 4], counts: [u64; 5], note: String| {
+            let decimals = [3, 3, 2, 2].into_iter().zip(rates);
+            let rates = decimals.map(|(digits, rate)| format!("{rate:.digits$}"));
+            let counts = counts.map(|count| count.to_string());
+            table.row([name.to_owned()].into_iter().chain(rates).chain(counts).chain([note]));
+        };
+        for line in &self.0 {
+            let rates = [line.rx.mpps, line.tx.mpps, line.rx.gbps, line.tx.gbps];
+            let counts = [line.rx_missed, line.dropped, line.tx_drop, line.nombuf, line.flooded];
+            sums.0.iter_mut().zip(rates).for_each(|(sum, rate)| *sum += rate);
+            sums.1.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+            let outages = match line.outages {
+                0 => String::new(),
+                1 => " (1 outage)".to_owned(),
+                count => format!(" ({count} outages)"),
+            };
+            add(&line.port, rates, counts, format!("{}{outages}", line.state.name()));
+        }
+        add("total", sums.0, sums.1, format!("idle {:.0}%", idle * 100.0));
+        table
     }
-    table.row(row("total", sums.0, sums.1, sums.2, format!("idle {:.0}%", idle * 100.0)));
-    table
 }

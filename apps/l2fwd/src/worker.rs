@@ -1,44 +1,30 @@
-//! The loop: takes bursts from one port, gives them to the other. Knows queues; knows no driver, no
-//! provider, no clock.
+//! The loop: takes bursts from the queues of its ports, and has them forwarded. Knows queues; knows no
+//! driver, no provider, no clock.
 
 use std::{
-    mem,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
+        mpsc::Sender,
     },
     time::{Duration, Instant},
 };
 
 use crossbeam_utils::CachePadded;
 use mempool::{Burst, Cache, Cpu, Pool, Shared};
-use memwire_apps::{Stop, report::Counter};
-use pmd::{RxQueue, TxQueue};
+use memwire_apps::{
+    Stop,
+    idle::{Idle, IdleMode},
+};
+use pmd::RxQueue;
 
-use crate::Mode;
-
-/// What a worker counts besides its queues. One writer; readable while it runs.
-#[derive(Debug, Default)]
-pub(crate) struct Tally {
-    /// Frames that the port with this number had no room for.
-    pub(crate) refused: [Counter; 2],
-    /// Copies that the mirror had no room for.
-    pub(crate) mirror_refused: Counter,
-    /// Rounds over both ports.
-    pub(crate) rounds: Counter,
-    /// Rounds that found nothing.
-    pub(crate) idle: Counter,
-}
-
-/// One queue pair of one port.
-pub(crate) struct Pair {
-    /// `None` where the port only sends.
-    pub(crate) rx: Option<Box<dyn RxQueue>>,
-    /// `None` where the port only receives: what should go there is dropped and counted.
-    pub(crate) tx: Option<Box<dyn TxQueue>>,
-    /// Whether the worker waits for this port when traffic ends.
-    pub(crate) ends: bool,
-}
+use crate::{
+    mailbox::{Mailbox, Order, Post, Returned, Share, mailbox},
+    outlet::Outlet,
+    rewrite::{Addresses, Rewrite},
+    switch::{Bench, Switch},
+    tally::Tally,
+};
 
 /// When a worker leaves its loop, besides the common stop flag.
 #[derive(Clone, Debug, Default)]
@@ -66,42 +52,94 @@ impl Leave {
     }
 }
 
-/// The mirror's queue, and what its shared frames travel in.
+/// A receive queue of a port.
+struct Inlet {
+    port: usize,
+    /// `None` while the port is out of service.
+    rx: Option<Box<dyn RxQueue>>,
+    /// Whether the worker waits for this port when traffic ends.
+    ends: bool,
+}
+
+/// Pairs of ports, as one worker serves them.
+pub(crate) struct Pairs {
+    /// For each port the one that sends what it receives.
+    pub(crate) partners: Vec<usize>,
+    pub(crate) rewrite: Rewrite,
+    /// For each port the addresses of what leaves by it.
+    pub(crate) addresses: Vec<Addresses>,
+}
+
+/// How frames find their way.
+pub(crate) enum Plane {
+    Pairs(Pairs),
+    Switch(Switch),
+}
+
+/// The mirror, and what pairs send it.
 struct Mirror {
-    tx: Box<dyn TxQueue>,
+    outlet: Outlet,
     frames: Burst<Shared>,
     copies: Burst<Shared>,
 }
 
-/// Queue i of both ports, and what one worker needs to serve them.
+/// Some receive queues, and a transmit queue of every port that their frames may leave by.
 pub(crate) struct Worker {
-    pairs: [Pair; 2],
+    inlets: Vec<Inlet>,
+    outlets: Vec<Outlet>,
     mirror: Option<Mirror>,
+    plane: Plane,
     cache: Cache<Cpu>,
     burst: Burst<Cpu>,
-    mode: Mode,
     tally: Arc<CachePadded<Tally>>,
+    idle: Idle,
+    mailbox: Mailbox,
 }
 
 /// How long a worker that leaves waits for ports to give buffers back.
 const SETTLE: Duration = Duration::from_millis(500);
 
 impl Worker {
+    /// A worker for `ports` ports, and a mirror if there is one, that has no queues yet; and how to
+    /// reach it.
     pub(crate) fn new(
-        pairs: [Pair; 2],
-        mirror: Option<Box<dyn TxQueue>>,
+        plane: Plane,
+        ports: usize,
+        has_mirror: bool,
         pool: &Pool<Cpu>,
         burst: usize,
-        mode: Mode,
-    ) -> Self {
+        idle: IdleMode,
+        returned: &Sender<Returned>,
+    ) -> (Self, Post) {
+        let (post, mailbox) = mailbox(returned);
         let shared = || Burst::with_limit(Burst::of_shared(pool).pool(), burst);
-        let mirror = mirror.map(|tx| Mirror { tx, frames: shared(), copies: shared() });
-        let (cache, burst) = (pool.cache(), Burst::with_limit(pool, burst));
-        Self { pairs, mirror, cache, burst, mode, tally: Arc::default() }
+        let outlet = || Outlet::new(pool, burst);
+        let mirror = || Mirror { outlet: outlet(), frames: shared(), copies: shared() };
+        let worker = Self {
+            inlets: Vec::new(),
+            outlets: (0..ports).map(|_| outlet()).collect(),
+            mirror: has_mirror.then(mirror),
+            plane,
+            cache: pool.cache(),
+            burst: Burst::with_limit(pool, burst),
+            tally: Arc::new(CachePadded::new(Tally::new(ports + 1))),
+            idle: Idle::new(idle),
+            mailbox,
+        };
+        (worker, post)
     }
 
     pub(crate) fn tally(&self) -> Arc<CachePadded<Tally>> {
         Arc::clone(&self.tally)
+    }
+
+    /// Gives it queues of a port, to begin with; `ends` is whether to wait for what comes from them
+    /// when traffic ends. The port behind the last is the mirror.
+    pub(crate) fn assign(&mut self, port: usize, share: Share, mac: [u8; 6], ends: bool) {
+        for _ in &share.rx {
+            self.inlets.push(Inlet { port, rx: None, ends });
+        }
+        self.take(port, share, mac);
     }
 
     /// Forwards until asked to leave, then waits a little for the ports to give buffers back.
@@ -109,17 +147,11 @@ impl Worker {
         while !stop.is_set() {
             // Asked before the round: what came before the ports ended is in it.
             let is_draining = leave.drain.is_set();
-            let got = [self.forward(0), self.forward(1)];
-            let all = got[0] + got[1];
-            self.tally.rounds.add(1);
-            if all == 0 {
-                self.tally.idle.add(1);
-                self.cache.tidy();
-            }
-            if leave.is_enough(all) {
+            let (got, is_waited_for) = self.round();
+            if leave.is_enough(got) {
                 stop.set();
             }
-            if is_draining && (0..2).all(|at| got[at] == 0 || !self.pairs[at].ends) {
+            if is_draining && !is_waited_for {
                 break;
             }
         }
@@ -127,45 +159,98 @@ impl Worker {
         self
     }
 
-    /// Takes one burst from a port and gives it to the other; returns how many frames came.
-    fn forward(&mut self, from: usize) -> usize {
-        let to = 1 - from;
-        let Some(rx) = &mut self.pairs[from].rx else {
-            return 0;
-        };
-        let got = rx.recv(&mut self.cache, &mut self.burst);
-        let mut tx = self.pairs[to].tx.as_mut();
-        if got == 0 {
-            if let Some(tx) = tx {
-                tx.reap(&mut self.cache);
+    /// Serves every queue once; returns how many frames came, and whether any came from a port that
+    /// is waited for when traffic ends.
+    #[inline]
+    pub(crate) fn round(&mut self) -> (usize, bool) {
+        while let Some(order) = self.mailbox.order() {
+            self.obey(order);
+        }
+        let (mut all, mut is_waited_for) = (0, false);
+        let Self { inlets, outlets, mirror, plane, cache, burst, tally, .. } = self;
+        let tally: &Tally = tally;
+        for inlet in inlets {
+            let got = inlet.rx.as_mut().map_or(0, |rx| rx.recv(cache, burst));
+            if got == 0 {
+                if let Plane::Pairs(pairs) = plane {
+                    outlets[pairs.partners[inlet.port]].reap(cache);
+                }
+                continue;
             }
-            return 0;
+            all += got;
+            is_waited_for |= inlet.ends;
+            match plane {
+                Plane::Pairs(pairs) => {
+                    let to = pairs.partners[inlet.port];
+                    pairs.rewrite.apply(burst, &pairs.addresses[to]);
+                    let outlet = &mut outlets[to];
+                    match mirror {
+                        None => outlet.send(cache, burst, &tally.ports[to]),
+                        Some(mirror) => mirror.send_both(outlet, to, cache, burst, tally),
+                    }
+                }
+                Plane::Switch(switch) => {
+                    let mirror = mirror.as_mut().map(|mirror| &mut mirror.outlet);
+                    switch.forward(inlet.port, burst, Bench { outlets, mirror, cache, tally });
+                }
+            }
         }
-        if self.mode == Mode::MacSwap {
-            swap_addresses(&mut self.burst);
+        if let Plane::Switch(_) = plane {
+            outlets.iter_mut().for_each(|outlet| outlet.end_round(cache));
         }
-        if let Some(mirror) = &mut self.mirror {
-            let refused = mirror.send_both(tx, &mut self.cache, &mut self.burst);
-            self.tally.refused[to].add(refused[0]);
-            self.tally.mirror_refused.add(refused[1]);
-            return got;
+        if let Some(mirror) = mirror {
+            mirror.outlet.end_round(cache);
         }
-        if let Some(tx) = &mut tx {
-            tx.send(&mut self.cache, &mut self.burst);
+        self.tally.activity.round(all == 0);
+        if all == 0 {
+            self.cache.tidy();
         }
-        let refused = self.burst.len();
-        if refused > 0 {
-            self.burst.recycle(&mut self.cache);
-            self.tally.refused[to].add(refused);
+        self.idle.round(all);
+        (all, is_waited_for)
+    }
+
+    #[cold]
+    fn obey(&mut self, order: Order) {
+        match order {
+            Order::GiveBack(port) => {
+                let share = self.give_back(port);
+                self.mailbox.give_back(port, share);
+            }
+            Order::Take(port, share, mac) => self.take(port, share, mac),
         }
-        got
+    }
+
+    /// All queues of a port that this worker has.
+    fn give_back(&mut self, port: usize) -> Share {
+        let inlets = self.inlets.iter_mut().filter(|inlet| inlet.port == port);
+        let rx = inlets.filter_map(|inlet| inlet.rx.take()).collect();
+        Share { rx, tx: self.outlet(port).and_then(Outlet::detach) }
+    }
+
+    fn take(&mut self, port: usize, share: Share, mac: [u8; 6]) {
+        let inlets = self.inlets.iter_mut().filter(|inlet| inlet.port == port);
+        for (inlet, rx) in inlets.zip(share.rx) {
+            inlet.rx = Some(rx);
+        }
+        if let (Some(outlet), Some(tx)) = (self.outlet(port), share.tx) {
+            outlet.attach(tx);
+        }
+        if let Plane::Pairs(pairs) = &mut self.plane
+            && let Some(addresses) = pairs.addresses.get_mut(port)
+        {
+            addresses.src = mac;
+        }
+    }
+
+    fn outlet(&mut self, port: usize) -> Option<&mut Outlet> {
+        let mirror = self.mirror.as_mut().map(|mirror| &mut mirror.outlet);
+        self.outlets.get_mut(port).or(mirror)
     }
 
     fn settle(&mut self) {
         let deadline = Instant::now() + SETTLE;
-        let mirror = self.mirror.iter_mut().map(|mirror| &mut mirror.tx);
-        let pairs = self.pairs.iter_mut().filter_map(|pair| pair.tx.as_mut());
-        for tx in pairs.chain(mirror) {
+        let mirror = self.mirror.iter_mut().map(|mirror| &mut mirror.outlet);
+        for tx in self.outlets.iter_mut().chain(mirror).filter_map(Outlet::queue_mut) {
             while tx.in_flight() > 0 && Instant::now() < deadline {
                 if tx.reap(&mut self.cache) == 0 {
                     std::thread::yield_now();
@@ -174,51 +259,33 @@ impl Worker {
         }
     }
 
-    /// The queues, to bring back to their devices.
-    pub(crate) fn into_queues(self) -> ([Pair; 2], Option<Box<dyn TxQueue>>) {
-        (self.pairs, self.mirror.map(|mirror| mirror.tx))
+    /// Gives all its queues back, and ends.
+    pub(crate) fn close(mut self) {
+        let ports = self.outlets.len() + usize::from(self.mirror.is_some());
+        for port in 0..ports {
+            let share = self.give_back(port);
+            self.mailbox.give_back(port, share);
+        }
+        self.mailbox.close();
     }
 }
 
 impl Mirror {
-    /// Sends every frame twice, by reference: on its way, and to the mirror. Returns how many each
-    /// had no room for; those are dropped. The burst is empty then.
+    /// Sends every frame twice, by reference: on its way, and to the mirror. The burst is empty then.
     fn send_both(
         &mut self,
-        tx: Option<&mut Box<dyn TxQueue>>,
+        outlet: &mut Outlet,
+        to: usize,
         cache: &mut Cache<Cpu>,
         burst: &mut Burst<Cpu>,
-    ) -> [usize; 2] {
+        tally: &Tally,
+    ) {
         self.frames.share_from(burst).expect("the pool is shareable wherever there is a mirror");
         self.frames.clone_into(&mut self.copies);
-        [
-            send_or_drop(tx, cache, &mut self.frames),
-            send_or_drop(Some(&mut self.tx), cache, &mut self.copies),
-        ]
-    }
-}
-
-/// Sends what the queue takes, drops the rest; returns how many that were.
-fn send_or_drop(
-    tx: Option<&mut Box<dyn TxQueue>>,
-    cache: &mut Cache<Cpu>,
-    frames: &mut Burst<Shared>,
-) -> usize {
-    if let Some(tx) = tx {
-        tx.send_shared(cache, frames);
-    }
-    let refused = frames.len();
-    frames.release(cache);
-    refused
-}
-
-/// Source and destination address change places; a runt keeps its bytes.
-fn swap_addresses(burst: &mut Burst<Cpu>) {
-    burst.for_each_mut(0, |mut frame| {
-        if let Some((dst, rest)) = frame.bytes_mut().split_first_chunk_mut::<6>()
-            && let Some(src) = rest.first_chunk_mut::<6>()
-        {
-            mem::swap(dst, src);
+        outlet.send_shared(cache, &mut self.frames, &tally.ports[to]);
+        if let Some(mirror) = tally.ports.last() {
+            self.outlet.send_shared(cache, &mut self.copies, mirror);
+            self.outlet.note_used();
         }
-    });
+    }
 }

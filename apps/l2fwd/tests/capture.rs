@@ -49,7 +49,7 @@ fn a_capture_comes_through_whole_and_ends_the_run() {
     let copy = folder.path().join("copy.pcap");
     write(&from, 10_000);
     let line = format!(
-        "-p pcap:{} -p pcap:,tx={} --mirror pcap:,tx={} --mode forward",
+        "-p pcap:{} -p pcap:,tx={} --mirror pcap:,tx={}",
         from.display(),
         to.display(),
         copy.display()

@@ -115,7 +115,7 @@ fn through(line: &str, count: u64, mut check: impl FnMut(u64, &[u8])) -> (Summar
 #[test]
 fn every_frame_is_forwarded_or_counted_with_its_addresses_swapped() {
     let (summary, sent, received, _) =
-        through("-p ring:a -p ring:b --quiet", 50_000, |_, frame| {
+        through("-p ring:a -p ring:b --rewrite mac-swap --quiet", 50_000, |_, frame| {
             assert_eq!(frame[..6], Template::default().src_mac);
             assert_eq!(frame[6..12], Template::default().dst_mac);
             let (header, payload) = TestHeader::read(&frame[42..]).unwrap();
@@ -129,9 +129,9 @@ fn every_frame_is_forwarded_or_counted_with_its_addresses_swapped() {
 }
 
 #[test]
-fn forward_mode_keeps_order_and_bytes() {
+fn frames_keep_their_order_and_bytes() {
     let mut last = None;
-    let line = "-p ring:a -p ring:b --mode forward --quiet -b 64";
+    let line = "-p ring:a -p ring:b --quiet -b 64";
     let (summary, ..) = through(line, 20_000, |_, frame| {
         assert_eq!(frame[..6], Template::default().dst_mac);
         let sequence = TestHeader::read(&frame[42..]).unwrap().0.sequence();
@@ -154,10 +154,54 @@ fn the_mirror_gets_a_copy_of_every_frame() {
 }
 
 #[test]
+fn one_port_sends_back_what_it_receives() {
+    let summary = run("-p null: --rewrite mac-swap -c 10k --quiet").unwrap();
+    assert!(summary.is_balanced());
+    assert_eq!(summary.sent(0), (summary.received(), 0));
+}
+
+#[test]
+fn workers_share_ports_and_queues_and_account_for_all() {
+    for (line, workers) in [
+        ("-p null: -p null: -q 2", 2),
+        ("-p null: -p null: -p null: -p null: -q 1 -l 0", 1),
+        ("-p null: -p null: -p null: -q 3 --mode switch", 3),
+        ("-p null: -p null: --mirror null: -q 2 --mode switch --vlan 0:trunk=all", 2),
+        ("-p null: -p null: -q 4 --idle sleep --rewrite mac-update", 4),
+    ] {
+        let summary = run(&format!("{line} -c 100k --quiet")).unwrap();
+        assert!(summary.is_balanced(), "{line}");
+        assert!(summary.received() >= 100_000, "{line}");
+        assert_eq!(serde_json::to_value(&summary).unwrap()["workers"], workers, "{line}");
+    }
+}
+
+#[test]
+fn cores_share_the_queues_and_those_beyond_stay_free() {
+    let test = "cores_share_the_queues_and_those_beyond_stay_free";
+    for (line, workers) in [("-p null: -p null: -l 0-1", 2), ("-p null: -l 0-1", 1)] {
+        let summary = match run(&format!("{line} -t 300ms --quiet")) {
+            Err(error) if error.to_string().contains("not in allowed set") => {
+                eprintln!("SKIP {test}: {error}");
+                return;
+            }
+            summary => summary.unwrap(),
+        };
+        assert_eq!(serde_json::to_value(&summary).unwrap()["workers"], workers);
+        assert!(summary.is_balanced());
+        assert!((0..workers).all(|port| summary.sent(port).0 > 0));
+    }
+}
+
+#[test]
 fn the_json_is_what_its_schema_says() {
     let schema = include_str!("../../../docs/schema/l2fwd.json");
     let schema: serde_json::Value = serde_json::from_str(schema).unwrap();
-    for line in ["-p null: -p null: -c 10k --quiet", "-p null: -p null: --mirror null: -c 10k"] {
+    for line in [
+        "-p null: -p null: -c 10k --quiet",
+        "-p null: -p null: --mirror null: -c 10k",
+        "-p null: -p null: -p null: --mode switch --storm 1kpps --vlan 0:trunk=1-9 -c 10k",
+    ] {
         let summary = serde_json::to_value(run(line).unwrap()).unwrap();
         memwire_apps::schema::check(&schema, &summary).unwrap();
         assert_eq!(summary["ended"], "count");
@@ -176,8 +220,34 @@ fn it_stops_by_itself_when_the_time_is_over() {
 #[test]
 fn what_cannot_be_is_refused_with_the_reason() {
     for (line, code, says) in [
-        ("-p null:", Exit::Usage, "l2fwd forwards between two ports; 1 given"),
-        ("-p null: -p null: -p null:", Exit::Usage, "two ports; 3 given"),
+        ("", Exit::Usage, "no ports given"),
+        (
+            "-p null: -p null: -p null:",
+            Exit::Usage,
+            "pairs need an even number of ports, or one; 3",
+        ),
+        ("-p null: --mode switch", Exit::Usage, "a switch needs two ports or more"),
+        ("-p null: -p null: --storm 1kpps", Exit::Usage, "--storm is for switches"),
+        ("-p null: -p null: --fdb 1K", Exit::Usage, "--fdb is for switches"),
+        ("-p null: -p null: --vlan 0:access=1", Exit::Usage, "--vlan is for switches"),
+        (
+            "-p null: -p null: --mode switch --rewrite mac-swap",
+            Exit::Usage,
+            "--rewrite changes what a switch goes by",
+        ),
+        (
+            "-p null: -p null: --mode switch --vlan 2:access=1",
+            Exit::Usage,
+            "--vlan 2: there is no port 2",
+        ),
+        (
+            "-p null: -p null: --mode switch --vlan 1:access=1 --vlan 1:trunk=2",
+            Exit::Usage,
+            "--vlan 1: port 1 is given twice",
+        ),
+        ("-p null: -p null: --eth-dest 0:02:00:00:00:00:01", Exit::Usage, "is for --rewrite mac-"),
+        ("-p null: -p null: --mirror pcap:/dev/null", Exit::Usage, "this port does not send"),
+        ("-p null: -p pcap:,tx=/dev/null -q 2", Exit::Usage, "2 workers send to it"),
         ("-p null:a -p null:a", Exit::Usage, "port 'null:a' is named twice"),
         ("-p nul: -p null:", Exit::Usage, "did you mean 'null'?"),
         ("-p null: -p null: -l 1023", Exit::Usage, "core 1023: not in allowed set"),

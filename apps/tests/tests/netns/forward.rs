@@ -12,7 +12,7 @@ use crate::{
 
 /// Starts `l2fwd` between the hosts.
 pub(crate) fn join(lab: &Lab, options: &str) -> Process {
-    let arguments = format!("-p af_packet:fa -p af_packet:fb --mode forward --json {options}");
+    let arguments = format!("-p af_packet:fa -p af_packet:fb --json {options}");
     let mut l2fwd = lab.start(Middle, &binary("l2fwd"), &arguments);
     lab.wait_for_listeners(Middle, 2, &mut l2fwd);
     lab.wait_for_ping();
@@ -24,7 +24,11 @@ fn number(value: &Value, path: &str) -> u64 {
 }
 
 fn drops(direction: &Value) -> u64 {
-    direction["drops"].as_object().unwrap().values().map(|n| n.as_u64().unwrap()).sum()
+    drops_of(&direction["drops"])
+}
+
+fn drops_of(reasons: &Value) -> u64 {
+    reasons.as_object().unwrap().values().map(|n| n.as_u64().unwrap()).sum()
 }
 
 /// Ends `l2fwd` and checks its books; returns the frames it received and those it dropped.
@@ -40,7 +44,9 @@ pub(crate) fn part(l2fwd: Process) -> (u64, u64) {
             dropped += drops(direction);
         }
         received += number(port, "/rx/offered");
-        dropped += port["tx_refused"].as_u64().unwrap_or(0);
+        for reasons in ["dropped", "unsent"] {
+            dropped += drops_of(&port[reasons]);
+        }
         assert_eq!(port["health"], "good", "{port:#}");
     }
     (received, dropped)

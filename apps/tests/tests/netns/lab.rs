@@ -35,22 +35,27 @@ pub(crate) struct Lab {
     folder: TempDir,
 }
 
+/// A name for the namespaces of a lab; or none, and on stderr why `test` is skipped.
+pub(crate) fn name_for(test: &str, tools: &[&str]) -> Option<String> {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let missing = tools.iter().find(|tool| !is_installed(tool));
+    let why = if !rustix::process::geteuid().is_root() {
+        Some("needs root to make network namespaces".to_owned())
+    } else {
+        missing.map(|tool| format!("needs {tool}"))
+    };
+    if let Some(why) = why {
+        eprintln!("SKIP {test}: {why}");
+        return None;
+    }
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    Some(format!("mwe{}-{number}", std::process::id()))
+}
+
 impl Lab {
     /// Sets all up, or says on stderr why `test` is skipped.
     pub(crate) fn open(test: &str, tools: &[&str]) -> Option<Self> {
-        let missing = tools.iter().find(|tool| !is_installed(tool));
-        let why = if !rustix::process::geteuid().is_root() {
-            Some("needs root to make network namespaces".to_owned())
-        } else {
-            missing.map(|tool| format!("needs {tool}"))
-        };
-        if let Some(why) = why {
-            eprintln!("SKIP {test}: {why}");
-            return None;
-        }
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("mwe{}-{number}", std::process::id());
+        let name = name_for(test, tools)?;
         let lab = Self { name, folder: tempfile::tempdir().unwrap() };
         if let Err(why) = lab.build() {
             eprintln!("SKIP {test}: {why}");
@@ -161,7 +166,7 @@ impl Drop for Lab {
     }
 }
 
-fn run(command: &mut Command) -> Result<String, String> {
+pub(crate) fn run(command: &mut Command) -> Result<String, String> {
     let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
     if !output.status.success() {
         let stderr = String::from_utf8_lossy(&output.stderr);

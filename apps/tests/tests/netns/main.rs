@@ -9,3 +9,5 @@ mod lab;
 mod pktgen;
 mod process;
 mod receive;
+mod star;
+mod switch;
