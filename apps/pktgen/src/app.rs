@@ -222,7 +222,7 @@ impl View<'_> {
         // trial has to be over in its time.
         let grace = match (leg.rate, self.rig.mode) {
             (None, _) => Duration::ZERO,
-            (Some(_), Mode::Search) => Duration::from_millis(20),
+            (Some(_), Mode::Search) => self.args.search.trial / 100 + Duration::from_millis(10),
             (Some(_), _) => Duration::from_millis(250),
         };
         let deadline = leg.duration.map(|duration| start + duration + grace);

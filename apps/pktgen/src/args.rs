@@ -140,5 +140,5 @@ fn resolution(text: &str) -> Result<f64, String> {
 }
 
 fn after_help() -> String {
-    format!("{EXAMPLES}\n\nPorts:\n{}", ports::drivers_help())
+    format!("{EXAMPLES}\n\n{}", ports::drivers_help())
 }

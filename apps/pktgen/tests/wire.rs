@@ -103,7 +103,8 @@ fn at_100_kpps_no_frame_is_missing_after_ten_seconds() {
 #[test]
 fn the_search_finds_the_rate_that_the_wire_takes() {
     let _alone = alone();
-    // The wire takes 40,000 frames a second; a sender that wants more does not get rid of them.
+    // The wire takes 40,000 frames a second, 400 at once after a pause, and has 11 ms longer; a sender
+    // that wants more does not get rid of them.
     let line = "-p ring:a,rate=40000 -p ring:a --search-ndr --rate 100kpps --trial 100ms \
                 --resolution 5% --linger 20ms";
     let summary = run(line).unwrap();
@@ -111,9 +112,9 @@ fn the_search_finds_the_rate_that_the_wire_takes() {
     let search = summary.search().unwrap();
     let found = search.pps.unwrap();
     // On a busy machine less passes; more than the wire takes never does.
-    assert!((1.0..=42_000.0).contains(&found), "{found}: {value:#}");
+    assert!((1.0..=49_500.0).contains(&found), "{found}: {value:#}");
     assert!(search.trials.iter().any(|trial| !trial.passed && !trial.was_sent));
-    assert!(search.trials.iter().all(|trial| !trial.passed || trial.pps <= 42_000.0));
+    assert!(search.trials.iter().all(|trial| !trial.passed || trial.pps <= 49_500.0));
     assert_eq!(value["mode"], "search");
     assert_eq!(value["search"]["trials"].as_array().unwrap().len(), search.trials.len());
 }
@@ -121,7 +122,7 @@ fn the_search_finds_the_rate_that_the_wire_takes() {
 #[test]
 fn a_search_that_finds_no_rate_says_so_and_ends_with_4() {
     let _alone = alone();
-    let line = "-p ring:a -p chaos:rx.drop=50%@ring:a --search-ndr --rate 50kpps --trial 40ms --resolution 20% \
+    let line = "-p ring:a -p chaos:rx.drop=50%@ring:a --search-ndr --rate 5kpps --trial 100ms --resolution 20% \
                 --linger 5ms";
     let (code, message) = conclusion(line);
     assert_eq!(code, Exit::Check);
