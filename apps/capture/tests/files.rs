@@ -235,6 +235,7 @@ fn files_follow_each_other_by_size_and_time_and_each_is_whole() {
         assert!(all == expected(1700), "{rotate}: all of them together are the whole");
     }
     let summary = run(&format!("{line} -C 1M --files 3")).unwrap();
+    conclude(&summary).unwrap();
     let mut files: Vec<_> = fs::read_dir(folder.0.path())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -242,7 +243,10 @@ fn files_follow_each_other_by_size_and_time_and_each_is_whole() {
     files.sort();
     assert_eq!(files, ["in.pcap", "o.1.pcapng", "o.2.pcapng", "o.pcapng"]);
     let last = numbered((summary.files() - 1) % 3);
-    assert_eq!(read(&last).last(), expected(1700).last());
+    assert!(
+        read(&last).last() == expected(1700).last(),
+        "the newest file ends with the last frame"
+    );
 }
 
 #[test]

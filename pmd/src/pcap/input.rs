@@ -47,13 +47,23 @@ impl Input {
     }
 
     /// Waits for a stream, up to ten seconds at a time: for reading it before the data path starts.
-    pub(super) fn waiting(self) -> Self {
-        Self { patience: self.patience.map(|_| PATIENCE), ..self }
+    pub(super) fn waiting(mut self) -> Self {
+        self.patience = self.patience.map(|_| PATIENCE);
+        self
     }
 
     /// Whether it can be read once only.
     pub(super) fn is_stream(path: &Path) -> io::Result<bool> {
         Ok(is_standard(path) || !std::fs::metadata(path)?.is_file())
+    }
+}
+
+impl Drop for Input {
+    fn drop(&mut self) {
+        if self.patience.is_none() {
+            // Said aloud, as a sink does.
+            let _ = flock(&self.file, FlockOperation::Unlock);
+        }
     }
 }
 

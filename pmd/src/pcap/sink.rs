@@ -32,6 +32,7 @@ const GRACE: Duration = Duration::from_secs(1);
 pub(super) struct Sink {
     file: File,
     is_pipe: bool,
+    is_locked: bool,
     /// Set by whoever wants to stop soon.
     hurry: Arc<AtomicBool>,
     /// Since when there is a hurry.
@@ -48,7 +49,8 @@ impl Sink {
             create(path)?
         };
         let kind = file.metadata()?.file_type();
-        if kind.is_file() && !is_standard(path) {
+        let is_locked = kind.is_file() && !is_standard(path);
+        if is_locked {
             let locked = flock(&file, FlockOperation::NonBlockingLockExclusive);
             if is_only && locked.is_err_and(|error| error == Errno::WOULDBLOCK) {
                 let why = "the file is being written, or read, by another port or program";
@@ -61,6 +63,7 @@ impl Sink {
         Ok(Self {
             file,
             is_pipe: kind.is_fifo() || kind.is_socket(),
+            is_locked,
             hurry: Arc::clone(hurry),
             hurried: None,
         })
@@ -96,6 +99,16 @@ impl Sink {
                 // Also if the reader is gone: writing says so.
                 return Ok(());
             }
+        }
+    }
+}
+
+impl Drop for Sink {
+    fn drop(&mut self) {
+        if self.is_locked {
+            // Said aloud: closing alone leaves the lock with a child that another thread has forked
+            // and that has not yet become its program.
+            let _ = flock(&self.file, FlockOperation::Unlock);
         }
     }
 }

@@ -83,13 +83,13 @@ impl Watch {
         run: &RunArgs,
         stop: &Stop,
     ) -> Result<Self, AppError> {
+        if args.plot.is_some() && args.plot == args.report {
+            return Err(AppError::usage("--plot and --report name the same file"));
+        }
         let target = |flag, path: &Option<PathBuf>| {
             path.as_deref().map(|path| Target::check(flag, path)).transpose()
         };
         let (plot, report) = (target("--plot", &args.plot)?, target("--report", &args.report)?);
-        if plot.is_some() && args.plot == args.report {
-            return Err(AppError::usage("--plot and --report name the same file"));
-        }
         let after = (plot.is_some() || report.is_some()).then(|| After {
             run: Run::now(app),
             history: History::new(STEP.min(run.interval)),

@@ -91,8 +91,7 @@ fn a_running_l2fwd_is_looked_into_through_a_fifo() {
     let fifo = lab.folder().join("live");
     let fifo = fifo.display();
     lab.run(Left, "mkfifo", &fifo.to_string());
-    let arguments =
-        format!("-m host -p capture:{fifo}@af_packet:fa -p af_packet:fb --mode forward --json");
+    let arguments = format!("-m host -p capture:{fifo}@af_packet:fa -p af_packet:fb --json");
     let mut l2fwd = lab.start(Middle, &binary("l2fwd"), &arguments);
     lab.wait_for_listeners(Middle, 2, &mut l2fwd);
     lab.wait_for_ping();
@@ -157,9 +156,7 @@ fn a_disk_that_fills_up_stops_the_capture_at_a_whole_frame() {
     let l2fwd = binary("l2fwd");
     let shell = on_a_small_disk(
         &lab,
-        &format!(
-            "{l2fwd} -m host -p capture:o.pcapng,dir=rx@null: -p null:b --mode forward -t 1s --quiet --json"
-        ),
+        &format!("{l2fwd} -m host -p capture:o.pcapng,dir=rx@null: -p null:b -t 1s --quiet --json"),
     );
     let done = shell.finish().succeeded();
     let summary = done.json();
