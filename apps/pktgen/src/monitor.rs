@@ -321,11 +321,10 @@ fn sample(
     let mut levels = Vec::new();
     if let (Some(rate), Some(gaps)) = (rate, gaps) {
         let of = 1e6 / rate;
-        levels.push(level("gap error p50, us of an interval", gaps.p50_ns as f64 / 1e3, of));
-        levels.push(level("gap error p99, us of an interval", gaps.p99_ns as f64 / 1e3, of));
+        levels.push(level("gap p50, us", gaps.p50_ns as f64 / 1e3, of));
+        levels.push(level("gap p99, us", gaps.p99_ns as f64 / 1e3, of));
     }
     let mut drops = DropsReport::default();
-    drops.add("lost", seen.lost);
     drops.add("corrupt", seen.corrupt);
     drops.add("truncated", seen.truncated);
     let count = |name, help, value| Count { name, help, value };
@@ -347,6 +346,7 @@ fn sample(
         levels,
         counts: vec![
             count("good", "Frames of the flows that were whole.", seen.good),
+            count("lost", "Numbers that did not arrive, whole or damaged.", seen.lost),
             count("reordered", "Frames that came after one with a higher number.", seen.reordered),
             count("duplicate", "Frames whose number had come before.", seen.duplicate),
             count("stale", "Frames too old to tell whether they are duplicates.", seen.stale),

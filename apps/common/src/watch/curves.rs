@@ -68,9 +68,11 @@ fn pool(samples: &[Sample], name: &str) -> Chart {
         Some(read(sample.pools.iter().find(|pool| pool.name == name)?) as f64)
     };
     let series = states.map(|(state, read)| values(samples, state, |sample| find(sample, read)));
-    let used =
+    // All states of every pool, so that a state has one colour; but leaks are news.
+    let is_news =
         |series: &Series| series.points.iter().any(|(_, value)| value.is_some_and(|v| v > 0.0));
-    let series = series.into_iter().filter(used).collect();
+    let series = series.into_iter();
+    let series = series.filter(|series| series.name != "leaked" || is_news(series)).collect();
     let top = samples.iter().filter_map(|sample| find(sample, |pool| pool.capacity));
     let top = top.fold(0.0, f64::max);
     let title = format!("Buffers of pool {name}");
