@@ -124,12 +124,14 @@ fn search_ndr(
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
         let asked = (rate * trial.as_secs_f64()).round() as u64;
         let leg = Leg { rate: Some(rate), count: Some(asked), duration: Some(trial) };
-        drive(args, rig, leg, stop, monitor, output)?;
+        let end = drive(args, rig, leg, stop, monitor, output)?;
         if stop.is_set() {
             return Ok(None);
         }
         let (sent, lost) = monitor.leg(rig);
-        let outcome = Outcome { asked, sent, arrived: sent - lost, lost };
+        // Whoever was to end the trial may have been late, and what was sent by then is too much.
+        let in_time = end.seconds <= (trial + grace(trial)).as_secs_f64();
+        let outcome = Outcome { asked, sent, arrived: sent - lost, lost, in_time };
         output.live(format_args!(
             "trial  {:>12}  sent {sent}  lost {}  ({:.4} %)",
             memwire_apps::units::format_frames(rate),
@@ -200,6 +202,11 @@ fn drive(
     Ok(LegEnd { ended, seconds })
 }
 
+/// How much longer than its time a trial may take.
+fn grace(trial: Duration) -> Duration {
+    trial / 100 + Duration::from_millis(10)
+}
+
 /// What the main thread looks after while workers run.
 struct View<'a> {
     args: &'a Args,
@@ -222,7 +229,7 @@ impl View<'_> {
         // trial has to be over in its time.
         let grace = match (leg.rate, self.rig.mode) {
             (None, _) => Duration::ZERO,
-            (Some(_), Mode::Search) => self.args.search.trial / 100 + Duration::from_millis(10),
+            (Some(_), Mode::Search) => grace(self.args.search.trial),
             (Some(_), _) => Duration::from_millis(250),
         };
         let deadline = leg.duration.map(|duration| start + duration + grace);

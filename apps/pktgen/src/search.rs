@@ -19,6 +19,9 @@ pub struct Outcome {
     pub arrived: u64,
     /// And lost.
     pub lost: u64,
+    /// Whether sending ended in its time.
+    #[serde(skip)]
+    pub in_time: bool,
 }
 
 impl Outcome {
@@ -91,7 +94,7 @@ pub(crate) fn search<E>(
     let mut is_confirming = false;
     while search.trials.len() < MOST {
         let Some(outcome) = trial(rate)? else { break };
-        let was_sent = outcome.sent as f64 >= outcome.asked as f64 * SENT;
+        let was_sent = outcome.in_time && outcome.sent as f64 >= outcome.asked as f64 * SENT;
         let is_good = was_sent && outcome.loss() <= max_loss;
         let loss = outcome.loss();
         search.trials.push(Trial { pps: rate, outcome, loss, was_sent, passed: is_good });
@@ -145,7 +148,7 @@ mod tests {
 
     fn outcome(sent: f64, lost: f64) -> Outcome {
         let (sent, lost) = (whole(sent), whole(lost.ceil()));
-        Outcome { asked: sent, sent, arrived: sent - lost, lost }
+        Outcome { asked: sent, sent, arrived: sent - lost, lost, in_time: true }
     }
 
     #[test]
@@ -186,7 +189,13 @@ mod tests {
         let most = 300_000.0;
         let search = search(LIMITS, |rate: f64| {
             let sent = whole(rate.min(most));
-            Ok::<_, ()>(Some(Outcome { asked: whole(rate), sent, arrived: sent, lost: 0 }))
+            Ok::<_, ()>(Some(Outcome {
+                asked: whole(rate),
+                sent,
+                arrived: sent,
+                lost: 0,
+                in_time: true,
+            }))
         });
         let search = search.unwrap();
         assert!((search.pps.unwrap() - most).abs() < 10_000.0);
