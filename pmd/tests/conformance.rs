@@ -101,6 +101,13 @@ fn a_traced_ring_passes() {
 const NEUTRAL: &str = "drop#1000000000,dup=0%,flip#1000000000..2000000000";
 
 #[test]
+fn a_tapped_ring_passes() {
+    let spec = "capture:/dev/null,payloads@ring:tapped";
+    passes(PortWire { name: "capture", spec, bounce: false, traits: RING }, 9);
+    passes(PortWire { name: "capture", spec, bounce: true, traits: RING }, 9);
+}
+
+#[test]
 fn a_ring_in_neutral_chaos_passes() {
     for (inner, bounce) in
         [("ring:chaotic", false), ("ring:chaotic", true), ("ring:t,size=2", false)]

@@ -1,9 +1,9 @@
 //! What the user of a queue under chaos counts: the inner queue's drops and the injected ones, such that
 //! offered = delivered + Σ drops.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
-use super::kind::Tally;
+use super::kind::{Kind, Tally};
 use crate::{QueueCounters, QueueStats};
 
 /// One queue's books, shared by the queue (which writes) and the port (which reads).
@@ -26,6 +26,15 @@ impl Books {
     /// Restates the counters, once per burst.
     pub(super) fn restate(&self) {
         self.outer.restate(&self.stats());
+    }
+
+    /// Ends the books of a queue that goes, with the frames that it still had.
+    pub(super) fn close(&self, undelivered: usize) {
+        self.tally.add(Kind::Undelivered, undelivered as u64);
+        self.tally.is_down.store(false, Ordering::Relaxed);
+        // Release: as wherever it is cleared, what was counted before is seen with it.
+        self.tally.holds.store(false, Ordering::Release);
+        self.restate();
     }
 
     /// The counts now. A receiver delivers what it handed over; a sender what the inner queue sent.

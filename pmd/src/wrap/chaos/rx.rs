@@ -12,7 +12,7 @@ use super::{
     books::Books,
     engine::{Engine, Hands, MOST},
     harm::{self, Spare},
-    kind::{Kind, Tally},
+    kind::Tally,
 };
 use crate::{QueueCounters, RxQueue, copy::copy_frame};
 
@@ -93,10 +93,7 @@ impl Drop for ChaosRx {
     fn drop(&mut self) {
         let held = usize::from(self.engine.release().is_some());
         let left = self.arrived.len() + self.ready.len() + held;
-        self.books.tally.add(Kind::Undelivered, left as u64);
-        self.books.tally.is_down.store(false, Ordering::Relaxed);
-        self.books.tally.holds.store(false, Ordering::Release);
-        self.books.restate();
+        self.books.close(left);
     }
 }
 

@@ -11,7 +11,6 @@ use super::{
     books::Books,
     engine::{Engine, Hands, MOST},
     harm::{self, Spare},
-    kind::Kind,
     rx::say_busy,
 };
 use crate::{PostOrder, QueueCounters, SplitConfig, SplitRxQueue, copy::copy_frame};
@@ -113,10 +112,7 @@ impl Drop for ChaosSplitRx {
     fn drop(&mut self) {
         let held = usize::from(self.engine.release().is_some());
         let left = self.arrived.len() + self.ready.len() + held;
-        self.books.tally.add(Kind::Undelivered, left as u64);
-        self.books.tally.is_down.store(false, Ordering::Relaxed);
-        self.books.tally.holds.store(false, Ordering::Release);
-        self.books.restate();
+        self.books.close(left);
     }
 }
 

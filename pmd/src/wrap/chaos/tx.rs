@@ -1,10 +1,7 @@
 //! Frames on their way from the user to the inner queue. A frame's fate is drawn once, when it is taken
 //! over; what the inner queue has no room for then waits here, and nothing more is taken meanwhile.
 
-use std::{
-    sync::atomic::Ordering,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use mempool::{Buf, Burst, Cache, Cpu, Pool, Readable, Shared};
 
@@ -13,7 +10,6 @@ use super::{
     books::Books,
     engine::{Engine, Hands, MOST},
     harm::{self, Spare},
-    kind::Kind,
 };
 use crate::{QueueCounters, TxQueue, copy::copy_frame};
 
@@ -237,10 +233,7 @@ impl Drop for ChaosTx {
                 std::thread::yield_now();
             }
         }
-        unsent += self.staged.len();
-        self.books.tally.add(Kind::Undelivered, unsent as u64);
-        self.books.tally.is_down.store(false, Ordering::Relaxed);
-        self.books.restate();
+        self.books.close(unsent + self.staged.len());
     }
 }
 
