@@ -239,6 +239,12 @@ macro_rules! owner_methods {
                 (meta.hash, meta.timestamp) = (rx.hash, rx.timestamp);
             }
 
+            /// Asks the sender of the frame for more than its bytes. What was received with it is
+            /// forgotten.
+            pub fn ask(&mut self, tx: &crate::TxMeta) {
+                self.meta_mut().set_tx(tx);
+            }
+
             /// Drops `count` bytes from the front; false, and nothing done, if there are fewer.
             #[must_use]
             pub fn trim_front(&mut self, count: usize) -> bool {

@@ -57,7 +57,7 @@ pub use cache::Cache;
 pub use error::Error;
 pub use frame::{Frame, FrameMut};
 pub use inflight::{InFlight, Quiesced};
-pub use meta::{Meta, Offload, RxMeta};
+pub use meta::{Meta, Offload, RxMeta, TxMeta};
 pub use pool::{AreaId, AreaInfo, AreaState, Pool};
 pub use provider::{Provider, ProviderError, ProviderInfo, RegionRequest};
 pub use region::{CopyError, Memory, Region, RegionHandle, Revoker, Window};

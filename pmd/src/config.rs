@@ -1,6 +1,6 @@
 //! What a device is started with, and what starting yields.
 
-use mempool::{Cpu, Device, Pool};
+use mempool::{Cpu, Device, Offload, Pool};
 
 use crate::{AnyRxQueue, Error, SplitAt, TxQueue};
 
@@ -13,6 +13,37 @@ pub struct Config {
     pub tx: Vec<TxConfig>,
     /// Receive frames for other addresses too.
     pub promiscuous: bool,
+    /// Receive frames for every multicast group.
+    pub all_multicast: bool,
+    /// Station addresses to receive for besides the port's own; multicast ones are groups.
+    pub addresses: Vec<[u8; 6]>,
+    /// How frames are spread over several receive queues; the driver's own way if none.
+    pub rss: Option<Rss>,
+    /// What is to be found out about received frames beyond what is free: `RX_VLAN_STRIPPED` takes tags
+    /// out, `RX_TIMESTAMP` stamps arrivals. What costs nothing (checksums, hash) is always stated.
+    pub rx_offloads: Offload,
+}
+
+/// Receive-side scaling: how a hash over addresses and ports chooses the queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rss {
+    /// Key of the Toeplitz hash.
+    pub key: [u8; 40],
+    /// Queue by the low bits of the hash; repeated to fill the device's table. Empty: all queues in
+    /// turn.
+    pub table: Vec<u8>,
+}
+
+impl Default for Rss {
+    /// The key of Microsoft's verification suite, which most drivers and their users know.
+    fn default() -> Self {
+        const KEY: [u8; 40] = [
+            0x6d, 0x5a, 0x56, 0xda, 0x25, 0x5b, 0x0e, 0xc2, 0x41, 0x67, 0x25, 0x3d, 0x43, 0xa3,
+            0x8f, 0xb0, 0xd0, 0xca, 0x2b, 0xcb, 0xae, 0x7b, 0x30, 0xb4, 0x77, 0xcb, 0x2d, 0xa3,
+            0x80, 0x30, 0xf2, 0x0c, 0x6a, 0x42, 0xb7, 0x3b, 0xbe, 0xac, 0x01, 0xfa,
+        ];
+        Self { key: KEY, table: Vec::new() }
+    }
 }
 
 /// One receive queue.

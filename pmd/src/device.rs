@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use crate::{Config, Error, QueueStats, Queues};
+use mempool::Offload;
+
+use crate::{Config, Error, QueueStats, Queues, SplitAt};
 
 /// One port.
 pub trait Device: Send {
@@ -62,6 +64,18 @@ impl DeviceInfo {
                 return Err(Error::TooManyQueues { port: self.port.clone(), what, asked, most });
             }
         }
+        let further = config.addresses.len();
+        if further > caps.addresses {
+            let why = format!(
+                "{further} further station addresses asked, it filters for {}",
+                caps.addresses
+            );
+            return Err(Error::BadOption { port: self.port.clone(), why });
+        }
+        if let Some(name) = config.rx_offloads.without(caps.rx_offloads).names().next() {
+            let why = format!("the {} driver cannot do what was asked: {name}", self.driver);
+            return Err(Error::BadOption { port: self.port.clone(), why });
+        }
         config.check(&self.port)
     }
 
@@ -90,6 +104,15 @@ pub struct Capabilities {
     pub copies: bool,
     /// Whether traffic ends by itself (a file that is not looped).
     pub finite: bool,
+    /// Received frames fill buffers in multiples of this many bytes: a pool whose buffers have room for
+    /// less than a multiple wastes the rest. 1 where any length serves.
+    pub rx_buffer_step: usize,
+    /// What it can find out about received frames, if asked ([`Config::rx_offloads`]).
+    pub rx_offloads: Offload,
+    /// What it can do to frames it sends, if a frame asks ([`mempool::TxMeta`]).
+    pub tx_offloads: Offload,
+    /// Further station addresses it can filter for ([`Config::addresses`]).
+    pub addresses: usize,
 }
 
 impl Default for Capabilities {
@@ -103,6 +126,10 @@ impl Default for Capabilities {
             rx_timestamp: false,
             copies: true,
             finite: false,
+            rx_buffer_step: 1,
+            rx_offloads: Offload::NONE,
+            tx_offloads: Offload::NONE,
+            addresses: 0,
         }
     }
 }
@@ -112,8 +139,45 @@ impl Default for Capabilities {
 pub enum SplitSupport {
     /// Nothing: payloads reach device memory by the bounce path.
     None,
-    /// Cuts behind the protocol headers, or after a fixed length.
+    /// Cuts behind the protocol headers and any number of bytes more, or after any length.
     ProtocolAndLength,
+    /// Hardware: cuts behind the protocol headers that it understands and no byte further, or after a
+    /// length it can be set to.
+    Hardware {
+        /// Longest head, in bytes.
+        longest_head: usize,
+        /// Fixed lengths it can cut at are multiples of this; none where it cuts by protocol only.
+        length_step: Option<usize>,
+    },
+}
+
+impl SplitSupport {
+    /// Whether frames can be cut there, and why not.
+    ///
+    /// # Errors
+    /// They cannot; the text says what can be asked for.
+    pub fn check(self, at: SplitAt) -> Result<(), String> {
+        match (self, at) {
+            (Self::None, _) => Err("cannot split headers from payloads".into()),
+            (Self::ProtocolAndLength, _)
+            | (Self::Hardware { .. }, SplitAt::Protocol { extra: 0 }) => Ok(()),
+            (Self::Hardware { .. }, SplitAt::Protocol { extra }) => Err(format!(
+                "cuts frames right behind the transport header; {extra} bytes more of an application's \
+                 header cannot stay with the head"
+            )),
+            (Self::Hardware { length_step: None, .. }, SplitAt::Length(len)) => Err(format!(
+                "cuts frames by protocol only; a head of fixed length ({len} bytes) cannot be had"
+            )),
+            (Self::Hardware { length_step: Some(step), longest_head }, SplitAt::Length(len)) => {
+                if len > 0 && len % step == 0 && len <= longest_head {
+                    return Ok(());
+                }
+                Err(format!(
+                    "cuts frames at multiples of {step} bytes up to {longest_head}; {len} is none"
+                ))
+            }
+        }
+    }
 }
 
 /// A port's link.
@@ -135,6 +199,20 @@ pub enum Health {
     Ended,
     /// It no longer works; the text says why.
     Faulted(String),
+    /// It is being taken away, or is gone: stop it and drop it, so that the system can finish. The text
+    /// says who asked.
+    Removed(String),
+}
+
+impl Health {
+    /// Why the port no longer works, if so.
+    #[must_use]
+    pub fn fault(&self) -> Option<&str> {
+        match self {
+            Self::Good | Self::Ended => None,
+            Self::Faulted(why) | Self::Removed(why) => Some(why),
+        }
+    }
 }
 
 impl fmt::Display for Health {
@@ -143,6 +221,7 @@ impl fmt::Display for Health {
             Self::Good => f.write_str("good"),
             Self::Ended => f.write_str("ended"),
             Self::Faulted(why) => write!(f, "faulted: {why}"),
+            Self::Removed(why) => write!(f, "removed: {why}"),
         }
     }
 }

@@ -20,6 +20,7 @@ pub mod headers;
 mod mapper;
 pub mod null;
 pub mod pcap;
+pub mod pci;
 mod posted;
 mod queue;
 mod registry;
@@ -30,7 +31,7 @@ mod stats;
 pub mod wrap;
 
 pub use bounce::Bounce;
-pub use config::{Config, PostOrder, Queues, RxConfig, RxMemory, SplitConfig, TxConfig};
+pub use config::{Config, PostOrder, Queues, Rss, RxConfig, RxMemory, SplitConfig, TxConfig};
 pub use device::{Capabilities, Device, DeviceInfo, Health, Link, SplitSupport};
 pub use error::Error;
 pub use found::Found;

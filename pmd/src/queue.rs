@@ -1,6 +1,8 @@
 //! The data plane: what a worker polls. One call per burst; a fault latches in the queue and
 //! [`crate::Device::health`] names it.
 
+use std::os::fd::BorrowedFd;
+
 use mempool::{Burst, Cache, Cpu, Device, Shared, SplitBurst, SplitCache};
 
 use crate::QueueCounters;
@@ -11,6 +13,13 @@ pub trait RxQueue: Send {
     /// many. Buffers come from `cache`, which must be of the pool the queue was started with, as
     /// must `burst`.
     fn recv(&mut self, cache: &mut Cache<Cpu>, burst: &mut Burst<Cpu>) -> usize;
+
+    /// Asks to be woken by the next frame: the descriptor becomes readable then, once. Whoever waits
+    /// polls once more first, since a frame may have come before this call, and waits with a limit.
+    /// `None` where the queue cannot.
+    fn arm(&mut self) -> Option<BorrowedFd<'_>> {
+        None
+    }
 
     /// The queue's counters; clone the handle to watch from another thread.
     fn counters(&self) -> &QueueCounters;
@@ -26,6 +35,13 @@ pub trait SplitRxQueue: Send {
     /// Posts payload buffers from the front of `data`, to be filled in this order; returns how many
     /// the ring took. Only for queues started with [`crate::PostOrder::App`]: others take none.
     fn post(&mut self, data: &mut Burst<Device>) -> usize;
+
+    /// Asks to be woken by the next frame: the descriptor becomes readable then, once. Whoever waits
+    /// polls once more first, since a frame may have come before this call, and waits with a limit.
+    /// `None` where the queue cannot.
+    fn arm(&mut self) -> Option<BorrowedFd<'_>> {
+        None
+    }
 
     /// The queue's counters; clone the handle to watch from another thread.
     fn counters(&self) -> &QueueCounters;
@@ -75,6 +91,14 @@ impl AnyRxQueue {
         match self {
             Self::Split(queue) => Some(queue),
             Self::Whole(_) => None,
+        }
+    }
+
+    /// Asks to be woken by the next frame, as [`RxQueue::arm`].
+    pub fn arm(&mut self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Whole(queue) => queue.arm(),
+            Self::Split(queue) => queue.arm(),
         }
     }
 

@@ -27,11 +27,13 @@ pub enum DropReason {
     LinkDown,
     /// The system refused to send it.
     SendError,
+    /// The device had no room for it: no descriptor was free, or its own memory was full.
+    Device,
 }
 
 impl DropReason {
     /// Every reason, in the order of reports.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::NoBuffer,
         Self::NoDataBuffer,
         Self::TooLong,
@@ -40,6 +42,7 @@ impl DropReason {
         Self::Injected,
         Self::LinkDown,
         Self::SendError,
+        Self::Device,
     ];
 
     /// The name in reports, JSON and metrics.
@@ -54,6 +57,7 @@ impl DropReason {
             Self::Injected => "injected",
             Self::LinkDown => "link_down",
             Self::SendError => "send_error",
+            Self::Device => "device",
         }
     }
 }

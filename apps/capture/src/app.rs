@@ -15,8 +15,7 @@ use memwire_apps::{
     workers::Workers,
 };
 use pmd::{
-    AnyRxQueue, Config, Device, Health, QueueCounters, QueueStats, Queues, Registry, RxMemory,
-    RxQueue,
+    AnyRxQueue, Config, Device, QueueCounters, QueueStats, Queues, Registry, RxMemory, RxQueue,
     pcap::{FileOptions, Files, Interface, tape},
 };
 
@@ -269,9 +268,8 @@ fn look_after(
 
 /// Which port no longer works, and why.
 pub(crate) fn fault(devices: &[Box<dyn Device>]) -> Option<String> {
-    devices.iter().find_map(|device| match device.health() {
-        Health::Faulted(why) => Some(format!("port '{}': {why}", device.info().port)),
-        Health::Good | Health::Ended => None,
+    devices.iter().find_map(|device| {
+        device.health().fault().map(|why| format!("port '{}': {why}", device.info().port))
     })
 }
 

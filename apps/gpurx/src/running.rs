@@ -73,7 +73,7 @@ impl Running {
     fn has_ended(&self) -> bool {
         let health = |port: &Port| port.device.health();
         self.ports.iter().all(|port| health(port) != Health::Good)
-            || self.ports.iter().any(|port| matches!(health(port), Health::Faulted(_)))
+            || self.ports.iter().any(|port| health(port).fault().is_some())
     }
 
     /// Reports while it runs; ends it.
@@ -140,9 +140,7 @@ impl Running {
         let stats = QueueStats::sum(ports.iter().flat_map(|port| &port.counters));
         let mut finished = finished.into_iter();
         for port in &mut ports {
-            if let Health::Faulted(why) = port.device.health() {
-                fault.get_or_insert(why);
-            }
+            fault = fault.or_else(|| port.device.health().fault().map(str::to_owned));
             let queues = port.counters.len();
             port.stop(finished.by_ref().take(queues).collect())?;
         }

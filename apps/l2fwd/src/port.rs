@@ -125,10 +125,7 @@ impl Port {
 
     /// Why the port no longer works, if so.
     pub(crate) fn fault(&self) -> Option<String> {
-        match self.device.as_ref()?.health() {
-            Health::Faulted(why) => Some(why),
-            Health::Good | Health::Ended => None,
-        }
+        self.device.as_ref()?.health().fault().map(str::to_owned)
     }
 
     /// Looks at link and health; returns whether the link has just gone.
@@ -140,7 +137,7 @@ impl Port {
         self.link_mbps = link.speed_mbps;
         let state = match (device.health(), link.is_up) {
             // Gone since it was asked last; it will be asked again.
-            (Health::Faulted(_), _) => return false,
+            (Health::Faulted(_) | Health::Removed(_), _) => return false,
             (Health::Ended, _) => State::Ended,
             (Health::Good, true) => State::Up,
             (Health::Good, false) => State::NoLink,

@@ -269,9 +269,8 @@ impl Rig {
     /// Which port no longer works, and why.
     pub(crate) fn fault(&self) -> Option<String> {
         let devices = self.devices.iter().chain(&self.capture);
-        devices.map(|device| (device, device.health())).find_map(|(device, health)| match health {
-            pmd::Health::Faulted(why) => Some(format!("port '{}': {why}", device.info().port)),
-            _ => None,
+        devices.map(|device| (device, device.health())).find_map(|(device, health)| {
+            health.fault().map(|why| format!("port '{}': {why}", device.info().port))
         })
     }
 

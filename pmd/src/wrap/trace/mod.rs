@@ -147,6 +147,7 @@ impl Layer for Trace {
             Health::Good => 0,
             Health::Ended => 1,
             Health::Faulted(_) => 2,
+            Health::Removed(_) => 3,
         };
         if self.said.health.swap(now, Ordering::Relaxed) != now {
             self.event(&format!("health {inner}"));
