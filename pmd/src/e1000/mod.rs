@@ -1,0 +1,6 @@
+//! `pci`, the NICs of the e1000 family: 82574L ("e1000e") and 82576 ("igb"), both with hardware header
+//! split. One skeleton, two chips; each file can be held against a chapter of the datasheets (82574
+//! revision 3.4, 82576EB revision 2.9). Knows no VFIO: what it needs of the machine is a
+//! [`crate::pci::Bus`], which a [`model`] is too.
+
+pub mod model;

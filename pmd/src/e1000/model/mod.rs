@@ -1,0 +1,1 @@
+//! The two NICs in software, for tests, benches and fuzzing.
