@@ -3,4 +3,9 @@
 //! revision 3.4, 82576EB revision 2.9). Knows no VFIO: what it needs of the machine is a
 //! [`crate::pci::Bus`], which a [`model`] is too.
 
+mod descriptor;
+mod held;
 pub mod model;
+mod ring;
+mod rx;
+mod tx;
