@@ -58,9 +58,11 @@ impl RxForm {
         matches!(self, Self::Split { .. })
     }
 
-    fn buffer(self) -> usize {
+    /// Bytes of a header buffer (0 for whole frames), and of one for the rest.
+    pub(super) fn sizes(self) -> (usize, usize) {
         match self {
-            Self::Whole { buffer } | Self::Split { buffer, .. } => buffer,
+            Self::Whole { buffer } => (0, buffer),
+            Self::Split { head, buffer } => (head, buffer),
         }
     }
 }
@@ -175,7 +177,7 @@ fn table(table: &[u8], queues: usize) -> Result<[u8; 128], String> {
 /// descriptor; so that nobody meets this by chance, the chip takes long frames in split form only where
 /// one payload buffer holds them, or where they were asked for by name.
 fn max_frame(chip: Chip, options: &Options, rx: &[RxPlan]) -> usize {
-    let spills = |queue: &RxPlan| queue.form.is_split() && queue.form.buffer() < LONGEST;
+    let spills = |queue: &RxPlan| queue.form.is_split() && queue.form.sizes().1 < LONGEST;
     match options.max_frame {
         Some(bytes) => bytes,
         None if chip == Chip::E82574 && rx.iter().any(spills) => STANDARD,
