@@ -81,7 +81,12 @@ pub(super) fn transmit_control() -> TCTL {
 
 /// Sends the interrupts of the first `queues` receive queues to the vectors of the same numbers, and
 /// every other cause to `other`. All are masked still.
-pub(super) fn interrupts<M: Mmio>(regs: &Registers<M>, queues: usize, other: usize, interval_us: u32) {
+pub(super) fn interrupts<M: Mmio>(
+    regs: &Registers<M>,
+    queues: usize,
+    other: usize,
+    interval_us: u32,
+) {
     let vector = |at: usize| u32::try_from(at).unwrap_or(0) | 8;
     let mut route = IVAR_82574::default().with(IVAR_82574::OTHER, vector(other));
     if queues > 0 {

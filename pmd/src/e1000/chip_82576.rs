@@ -126,7 +126,12 @@ pub(super) fn disable_queues<M: Mmio>(regs: &Registers<M>, rx: usize, tx: usize)
 
 /// Sends the interrupts of the first `queues` receive queues to the vectors of the same numbers, and
 /// every other cause to `other`. The queues' are masked still.
-pub(super) fn interrupts<M: Mmio>(regs: &Registers<M>, queues: usize, other: usize, interval_us: u32) {
+pub(super) fn interrupts<M: Mmio>(
+    regs: &Registers<M>,
+    queues: usize,
+    other: usize,
+    interval_us: u32,
+) {
     let gpie = GPIE::default().with(GPIE::MULTIPLE_MSIX, true).with(GPIE::NSICR, true);
     regs.write(gpie.with(GPIE::EIAME, true).with(GPIE::PBA, true));
     let vector = |at: usize| u32::try_from(at).unwrap_or(0) | 0x80;

@@ -76,7 +76,8 @@ impl Plan {
         config: Config,
     ) -> Result<Self, Error> {
         let bad = |why| Error::BadOption { port: info.port.clone(), why };
-        let rings = config.rx.iter().map(|queue| queue.ring).chain(config.tx.iter().map(|q| q.ring));
+        let rings =
+            config.rx.iter().map(|queue| queue.ring).chain(config.tx.iter().map(|q| q.ring));
         for ring in rings {
             check_ring(info, ring)?;
         }
@@ -86,8 +87,11 @@ impl Plan {
             rx.push(RxPlan { memory: queue.memory, descriptors: queue.ring, form });
         }
         if chip == Chip::E82574 && rx.windows(2).any(|pair| pair[0].form != pair[1].form) {
-            return Err(bad("the 82574L has one form for both receive queues: give them buffers of \
-                            the same sizes, and split both or none".into()));
+            return Err(bad(
+                "the 82574L has one form for both receive queues: give them buffers of \
+                            the same sizes, and split both or none"
+                    .into(),
+            ));
         }
         let rss = match (&config.rss, rx.len()) {
             (Some(rss), count) => Some((rss.key, table(&rss.table, count).map_err(bad)?)),
@@ -114,7 +118,13 @@ fn check_ring(info: &DeviceInfo, ring: usize) -> Result<(), Error> {
     if RINGS.contains(&ring) {
         return Ok(());
     }
-    Err(Error::RingSize { port: info.port.clone(), ring, low, high, nearest: ring.clamp(low, high) })
+    Err(Error::RingSize {
+        port: info.port.clone(),
+        ring,
+        low,
+        high,
+        nearest: ring.clamp(low, high),
+    })
 }
 
 /// The form that fits the buffers of a queue.

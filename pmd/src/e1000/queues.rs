@@ -171,12 +171,8 @@ fn receiver<B: Bus>(
         RxMemory::Split(split) => {
             let shape = SplitShape { head_buffer, data_buffer, max_frame, strip_vlan };
             Ok(match chip {
-                Chip::E82574 => {
-                    Rx::Split82574(SplitRx::new(wiring, shape, wake, split, mapper)?)
-                }
-                Chip::E82576 => {
-                    Rx::Split82576(SplitRx::new(wiring, shape, wake, split, mapper)?)
-                }
+                Chip::E82574 => Rx::Split82574(SplitRx::new(wiring, shape, wake, split, mapper)?),
+                Chip::E82576 => Rx::Split82576(SplitRx::new(wiring, shape, wake, split, mapper)?),
             })
         }
     }
@@ -210,5 +206,9 @@ fn sender<B: Bus>(
     _wiring: Wiring<B::Mmio>,
     _queue: &TxConfig,
 ) -> Result<Box<dyn TxQueue>, MapError> {
-    Err(MapError::Unsupported { backing: "any", mapper: "e1000", why: "no transmit queue yet".into() })
+    Err(MapError::Unsupported {
+        backing: "any",
+        mapper: "e1000",
+        why: "no transmit queue yet".into(),
+    })
 }

@@ -57,7 +57,6 @@ macro_rules! register {
         { $($field:ident = $high:literal $(:$low:literal)?),* $(,)? })*) => {$(
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-        #[expect(clippy::upper_case_acronyms, reason = "the datasheet's name")]
         pub(super) struct $name(pub(super) u32);
 
         impl $crate::e1000::register::Register for $name {
@@ -161,13 +160,18 @@ impl<M: Mmio> Registers<M> {
 }
 
 /// Lets the device be for a while.
-#[expect(clippy::disallowed_methods, reason = "set-up: datasheets demand pauses; no worker waits here")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "set-up: datasheets demand pauses; no worker waits here"
+)]
 pub(super) fn pause(time: Duration) {
     std::thread::sleep(time);
 }
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::upper_case_acronyms, reason = "as the datasheets' names are")]
+
     use super::*;
 
     register! {

@@ -2,6 +2,7 @@
 //! chapter 10.2 (10.2.2 general, 10.2.4 interrupts, 10.2.5 receive, 10.2.6 transmit, 10.2.7
 //! statistics), and 82576EB revision 2.9, chapter 8 (8.2 general, 8.8 interrupts, 8.10 receive, 8.11
 //! filters, 8.12 transmit, 8.16 time, 8.19 statistics). Offsets and bits; no behaviour.
+#![expect(non_camel_case_types, clippy::upper_case_acronyms, reason = "the datasheets' names")]
 
 use super::register::register;
 

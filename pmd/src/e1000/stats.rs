@@ -120,7 +120,8 @@ impl Statistics {
         if is_gone(regs) || regs.read::<VET>().0 == u32::MAX {
             return;
         }
-        for (sum, more) in self.sums.iter_mut().zip(fresh).chain(self.rqdpc.iter_mut().zip(dropped)) {
+        for (sum, more) in self.sums.iter_mut().zip(fresh).chain(self.rqdpc.iter_mut().zip(dropped))
+        {
             *sum = sum.wrapping_add(more);
         }
     }
@@ -147,7 +148,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counters_stand_in_the_order_of_the_registers_and_the_missed_ones_where_they_are_looked_for() {
+    fn counters_stand_in_the_order_of_the_registers_and_the_missed_ones_where_they_are_looked_for()
+    {
         assert_eq!((COUNTERS[MPC].name, COUNTERS[MPC].offset), ("mpc", 0x4010));
         assert!(COUNTERS.windows(2).all(|pair| pair[0].offset < pair[1].offset));
     }
