@@ -1,1 +1,8 @@
-//! Sending.
+//! Sending: frames as they lie in their buffers, a piece a descriptor. Reports are asked for once in a
+//! while and reaped in bulk.
+
+mod fate;
+mod marks;
+mod queue;
+
+pub(super) use queue::Tx;
