@@ -70,10 +70,14 @@ impl Setup {
         devices: Vec<Box<dyn Device>>,
         data: MemorySpec,
     ) -> Result<Self, AppError> {
-        let paths: Vec<Path> = devices
-            .iter()
-            .map(|device| args.path.resolve(device.info()))
-            .collect::<Result<_, _>>()?;
+        let mut paths = Vec::with_capacity(devices.len());
+        for device in &devices {
+            let (path, why) = args.path.resolve(device.info(), cut(args))?;
+            if let Some(why) = why.filter(|_| !args.run.quiet) {
+                eprintln!("path: {path}: {why}");
+            }
+            paths.push(path);
+        }
         let queues = devices.len() * args.run.queues;
         let plan = Plan::new(args, &devices)?;
         let any_bounce = paths.contains(&Path::Bounce);
@@ -117,7 +121,7 @@ impl Setup {
         path: Path,
         pools: Vec<Pools>,
     ) -> Result<(), AppError> {
-        let at = SplitAt::Protocol { extra: args.stream.seq.extra() };
+        let at = cut(args);
         let places = args.stream.sink.places();
         let post = if places { PostOrder::App } else { PostOrder::Cache };
         let split = |pools: &Pools| SplitConfig {
@@ -151,6 +155,11 @@ impl Setup {
     }
 }
 
+/// Where frames are cut: behind the header with the row's number.
+fn cut(args: &Args) -> SplitAt {
+    SplitAt::Protocol { extra: args.stream.seq.extra() }
+}
+
 fn sink(args: &Args, plan: &Plan, pools: &Pools, index: usize) -> Result<Box<dyn Sink>, AppError> {
     let heads = HeadReader::new(args.stream.flow(), args.stream.seq);
     let row = plan.row;
@@ -162,7 +171,7 @@ fn sink(args: &Args, plan: &Plan, pools: &Pools, index: usize) -> Result<Box<dyn
             let payload = mempool::DeviceView::new(&pools.data);
             return Ok(Box::new(Capture::create(&out, heads, payload)?));
         }
-        SinkChoice::Verify => Box::new(Verify::new(row)),
+        SinkChoice::Verify => Box::new(Verify::new(row, args.stream.seq)),
         SinkChoice::Tensor => Box::new(Tensor::new(row)),
     };
     let placed = Placed::new(heads, &pools.data, &plan.geometry, consumer);
