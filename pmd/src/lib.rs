@@ -14,6 +14,7 @@ mod config;
 pub mod conformance;
 mod copy;
 mod device;
+pub mod dgram;
 mod error;
 mod found;
 pub mod headers;
