@@ -34,8 +34,13 @@ pub struct Driver {
 pub type Open = fn(&mut Registry, &PortSpec) -> Result<Box<dyn Device>, Error>;
 
 /// Every driver of this crate, in the order of reports.
-const DRIVERS: &[Driver] =
-    &[crate::af_packet::DRIVER, crate::null::DRIVER, crate::pcap::DRIVER, crate::ring::DRIVER];
+const DRIVERS: &[Driver] = &[
+    crate::af_packet::DRIVER,
+    crate::dgram::DRIVER,
+    crate::null::DRIVER,
+    crate::pcap::DRIVER,
+    crate::ring::DRIVER,
+];
 
 /// Opens ports, and keeps what they share: in-process wires have two ends. A handle: clones share
 /// everything, so that two apps of one process can stand at the two ends of a wire.

@@ -28,7 +28,7 @@ fn refusal(spec: &str) -> Error {
 fn an_unknown_driver_is_answered_with_the_nearest_name() {
     let error = refusal("rinf:a");
     assert!(error.to_string().contains("unknown driver 'rinf' (did you mean 'ring'?)"), "{error}");
-    assert!(error.to_string().contains("known: af_packet, null, pcap, ring"), "{error}");
+    assert!(error.to_string().contains("known: af_packet, dgram, null, pcap, ring"), "{error}");
     assert!(error.is_usage());
     let far = refusal("quantum:a").to_string();
     assert!(!far.contains("did you mean"), "{far}");

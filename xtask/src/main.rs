@@ -1,12 +1,14 @@
-//! memwire's own commands, run as `cargo xtask …`: prove it, lint it, measure it.
+//! memwire's own commands, run as `cargo xtask …`: prove it, lint it, measure it, and run it in a
+//! guest.
 //!
-//! Knows the workspace only through cargo, and links nothing of it.
+//! Knows the workspace only through cargo, and links nothing of it but the testbed.
 
 mod bench;
 mod child;
 mod lint;
 mod tally;
 mod test;
+mod testbed;
 mod workspace;
 
 use std::process::ExitCode;
@@ -29,6 +31,8 @@ enum Command {
     Lint(lint::Options),
     /// Measure memwire against its targets and against DPDK in the same run.
     Bench(bench::Options),
+    /// A throw-away machine with an IOMMU and real PCI NICs, emulated.
+    Testbed(testbed::Testbed),
 }
 
 fn main() -> ExitCode {
@@ -36,6 +40,7 @@ fn main() -> ExitCode {
         Command::Test(options) => test::run(&options),
         Command::Lint(options) => lint::run(&options),
         Command::Bench(options) => bench::run(&options),
+        Command::Testbed(testbed) => testbed::run(testbed),
     };
     match outcome {
         Ok(code) => code,

@@ -53,6 +53,26 @@ fn the_demo_verifies_what_it_sends_and_adds_up() {
 }
 
 #[test]
+fn rows_that_are_numbered_before_udp_are_verified_to_the_last_byte_on_both_paths() {
+    // More rows than the field has numbers.
+    for (flags, path) in [("", "direct"), ("--path bounce", "bounce"), ("--contiguous", "direct")] {
+        let summary = json(&format!("-c 150k --seq ipid {flags}"));
+        assert_eq!(summary["path"], path);
+        assert_eq!(summary["verify"]["ok"], 150_000, "{flags}");
+        assert_eq!(
+            (&summary["verify"]["bad"], &summary["verify"]["missing"]),
+            (&0.into(), &0.into())
+        );
+    }
+    let summary = json("-c 150k --seq ipid --loss 1% --swap 1% --dup 1% --foreign 1%");
+    let verify = |field: &str| summary["verify"][field].as_u64().unwrap();
+    assert_eq!((verify("bad"), verify("ok")), (0, summary["frames"]["rows"].as_u64().unwrap()));
+    for field in ["missing", "duplicate", "reordered"] {
+        assert!((750..3000).contains(&verify(field)), "{field} {}", verify(field));
+    }
+}
+
+#[test]
 fn a_disturbed_wire_moves_rows_for_tensors_alone() {
     let knobs = "-c 200k --loss 1% --swap 1% --dup 1% --foreign 1%";
     for (flags, moves) in

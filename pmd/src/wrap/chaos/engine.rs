@@ -106,6 +106,12 @@ impl<F> Engine<F> {
         self.held.is_some()
     }
 
+    /// Whether frames alone say nothing about when it yields one: something is held back, or it rests,
+    /// or has failed.
+    pub(super) fn is_busy(&self) -> bool {
+        self.held.is_some() || self.resting.is_some() || self.has_failed
+    }
+
     /// Does to a frame what is its fate.
     #[inline]
     pub(super) fn frame(&mut self, frame: F, hands: &mut impl Hands<F>) {

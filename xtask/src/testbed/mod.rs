@@ -1,0 +1,121 @@
+//! `cargo xtask testbed`: words on the command line for what the crate `testbed` does.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use ::testbed::{Kernel, Options, State};
+use anyhow::Result;
+use clap::{Args, Subcommand, ValueEnum};
+
+use crate::workspace::Workspace;
+
+/// A throw-away machine with an IOMMU and real PCI NICs, emulated.
+#[derive(Args)]
+pub(crate) struct Testbed {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Boot a guest, run CMD there as root with the host's files visible, and exit with its status.
+    ///
+    /// The guest sees the host's files at their own paths; what it writes is lost, except under $OUT. CMD
+    /// runs in this folder and environment. Status 124: the time limit passed; 125: the guest died.
+    Run(Run),
+    /// Boot a guest, and give it this terminal.
+    Shell(Machine),
+}
+
+#[derive(Args)]
+struct Run {
+    #[command(flatten)]
+    machine: Machine,
+    /// The time for all of it, boot included.
+    #[arg(short, long, value_name = "SECONDS", default_value_t = 180)]
+    time_limit: u64,
+    /// The command and its arguments.
+    #[arg(last = true, required = true, value_name = "CMD")]
+    words: Vec<String>,
+}
+
+/// What the guest is like.
+#[derive(Args)]
+struct Machine {
+    /// What is on the PCI buses: default, forward, noiommu, pairs, switch, virtio-iommu, or a file .toml.
+    #[arg(short = 'T', long, value_name = "NAME", default_value = "default")]
+    topology: String,
+    /// Which kernel: ours has iommufd and the no-IOMMU mode.
+    #[arg(short, long, value_enum, default_value_t = KernelName::Own)]
+    kernel: KernelName,
+    /// MiB of memory.
+    #[arg(short, long, value_name = "MIB", default_value_t = 1024)]
+    memory: u32,
+    /// Virtual CPUs.
+    #[arg(short, long, default_value_t = 2)]
+    cpus: u32,
+    /// Hugepages of 2 MiB.
+    #[arg(short = 'H', long, default_value_t = 64)]
+    hugepages: u32,
+    /// The folder that is $OUT in the guest, and stays; else it goes with the guest.
+    #[arg(short, long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// More words for the kernel's command line.
+    #[arg(short = 'a', long, value_name = "WORD", allow_hyphen_values = true)]
+    append: Vec<String>,
+    /// More arguments for QEMU, separated by blanks.
+    #[arg(short, long, value_name = "ARGS", allow_hyphen_values = true)]
+    qemu: Vec<String>,
+    /// Show the guest's console on standard error.
+    #[arg(short, long)]
+    verbose: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum KernelName {
+    Debian,
+    Own,
+}
+
+/// Does it; the status is the guest's command's.
+pub(crate) fn run(testbed: Testbed) -> Result<ExitCode> {
+    let status = match testbed.command {
+        Command::Run(run) => {
+            let limit = Duration::from_secs(run.time_limit);
+            ::testbed::run(&run.machine.options()?, &run.words, limit)
+        }
+        Command::Shell(machine) => ::testbed::shell(&machine.options()?),
+    };
+    Ok(ExitCode::from(status))
+}
+
+/// Where the testbed's files are, whether or not they are there yet.
+pub(crate) fn state(workspace: &Workspace) -> State {
+    match std::env::var_os(::testbed::VARIABLE) {
+        Some(root) => State::at(root),
+        None => State::at(workspace.target.join("testbed")),
+    }
+}
+
+impl Machine {
+    fn options(self) -> Result<Options> {
+        let kernel = match self.kernel {
+            KernelName::Debian => Kernel::Debian,
+            KernelName::Own => Kernel::Own,
+        };
+        let words = self.qemu.iter().flat_map(|line| line.split_whitespace());
+        Ok(Options {
+            state: Some(state(&Workspace::read()?)),
+            kernel,
+            memory_mib: self.memory,
+            cpus: self.cpus,
+            hugepages: self.hugepages,
+            out: self.out,
+            kernel_arguments: self.append,
+            qemu_arguments: words.map(str::to_owned).collect(),
+            verbose: self.verbose,
+            ..Options::new(&self.topology)?
+        })
+    }
+}
