@@ -1,0 +1,9 @@
+//! The release binaries on real PCI NICs, in the testbed's guest: emulated 82574L and 82576 behind an
+//! IOMMU, driven through VFIO.
+//!
+//! Needs `cargo xtask testbed setup`, and says SKIP otherwise; needs `cargo build --release --bins`
+//! before, and fails otherwise. `MEMWIRE_BIN_DIR` names another folder with the binaries. Figures are
+//! printed: run with `--nocapture`.
+
+mod conformance;
+mod machine;
