@@ -3,7 +3,7 @@
 
 use mempool::{Burst, Cache, Cpu, Shared, heap::Heap};
 use pmd::{
-    AnyRxQueue, Bounce, Config, Device, Error, Queues, Registry, RxMemory, TxQueue,
+    AnyRxQueue, Bounce, Config, Device, Error, Queues, Registry, RxMemory, SplitSupport, TxQueue,
     conformance::{self, Joined, ReferenceWire, Setup, Wire, WireTraits},
 };
 use providers::Fake;
@@ -78,7 +78,7 @@ const RING: WireTraits = WireTraits {
     max_frame: 20_000,
     min_frame: 14,
     segments: true,
-    split: true,
+    split: SplitSupport::ProtocolAndLength,
     interactive: true,
     budget: QUICK,
 };
@@ -242,7 +242,7 @@ impl Wire for PcapWire {
     }
 
     fn traits(&self) -> WireTraits {
-        WireTraits { split: false, interactive: false, budget: 60_000, ..RING }
+        WireTraits { split: SplitSupport::None, interactive: false, budget: 60_000, ..RING }
     }
 }
 

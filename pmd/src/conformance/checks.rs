@@ -7,7 +7,7 @@ use super::{
     Wire, WireTraits,
     traffic::{Exchange, Memory},
 };
-use crate::SplitAt;
+use crate::{SplitAt, SplitSupport};
 
 type Outcome = Result<(), String>;
 
@@ -25,8 +25,8 @@ pub(super) const ALL: &[Check] = &[
     Check { name: "pool pressure", applies: |t| t.interactive, run: pressure },
     Check { name: "exhaustion and recovery", applies: |t| t.interactive, run: exhaustion },
     Check { name: "shared frames", applies: |_| true, run: shared },
-    Check { name: "split by protocol", applies: |t| t.split, run: split_protocol },
-    Check { name: "split by length", applies: |t| t.split, run: split_length },
+    Check { name: "split by protocol", applies: |t| splits(t), run: split_protocol },
+    Check { name: "split by length", applies: |t| fixed_head(t).is_some(), run: split_length },
 ];
 
 const RING: usize = 128;
@@ -164,11 +164,27 @@ fn shared(wire: &mut dyn Wire, memory: &Memory<'_>) -> Outcome {
 }
 
 fn split_protocol(wire: &mut dyn Wire, memory: &Memory<'_>) -> Outcome {
-    split(wire, memory, SplitAt::Protocol { extra: 8 })
+    // Hardware cuts right behind the transport header.
+    let extra = if wire.traits().split == SplitSupport::ProtocolAndLength { 8 } else { 0 };
+    split(wire, memory, SplitAt::Protocol { extra })
 }
 
 fn split_length(wire: &mut dyn Wire, memory: &Memory<'_>) -> Outcome {
-    split(wire, memory, SplitAt::Length(50))
+    let len = fixed_head(&wire.traits()).unwrap_or(50);
+    split(wire, memory, SplitAt::Length(len))
+}
+
+fn splits(traits: &WireTraits) -> bool {
+    traits.split != SplitSupport::None
+}
+
+/// A length that heads can have whatever they are.
+fn fixed_head(traits: &WireTraits) -> Option<usize> {
+    match traits.split {
+        SplitSupport::None | SplitSupport::Hardware { length_step: None, .. } => None,
+        SplitSupport::ProtocolAndLength => Some(50),
+        SplitSupport::Hardware { length_step: Some(step), .. } => Some(step),
+    }
 }
 
 fn split(wire: &mut dyn Wire, memory: &Memory<'_>, at: SplitAt) -> Outcome {
