@@ -80,6 +80,7 @@ const RING: WireTraits = WireTraits {
     segments: true,
     split: SplitSupport::ProtocolAndLength,
     interactive: true,
+    rx_buffer_step: 1,
     budget: QUICK,
 };
 
@@ -151,7 +152,7 @@ fn dgram_passes_whole_and_by_the_bounce_path() {
     for around in ["", "trace:/dev/null,every=100@"] {
         let specs = [format!("{around}dgram:{a},peer={b}"), format!("{around}dgram:{b},peer={a}")];
         let (spec, other) = (specs[0].as_str(), Some(specs[1].as_str()));
-        let whole = WireTraits { split: false, ..traits };
+        let whole = WireTraits { split: SplitSupport::None, ..traits };
         passes(PortWire { name: "dgram", spec, other, bounce: false, traits: whole }, 7);
         passes(PortWire { name: "dgram", spec, other, bounce: true, traits }, 9);
     }

@@ -83,8 +83,9 @@ fn segments(wire: &mut dyn Wire, memory: &Memory<'_>) -> Outcome {
     let most = traits.max_frame.min(20_000);
     for segment in [64, 256, 1920] {
         // Small receive buffers, so that chains come out as well as go in.
+        let stride = 512.max(128 + traits.rx_buffer_step.next_multiple_of(64));
         let mut exchange =
-            Exchange::whole(wire, memory.pool(4096, 2048)?, memory.pool(8192, 512)?, RING)?;
+            Exchange::whole(wire, memory.pool(4096, 2048)?, memory.pool(8192, stride)?, RING)?;
         let lens = [60, 64, 65, 383, 384, 385, 512, 1500, 1919, 1920, 1921, 9018, most];
         for len in lens.into_iter().filter(|len| *len <= most) {
             // A frame must not outgrow half of the pool.

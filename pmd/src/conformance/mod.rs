@@ -44,6 +44,9 @@ pub struct WireTraits {
     pub split: SplitSupport,
     /// Whether frames can be received while others are sent; a file is written first, then read.
     pub interactive: bool,
+    /// Received frames fill buffers in multiples of this many bytes
+    /// ([`crate::Capabilities::rx_buffer_step`]).
+    pub rx_buffer_step: usize,
     /// How many frames the whole suite may send, for slow wires.
     pub budget: usize,
 }

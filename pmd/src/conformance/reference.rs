@@ -43,6 +43,7 @@ impl Wire for ReferenceWire {
             segments: true,
             split: SplitSupport::None,
             interactive: true,
+            rx_buffer_step: 1,
             budget: 1_000_000,
         }
     }

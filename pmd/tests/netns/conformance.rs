@@ -84,6 +84,7 @@ impl Wire for Veth<'_> {
             segments: true,
             split: if self.bounce { SplitSupport::ProtocolAndLength } else { SplitSupport::None },
             interactive: true,
+            rx_buffer_step: 1,
             budget: 10_000,
         }
     }

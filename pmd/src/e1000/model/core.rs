@@ -338,6 +338,7 @@ impl Core {
         self.fifo.clear();
         self.fifo_bytes = 0;
         self.set(map::VET, 0x8100);
+        self.set(map::RXCSUM, map::RXCSUM_IPOFLD | map::RXCSUM_TUOFLD);
         let mac = self.options.mac;
         self.set(map::RAL, u32::from_le_bytes([mac[0], mac[1], mac[2], mac[3]]));
         self.set(map::RAL + 4, u32::from_le_bytes([mac[4], mac[5], 0, 0]) | map::RAH_AV);

@@ -24,8 +24,11 @@ pub(super) struct Ip {
     pub(super) at: usize,
     /// First byte behind the IP header and its extensions.
     pub(super) end: usize,
-    /// First byte behind the packet; the rest is padding.
+    /// First byte behind the packet; the rest is padding. The frame's end where the header's length is
+    /// wrong.
     pub(super) packet_end: usize,
+    /// Whether the header's length can be right.
+    pub(super) has_length: bool,
     pub(super) fragment: bool,
     /// IPv4 options, or IPv6 extension headers.
     pub(super) extended: bool,
@@ -57,16 +60,18 @@ fn ipv4(frame: &[u8], at: usize) -> Option<Ip> {
     let first = *frame.get(at)?;
     let header = usize::from(first & 15) * 4;
     let total = usize::from(be16(frame, at + 2)?);
-    if first >> 4 != 4 || header < 20 || total < header || at + total > frame.len() {
+    if first >> 4 != 4 || header < 20 || at + header > frame.len() {
         return None;
     }
+    let has_length = total >= header && at + total <= frame.len();
     // More fragments, or a fragment offset (RFC 791).
     let fragment = be16(frame, at + 6)? & 0x3fff != 0;
     let ip = Ip {
         net: Net::V4,
         at,
         end: at + header,
-        packet_end: at + total,
+        packet_end: if has_length { at + total } else { frame.len() },
+        has_length,
         fragment,
         extended: header > 20,
         transport: Transport::Other,
@@ -77,10 +82,11 @@ fn ipv4(frame: &[u8], at: usize) -> Option<Ip> {
 
 fn ipv6(frame: &[u8], at: usize) -> Option<Ip> {
     let payload = usize::from(be16(frame, at + 4)?);
-    let packet_end = at + 40 + payload;
-    if frame.get(at)? >> 4 != 6 || packet_end > frame.len() {
+    if frame.get(at)? >> 4 != 6 || at + 40 > frame.len() {
         return None;
     }
+    let has_length = at + 40 + payload <= frame.len();
+    let packet_end = if has_length { at + 40 + payload } else { frame.len() };
     let (mut end, mut next, mut fragment) = (at + 40, frame[at + 6], false);
     // Hop by hop, routing, fragment, destination options (RFC 8200 §4).
     while let (0 | 43 | 44 | 60, true) = (next, end + 8 <= packet_end) {
@@ -94,6 +100,7 @@ fn ipv6(frame: &[u8], at: usize) -> Option<Ip> {
         at,
         end,
         packet_end,
+        has_length,
         fragment,
         extended: end > at + 40,
         transport: Transport::Other,
@@ -143,6 +150,7 @@ impl Ip {
     /// Whether the transport checksum is right; `None` where there is none.
     pub(super) fn transport_sum_is_right(&self, frame: &[u8]) -> Option<bool> {
         let protocol = match self.transport {
+            _ if !self.has_length => return None,
             Transport::Tcp => 6,
             Transport::Udp if be16(frame, self.end + 6)? == 0 => return None,
             Transport::Udp => 17,
@@ -223,8 +231,13 @@ mod tests {
     #[test]
     fn headers_that_leave_the_frame_are_none() {
         let frame = udp4(&[7; 30]);
-        for len in 0..frame.len() {
+        for len in 0..34 {
             assert_eq!(ip(&frame[..len], VET), None, "{len}");
+        }
+        for len in 34..frame.len() {
+            let seen = ip(&frame[..len], VET).unwrap();
+            assert!(!seen.has_length && seen.header_end() <= len, "{len}");
+            assert_eq!(seen.transport_end.is_some(), len >= 42, "{len}");
         }
         assert_eq!(ip(&[0; 60], VET), None);
     }
