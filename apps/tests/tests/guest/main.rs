@@ -5,5 +5,12 @@
 //! before, and fails otherwise. `MEMWIRE_BIN_DIR` names another folder with the binaries. Figures are
 //! printed: run with `--nocapture`.
 
+mod bus;
 mod conformance;
+mod far;
+mod flaps;
+mod kills;
 mod machine;
+mod probe;
+mod unplug;
+mod unprivileged;
