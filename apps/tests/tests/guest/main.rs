@@ -6,4 +6,6 @@
 //! printed: run with `--nocapture`.
 
 mod conformance;
+mod forward;
 mod machine;
+mod traffic;
