@@ -62,7 +62,8 @@ impl Chip {
     }
 
     /// Bytes of registers in BAR 0 (82574 §10.1, 82576 §8.1).
-    pub(crate) const fn registers(self) -> usize {
+    pub(crate) const fn registers(self) -> u64 {
+        let _both = self;
         0x2_0000
     }
 

@@ -7,6 +7,8 @@ mod chip;
 mod chip_82574;
 mod chip_82576;
 mod descriptor;
+#[cfg(test)]
+mod desk;
 mod device;
 mod filters;
 mod held;

@@ -4,14 +4,18 @@
 use std::io;
 
 use super::{
-    chip::Chip,
-    descriptor::receive::{HeaderSplit, PacketSplit},
+    chip::{Chip, LONGEST},
+    descriptor::{
+        receive::{HeaderSplit, PacketSplit},
+        transmit::{Advanced, Legacy},
+    },
     interrupts::Vectors,
     plan::{Plan, RxForm, RxPlan},
     register::Registers,
     registers::{RDBAH, RDBAL, RDH, RDLEN, RDT, TDBAH, TDBAL, TDH, TDLEN, TDT},
     ring::{Long, Short, Wiring},
     rx::{Shape, SplitRx, SplitShape, Wake, WholeRx},
+    tx::Tx,
 };
 use crate::{
     AnyRxQueue, Error, Iova, MapError, QueueCounters, Queues, RxMemory, TxConfig, TxQueue,
@@ -199,16 +203,15 @@ impl Failure {
     }
 }
 
-/// Sending comes with its queues.
 fn sender<B: Bus>(
-    _chip: Chip,
-    _bus: &B,
-    _wiring: Wiring<B::Mmio>,
-    _queue: &TxConfig,
+    chip: Chip,
+    bus: &B,
+    wiring: Wiring<B::Mmio>,
+    queue: &TxConfig,
 ) -> Result<Box<dyn TxQueue>, MapError> {
-    Err(MapError::Unsupported {
-        backing: "any",
-        mapper: "e1000",
-        why: "no transmit queue yet".into(),
+    let (pool, mapper) = (&queue.pool, bus.mapper());
+    Ok(match chip {
+        Chip::E82574 => Box::new(Tx::<Legacy, _, _>::new(wiring, LONGEST, pool, mapper)?),
+        Chip::E82576 => Box::new(Tx::<Advanced, _, _>::new(wiring, LONGEST, pool, mapper)?),
     })
 }

@@ -172,8 +172,6 @@ pub(super) fn pause(time: Duration) {
 mod tests {
     #![expect(clippy::upper_case_acronyms, reason = "as the datasheets' names are")]
 
-    use super::*;
-
     register! {
         /// Made up.
         DEMO @ 0x100 { EN = 1, KIND = 11:10, ALL = 31:0 }

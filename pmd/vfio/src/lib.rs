@@ -19,12 +19,16 @@
 //! # }
 //! ```
 
+mod abi;
 mod bar;
 mod device;
 mod dma;
 mod error;
+mod guard;
+mod interrupts;
 mod iommu;
 pub mod pci;
+mod sys;
 
 pub use bar::Bar;
 pub use device::{Device, Notices, Region};

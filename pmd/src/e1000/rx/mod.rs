@@ -5,6 +5,10 @@
 mod payloads;
 mod split;
 mod suspicion;
+#[cfg(test)]
+mod tests_split;
+#[cfg(test)]
+mod tests_whole;
 mod wake;
 mod whole;
 

@@ -115,8 +115,8 @@ impl<D: DmaMapper> Payloads<D> {
         mapped
     }
 
-    /// Posts a buffer once more that was not filled, or whose frame is thrown away. The position that
-    /// it left is the room it needs.
+    /// Posts a buffer once more that was not filled, or whose frame is thrown away. The place that it
+    /// left has to be free still.
     pub(super) fn post_again(&mut self, buf: Buf<Device>) {
         let place = self.place(self.posted);
         // Its area is known: it was mapped when the buffer was posted first.
@@ -125,14 +125,5 @@ impl<D: DmaMapper> Payloads<D> {
             self.at[place] = iova;
             self.posted = self.posted.wrapping_add(1);
         }
-    }
-
-    /// Posts all buffers of a payload that is thrown away.
-    pub(super) fn post_all_again(&mut self, mut data: Buf<Device>) {
-        while let Some(rest) = data.unchain() {
-            self.post_again(data);
-            data = rest;
-        }
-        self.post_again(data);
     }
 }

@@ -45,6 +45,9 @@ pub(in crate::e1000) struct SplitRx<F: SplitFormat, M: Mmio, D: DmaMapper> {
     /// are posted as far as there or further.
     next: usize,
     given: usize,
+    /// Places kept free for payload buffers of an open frame: where the application posts they may have
+    /// to be posted again.
+    reserved: usize,
     shape: SplitShape,
     strip: Strip,
     /// Fresh heads on their way into the ring; empty between calls.
@@ -102,6 +105,7 @@ impl<F: SplitFormat, M: Mmio, D: DmaMapper + Clone> SplitRx<F, M, D> {
             payloads: Payloads::new(config, mapper, count, origin, gate)?,
             next: origin,
             given: origin,
+            reserved: 0,
             shape,
             strip: Strip::new(shape.strip_vlan),
             stock: Burst::with_limit(heads, Burst::<Cpu>::CAPACITY),
@@ -126,7 +130,7 @@ impl<F: SplitFormat, M: Mmio, D: DmaMapper> SplitRx<F, M, D> {
     /// would look empty.
     #[inline(always)]
     fn unposted(&self) -> usize {
-        self.ring.count() - 1 - self.payloads.posted().wrapping_sub(self.next)
+        self.ring.count() - 1 - self.reserved - self.payloads.posted().wrapping_sub(self.next)
     }
 
     /// Tops the ring up once enough is missing.
@@ -197,7 +201,18 @@ impl<F: SplitFormat, M: Mmio, D: DmaMapper> SplitRx<F, M, D> {
 
     /// Takes a descriptor that is no good frame by itself; returns a frame that it ends, and its bytes.
     #[cold]
-    fn take_odd(&mut self, split: SplitArrived, cache: &mut Cache<Cpu>) -> Option<(Split, usize)> {
+    fn take_odd(&mut self, split: SplitArrived, cache: &mut SplitCache) -> Option<(Split, usize)> {
+        let ended = self.take_piece(split, cache);
+        let is_kept = matches!(&self.open, Open::Frame(Split { data: Some(_), .. }, _));
+        self.reserved = usize::from(is_kept && self.payloads.order() == PostOrder::App);
+        ended
+    }
+
+    fn take_piece(
+        &mut self,
+        split: SplitArrived,
+        cache: &mut SplitCache,
+    ) -> Option<(Split, usize)> {
         let (mut head, mut data) = self.take_pair()?;
         let refused = self.judge(split);
         let (mut head_len, data_len) =
@@ -224,7 +239,7 @@ impl<F: SplitFormat, M: Mmio, D: DmaMapper> SplitRx<F, M, D> {
             }
             Open::No => (Split { head, data }, head_len + data_len, None),
             Open::Frame(mut frame, before) => {
-                cache.give(head);
+                cache.heads.give(head);
                 let total = before + head_len + data_len;
                 // Bytes of a further head belong between two payload buffers; where the application
                 // posts, a payload is one buffer.
@@ -277,10 +292,16 @@ impl<F: SplitFormat, M: Mmio, D: DmaMapper> SplitRx<F, M, D> {
         if split.arrived.is_spoilt() { malformed(Bad::Spoilt { status }) } else { None }
     }
 
-    fn throw_away(&mut self, frame: Split, cache: &mut Cache<Cpu>) {
-        cache.give(frame.head);
-        if let Some(data) = frame.data {
-            self.payloads.post_all_again(data);
+    /// Frees a frame that is thrown away; its payload buffers go back to who posted them.
+    fn throw_away(&mut self, frame: Split, cache: &mut SplitCache) {
+        cache.heads.give(frame.head);
+        let mut rest = frame.data;
+        while let Some(mut data) = rest {
+            rest = data.unchain();
+            match self.payloads.order() {
+                PostOrder::App => self.payloads.post_again(data),
+                PostOrder::Cache => cache.data.give(data),
+            }
         }
     }
 
@@ -319,7 +340,7 @@ impl<F: SplitFormat, M: Mmio, D: DmaMapper> SplitRxQueue for SplitRx<F, M, D> {
                 bytes += split.head + split.data;
                 delivered += 1;
                 self.suspicion.allay();
-            } else if let Some((frame, len)) = self.take_odd(split, &mut cache.heads) {
+            } else if let Some((frame, len)) = self.take_odd(split, cache) {
                 burst.push(frame);
                 bytes += len;
                 delivered += 1;

@@ -4,5 +4,7 @@
 mod fate;
 mod marks;
 mod queue;
+#[cfg(test)]
+mod tests;
 
 pub(super) use queue::Tx;
