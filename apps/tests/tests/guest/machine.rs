@@ -163,8 +163,11 @@ impl App<'_> {
     }
 }
 
-/// What a receiver's interval says of its rate.
-fn received_mpps(interval: &Value) -> f64 {
+/// What an interval says of the rate at which a program received.
+pub(crate) fn received_mpps(interval: &Value) -> f64 {
+    if let Some(ports) = interval["ports"].as_array() {
+        return ports.iter().map(|port| port["rx"]["mpps"].as_f64().unwrap()).sum();
+    }
     let rates = ["/rates/mpps", "/rx/mpps"].iter().find_map(|at| interval.pointer(at));
     rates.and_then(Value::as_f64).unwrap_or_else(|| panic!("no rate in {interval:#}"))
 }

@@ -8,4 +8,5 @@
 mod conformance;
 mod forward;
 mod machine;
+mod peers;
 mod traffic;
