@@ -14,6 +14,8 @@ use testbed::{Error, Guest, Job, Kind, Model, Options, Output, Signal};
 
 /// Nothing a test waits for takes longer.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
+/// But a program that sends a million frames, under emulation.
+const LONG: Duration = Duration::from_secs(580);
 /// Pages of 2 MiB that the guest sets aside: for four ports' pools, and DPDK's.
 const HUGEPAGES: u32 = 192;
 /// MiB of the guest's memory, those pages included.
@@ -59,6 +61,13 @@ impl Machine {
     pub(crate) fn start(&self, app: &str, arguments: &str) -> App<'_> {
         let line = format!("exec {} {arguments}", binary(app));
         App { name: app.to_owned(), job: self.spawn(&line).unwrap() }
+    }
+
+    /// Starts one of our programs that receives, and waits until it does.
+    pub(crate) fn receive(&self, app: &str, arguments: &str) -> App<'_> {
+        let mut receiver = self.start(app, &format!("--json-stream -i 200ms {arguments}"));
+        receiver.wait_for("\"seconds\"");
+        receiver
     }
 
     /// Runs one of our programs to its end, which must be a good one; returns its JSON summary.
@@ -127,9 +136,29 @@ impl App<'_> {
         self.job.wait_for(text, DEADLINE).unwrap();
     }
 
+    /// Waits until a receiver has found nothing more, twice in a row, and ends it; returns its summary.
+    pub(crate) fn end_when_quiet(mut self) -> Value {
+        let seen = self.intervals().len();
+        wait_for("a quiet wire", || {
+            assert!(!self.job.poll(), "{} ended: {}", self.name, self.job.stderr_so_far());
+            let rates: Vec<f64> = self.intervals().iter().skip(seen).map(received_mpps).collect();
+            rates.windows(2).any(|two| two == [0.0, 0.0]).then_some(())
+        });
+        self.interrupt();
+        self.summary()
+    }
+
+    /// What it has told so far, interval by interval.
+    pub(crate) fn intervals(&mut self) -> Vec<Value> {
+        self.job.poll();
+        let text = self.job.stdout_so_far();
+        let values = serde_json::Deserializer::from_str(&text).into_iter::<Value>();
+        values.map_while(Result::ok).collect()
+    }
+
     /// Waits until it ends.
     pub(crate) fn finish(mut self) -> Output {
-        self.job.wait(DEADLINE).unwrap()
+        self.job.wait(LONG).unwrap()
     }
 
     /// Waits until it ends, which must be well; returns the last JSON value that it printed.
@@ -139,6 +168,15 @@ impl App<'_> {
         assert_eq!(output.status, 0, "{name}\n{}\n{}", output.stdout, output.stderr);
         last_json(&name, &output.stdout)
     }
+}
+
+/// What an interval says of the rate at which a program received.
+pub(crate) fn received_mpps(interval: &Value) -> f64 {
+    if let Some(ports) = interval["ports"].as_array() {
+        return ports.iter().map(|port| port["rx"]["mpps"].as_f64().unwrap()).sum();
+    }
+    let rates = ["/rates/mpps", "/rx/mpps"].iter().find_map(|at| interval.pointer(at));
+    rates.and_then(Value::as_f64).unwrap_or_else(|| panic!("no rate in {interval:#}"))
 }
 
 /// The last of the JSON values in a text.

@@ -78,7 +78,7 @@ fn a_user_who_may_pin_too_little_is_told_how_much_before_anything_is_mapped() {
     let test = "a_user_who_may_pin_too_little_is_told_how_much_before_anything_is_mapped";
     let Some(machine) = far::open(test) else { return };
     let _groups = Groups::give(&machine);
-    let mut l2fwd = start(&machine, 8, "--buffers 16K -t 1s");
+    let mut l2fwd = start(&machine, 8, "--buffers 16384 -t 1s");
     let output = l2fwd.job.wait(DEADLINE).unwrap();
     let said = output.stderr.lines().find(|line| line.contains("RLIMIT_MEMLOCK"));
     let said = said.unwrap_or_else(|| panic!("{}: {}", output.status, output.stderr));

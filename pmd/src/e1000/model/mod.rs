@@ -201,6 +201,22 @@ impl Model {
         self.0.core().options.hostility = hostility;
     }
 
+    /// Reads memory as the device sees it.
+    ///
+    /// # Panics
+    /// If it is not mapped.
+    pub fn peek(&self, iova: u64, bytes: &mut [u8]) {
+        assert!(self.0.space.read(iova, bytes), "{} B at {iova:#x} are not mapped", bytes.len());
+    }
+
+    /// Writes memory as the device sees it.
+    ///
+    /// # Panics
+    /// If it is not mapped.
+    pub fn poke(&self, iova: u64, bytes: &[u8]) {
+        assert!(self.0.space.write(iova, bytes), "{} B at {iova:#x} are not mapped", bytes.len());
+    }
+
     /// Writes words into a receive descriptor, whatever it is doing: two, or the first of four.
     pub fn forge_rx(&self, queue: usize, index: u32, words: [u64; 4]) {
         self.0.core().forge(Side::Rx, queue, index, &words);

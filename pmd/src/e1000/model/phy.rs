@@ -125,7 +125,7 @@ mod tests {
         let sum = (0..0x40).fold(0u16, |sum, at| sum.wrapping_add((read(at) >> 16) as u16));
         assert_eq!(sum, 0xbaba);
         assert_eq!((read(0) >> 16) as u16, u16::from_le_bytes([options.mac[0], options.mac[1]]));
-        let bad = Options { eeprom_is_good: false, ..options };
+        let bad = Options { eeprom_is_good: false, ..options.clone() };
         assert_ne!(eeprom(&bad, 0x3f << 2 | 1), read(0x3f));
     }
 

@@ -151,8 +151,7 @@ fn what_there_is_no_room_for_stays_the_callers() {
 fn a_long_frame_goes_out_in_pieces_and_a_frame_in_crumbs_is_copied_together() {
     let mut rig = Rig::<Legacy>::new(128, 512);
     let jumbo = frame(1, 9018);
-    let frames =
-        [rig.frame(&jumbo, ROOM), rig.frame(&jumbo, 64), rig.frame(&frame(2, 60), ROOM)];
+    let frames = [rig.frame(&jumbo, ROOM), rig.frame(&jumbo, 64), rig.frame(&frame(2, 60), ROOM)];
     assert_eq!(rig.send(frames), 3);
     let sent = rig.transmit(128);
     assert_eq!(sent[0], OnWire { bytes: jumbo.clone(), pieces: 5, context: false });
@@ -168,16 +167,13 @@ fn what_cannot_be_sent_is_dropped_and_counted_and_the_rest_goes() {
     let mut rig = Rig::<Legacy>::new(64, 128);
     let mut tso = rig.frame(&frame(1, 1000), ROOM);
     let offload = Offload::TX_TCP_SEGMENT.with(Offload::TX_TCP_CSUM);
-    tso.frame_mut().ask(&TxMeta {
-        offload,
-        l2_len: 14,
-        l3_len: 20,
-        l4_len: 20,
-        mss: 500,
-        vlan: 0,
-    });
+    tso.frame_mut().ask(&TxMeta { offload, l2_len: 14, l3_len: 20, l4_len: 20, mss: 500, vlan: 0 });
     let mut lost = rig.frame(&frame(2, 100), ROOM);
-    lost.frame_mut().ask(&TxMeta { offload: Offload::TX_UDP_CSUM, l2_len: 14, ..TxMeta::default() });
+    lost.frame_mut().ask(&TxMeta {
+        offload: Offload::TX_UDP_CSUM,
+        l2_len: 14,
+        ..TxMeta::default()
+    });
     let frames = [
         rig.frame(&frame(3, 60), ROOM),
         tso,
