@@ -9,4 +9,6 @@ mod chips;
 mod conformance;
 mod raw;
 mod rig;
+mod stream;
+mod traffic;
 mod watching;

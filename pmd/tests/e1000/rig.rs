@@ -59,13 +59,20 @@ impl Pair {
         models[0].join(&models[1]);
         let mut ports = [port(&models[0], kinds[0])?, port(&models[1], kinds[1])?];
         let queues = [ports[0].start(config(0))?, ports[1].start(config(1))?];
+        let pair = Self { models, ports, queues };
+        pair.wait_for_link();
+        Ok(pair)
+    }
+
+    /// Ticks until both ends have a link.
+    pub(crate) fn wait_for_link(&self) {
         for _ in 0..1000 {
-            if ports.iter().all(|port| port.link().is_up) {
-                break;
+            if self.ports.iter().all(|port| port.link().is_up) {
+                return;
             }
-            models.iter().for_each(Model::tick);
+            self.tick();
         }
-        Ok(Self { models, ports, queues })
+        panic!("no link");
     }
 
     pub(crate) fn tick(&self) {

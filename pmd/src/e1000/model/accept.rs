@@ -177,7 +177,9 @@ impl Core {
     /// Strips what is to be stripped, adds what is to be added, and looks at the rest.
     fn examine(&mut self, mut bytes: Vec<u8>) -> (Vec<u8>, Findings) {
         let mut findings = Findings::default();
-        let check = frame::fcs(&bytes);
+        // The check sequence is that of the frame on the wire, a tag included.
+        let kept = !self.has(map::RCTL, map::RCTL_SECRC);
+        let check = kept.then(|| frame::fcs(&bytes));
         if let Some(tag) = frame::vlan_tag(&bytes, self.vet())
             && self.has(map::CTRL, map::CTRL_VME)
         {
@@ -206,9 +208,7 @@ impl Core {
                 findings.status |= IDENTIFICATION;
             }
         }
-        if !self.has(map::RCTL, map::RCTL_SECRC) {
-            bytes.extend(check);
-        }
+        bytes.extend(check.into_iter().flatten());
         (bytes, findings)
     }
 
