@@ -106,10 +106,12 @@ impl Wire for BackToBack {
     }
 }
 
-fn run(pair: &Pair, space: &str, split: bool, max_frame: usize) {
+fn run(pair: &Pair, space: &str, split: bool) {
     let mut registry = Registry::new();
     let ports = [0, 1].map(|end: usize| rig::open(&mut registry, &pair[end], space, ""));
     let driver = ports[0].info().driver;
+    // With split frames the 82574L lets long ones in only where a payload buffer holds them whole.
+    let max_frame = if split && driver == "e1000e" { 1514 } else { 9018 };
     let ports = Arc::new(Mutex::new(ports));
     let mut wire = BackToBack { ports, split, max_frame };
     let start = Instant::now();
@@ -124,21 +126,21 @@ fn run(pair: &Pair, space: &str, split: bool, max_frame: usize) {
 }
 
 #[test]
-fn the_suite_passes_with_whole_frames_up_to_the_longest() {
-    let Some((pairs, _turn)) = rig::pairs("the_suite_passes_with_whole_frames_up_to_the_longest")
-    else {
-        return;
-    };
+fn the_suite_passes_between_two_functions_in_every_address_space() {
+    let name = "the_suite_passes_between_two_functions_in_every_address_space";
+    let Some((pairs, _turn)) = rig::pairs(name) else { return };
     for pair in &pairs {
-        rig::spaces().iter().for_each(|space| run(pair, space, false, 9018));
+        rig::spaces().iter().for_each(|space| run(pair, space, true));
     }
 }
 
 #[test]
-fn the_suite_passes_with_split_frames() {
-    let Some((pairs, _turn)) = rig::pairs("the_suite_passes_with_split_frames") else { return };
+fn the_suite_passes_with_long_frames_where_split_ones_are_not_let_in() {
+    let name = "the_suite_passes_with_long_frames_where_split_ones_are_not_let_in";
+    let Some((pairs, _turn)) = rig::pairs(name) else { return };
     for pair in &pairs {
-        // Longer ones than a payload buffer are let in by the 82576 only (`max_frame` of the port).
-        rig::spaces().iter().for_each(|space| run(pair, space, true, 1514));
+        if rig::driver(&pair[0]) == "e1000e" {
+            run(pair, "type1", false);
+        }
     }
 }
