@@ -7,6 +7,8 @@
 
 mod chips;
 mod conformance;
+mod faults;
+mod hostile;
 mod raw;
 mod rig;
 mod stream;

@@ -2,7 +2,7 @@
 
 use mempool::{Cpu, Device as DeviceMemory, Pool, heap::Heap};
 use pmd::{
-    AnyRxQueue, Config, Device, Error, Queues, TxQueue,
+    AnyRxQueue, Config, Device, Error, Health, Queues, TxQueue,
     conformance::Joined,
     e1000::{
         Chip, E1000, Options as PortOptions,
@@ -72,7 +72,8 @@ impl Pair {
             }
             self.tick();
         }
-        panic!("no link");
+        let gone = |port: &Port| matches!(port.health(), Health::Removed(_));
+        assert!(self.ports.iter().any(gone), "no link");
     }
 
     pub(crate) fn tick(&self) {

@@ -3,7 +3,7 @@
 
 use mempool::{Buf, Burst, Cache, Cpu, DeviceView, Pool, SplitBurst, SplitCache};
 use pmd::{
-    AnyRxQueue, Config, Device, PostOrder, RxMemory, SplitAt, SplitConfig,
+    AnyRxQueue, Config, Device, Error, PostOrder, RxMemory, SplitAt, SplitConfig,
     e1000::model::{Model, Options},
 };
 
@@ -164,9 +164,19 @@ fn config(end: usize, plan: &Plan, pools: &Pools) -> Config {
 
 impl Stream {
     pub(crate) fn new(options: [Options; 2], plan: Plan) -> Self {
+        Self::try_new(options, plan).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// As [`Stream::new`]; if a port is refused, every buffer must be home.
+    pub(crate) fn try_new(options: [Options; 2], plan: Plan) -> Result<Self, Error> {
         let pools = pools(&plan);
-        let pair = Pair::new(options, |end| config(end, &plan, &pools));
-        let pair = pair.unwrap_or_else(|error| panic!("{error}"));
+        let pair = match Pair::new(options, |end| config(end, &plan, &pools)) {
+            Ok(pair) => pair,
+            Err(error) => {
+                pools.check();
+                return Err(error);
+            }
+        };
         let receiver = match &pools.data {
             None => Receiver::Whole(pools.heads.cache(), Box::new(Burst::new(&pools.heads))),
             Some(data) => {
@@ -176,7 +186,7 @@ impl Stream {
             }
         };
         let (cache, burst) = (pools.tx.cache(), Box::new(Burst::new(&pools.tx)));
-        Self { pair, plan, pools, cache, burst, receiver, next: 0 }
+        Ok(Self { pair, plan, pools, cache, burst, receiver, next: 0 })
     }
 
     /// Makes a frame out of as many buffers as it takes.
@@ -304,25 +314,37 @@ impl Stream {
     pub(crate) fn restarted(mut self) -> Self {
         self.pair.stop();
         self.burst.recycle(&mut self.cache);
-        for (end, port) in self.pair.ports.iter_mut().enumerate() {
-            let config = config(end, &self.plan, &self.pools);
-            self.pair.queues[end] = port.start(config).unwrap_or_else(|error| panic!("{error}"));
-        }
-        self.pair.wait_for_link();
+        self.start_again().unwrap_or_else(|error| panic!("{error}"));
         self
     }
 
+    /// Starts both ends that were stopped.
+    pub(crate) fn start_again(&mut self) -> Result<(), Error> {
+        for end in [0, 1] {
+            let config = config(end, &self.plan, &self.pools);
+            // What is still on the wire is nobody's.
+            let _lost = self.pair.models[end].sent();
+            let _former = self.pair.ports[end].stop(std::mem::take(&mut self.pair.queues[end]));
+            self.pair.queues[end] = self.pair.ports[end].start(config)?;
+        }
+        self.pair.wait_for_link();
+        Ok(())
+    }
+
     /// Stops both ends; fails if a slot is not home or a driver did what is forbidden.
-    pub(crate) fn end(mut self) {
-        self.pair.stop();
-        let Self { pair, pools, cache, burst, receiver, .. } = self;
-        drop((cache, burst, receiver));
-        pair.check();
-        assert!(
-            pair.models.iter().map(Model::mappings).all(|(spans, _)| spans == 0),
-            "left mapped"
-        );
-        pools.check();
+    pub(crate) fn end(self) {
+        let models = self.pair.models.clone();
+        self.pair.check();
+        self.end_without_checks().check();
+        assert!(models.iter().map(Model::mappings).all(|(spans, _)| spans == 0), "left mapped");
+    }
+
+    /// Stops both ends, whatever they say to it; what is left is the pools.
+    pub(crate) fn end_without_checks(mut self) -> Pools {
+        for (port, queues) in self.pair.ports.iter_mut().zip(&mut self.pair.queues) {
+            let _gone = port.stop(std::mem::take(queues));
+        }
+        self.pools
     }
 }
 
