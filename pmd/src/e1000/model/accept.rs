@@ -58,16 +58,14 @@ enum Match {
 }
 
 impl Core {
-    /// Takes what the wire has, as far as the packet buffer goes.
-    pub(super) fn take_from_wire(&mut self) {
-        loop {
-            let (used, most, waits) =
-                (self.fifo_bytes, self.options.packet_buffer, self.options.flow_control);
-            // With flow control, a sender waits for us; without, what comes now is lost.
-            let fits = |frame: &OnWire| !waits || used == 0 || used + frame.bytes.len() <= most;
-            let Some(frame) = self.wire.receive_if(fits) else { return };
-            self.hear(frame);
-        }
+    /// Takes the next frame off the wire, if there is one that may come now.
+    pub(super) fn take_from_wire(&mut self) -> bool {
+        let (used, most, waits) =
+            (self.fifo_bytes, self.options.packet_buffer, self.options.flow_control);
+        // With flow control, a sender waits for us; without, what comes now is lost.
+        let fits = |frame: &OnWire| !waits || used == 0 || used + frame.bytes.len() <= most;
+        let frame = self.wire.receive_if(fits);
+        frame.map(|frame| self.hear(frame)).is_some()
     }
 
     fn hear(&mut self, on_wire: OnWire) {
