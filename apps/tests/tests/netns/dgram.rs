@@ -17,8 +17,8 @@ fn start(folder: &Path, program: &str, arguments: &str) -> Process {
     Process::start(folder, &mut command, program)
 }
 
-/// `pktgen` to `gpurx`, which puts `around` around its port; gpurx's summary.
-fn stream(around: &str, flags: &str) -> Value {
+/// `pktgen` to `gpurx`, which puts `around` around its port, and ends with that code; gpurx's summary.
+fn stream(around: &str, flags: &str, code: i32) -> Value {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).display().to_string();
     let (host, guest) = (path("host"), path("guest"));
@@ -26,7 +26,7 @@ fn stream(around: &str, flags: &str) -> Value {
     std::fs::create_dir(&logs).unwrap();
     let arguments = format!(
         "-p {around}dgram:{guest},peer={host} -m fake --seq ipid --deadline 5s -c {FRAMES} -t 60s \
-         --json {flags}"
+         --json{flags}"
     );
     let mut gpurx = start(&logs, "gpurx", &arguments);
     wait_for("gpurx's socket", || {
@@ -37,15 +37,16 @@ fn stream(around: &str, flags: &str) -> Value {
         format!("-p dgram:{host},peer={guest} --ip-id --size 1000 -c {FRAMES} -t 60s --json");
     let sent = start(&logs, "pktgen", &arguments).finish().succeeded().json();
     assert_eq!(sent["tx"]["frames"], FRAMES, "{sent:#}");
-    let received = gpurx.finish().succeeded().json();
+    let received = gpurx.finish();
+    assert_eq!(received.code(), Some(code), "{}", received.stderr);
     assert!(!Path::new(&guest).exists() && !Path::new(&host).exists(), "paths are removed");
-    received
+    received.json()
 }
 
 #[test]
 fn every_byte_of_a_stream_over_a_socket_is_verified() {
-    for flags in ["--idle interrupt", "--idle sleep"] {
-        let summary = stream("", flags);
+    for flags in [" --idle interrupt", " --idle sleep"] {
+        let summary = stream("", flags, 0);
         assert_eq!(summary["verify"]["ok"], FRAMES, "{summary:#}");
         assert_eq!((&summary["verify"]["bad"], &summary["path"]), (&0.into(), &"bounce".into()));
     }
@@ -53,7 +54,7 @@ fn every_byte_of_a_stream_over_a_socket_is_verified() {
 
 #[test]
 fn a_bit_that_changes_in_a_row_is_noticed_where_the_row_states_its_checksum_itself() {
-    let summary = stream("chaos:seed=5,rx.flip=1%@", "");
+    let summary = stream("chaos:seed=5,rx.flip=1%@", "", 4);
     let flipped = summary["ports"][0]["device"]["chaos_rx_flip"].as_u64().unwrap();
     assert!((FRAMES / 200..FRAMES / 50).contains(&flipped), "{flipped}");
     assert_eq!(summary["verify"]["bad"], flipped, "{summary:#}");
