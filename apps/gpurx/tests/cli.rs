@@ -136,6 +136,12 @@ fn a_port_that_is_taken_away_ends_the_run_soon_with_the_totals_and_the_reason() 
 }
 
 #[test]
+fn a_port_that_cannot_wake_its_workers_is_told_once_and_they_sleep() {
+    let (_, stderr) = run("-p ring:lonely -q 2 --idle interrupt -t 400ms --quiet", 0);
+    assert_eq!(stderr.matches("--idle interrupt: a port cannot wake its worker").count(), 1);
+}
+
+#[test]
 fn each_line_of_the_stream_fits_the_schema() {
     let (stdout, _) = run("-t 700ms -i 200ms --json-stream --rate 100kpps", 0);
     let lines: Vec<Value> =
