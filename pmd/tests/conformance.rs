@@ -3,7 +3,7 @@
 
 use mempool::{Burst, Cache, Cpu, Shared, heap::Heap};
 use pmd::{
-    AnyRxQueue, Bounce, Config, Device, Error, Queues, Registry, RxMemory, TxQueue,
+    AnyRxQueue, Bounce, Config, Device, Error, Queues, Registry, RxMemory, SplitSupport, TxQueue,
     conformance::{self, Joined, ReferenceWire, Setup, Wire, WireTraits},
 };
 use providers::Fake;
@@ -78,8 +78,9 @@ const RING: WireTraits = WireTraits {
     max_frame: 20_000,
     min_frame: 14,
     segments: true,
-    split: true,
+    split: SplitSupport::ProtocolAndLength,
     interactive: true,
+    rx_buffer_step: 1,
     budget: QUICK,
 };
 
@@ -151,7 +152,7 @@ fn dgram_passes_whole_and_by_the_bounce_path() {
     for around in ["", "trace:/dev/null,every=100@"] {
         let specs = [format!("{around}dgram:{a},peer={b}"), format!("{around}dgram:{b},peer={a}")];
         let (spec, other) = (specs[0].as_str(), Some(specs[1].as_str()));
-        let whole = WireTraits { split: false, ..traits };
+        let whole = WireTraits { split: SplitSupport::None, ..traits };
         passes(PortWire { name: "dgram", spec, other, bounce: false, traits: whole }, 7);
         passes(PortWire { name: "dgram", spec, other, bounce: true, traits }, 9);
     }
@@ -242,7 +243,7 @@ impl Wire for PcapWire {
     }
 
     fn traits(&self) -> WireTraits {
-        WireTraits { split: false, interactive: false, budget: 60_000, ..RING }
+        WireTraits { split: SplitSupport::None, interactive: false, budget: 60_000, ..RING }
     }
 }
 
