@@ -14,7 +14,7 @@ use crate::error::{At, Error, Result};
 use crate::initrd;
 use crate::options::Options;
 use crate::protocol::PORT;
-use crate::state::{KernelFiles, State};
+use crate::state::{KernelFiles, State, libraries};
 use crate::topology::escaped;
 
 /// How long a QEMU that was killed may take to be gone.
@@ -93,8 +93,8 @@ impl Machine {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--"]).arg(&program);
         command.args(arguments(state, options, &kernel, &agent, &paths)?);
-        command.env("LD_LIBRARY_PATH", state.qemu().join("usr/lib/x86_64-linux-gnu"));
-        command.env("QEMU_MODULE_DIR", state.qemu().join("usr/lib/x86_64-linux-gnu/qemu"));
+        command.env("LD_LIBRARY_PATH", libraries(&state.qemu()));
+        command.env("QEMU_MODULE_DIR", libraries(&state.qemu()).join("qemu"));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let (handle, ended) = spawn(command)?;
         Ok(Self { handle, ended, paths })
