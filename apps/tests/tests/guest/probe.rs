@@ -55,16 +55,6 @@ pub(crate) fn await_hugepages(machine: &Machine, count: u64, limit: Duration) ->
     }
 }
 
-/// When the kernel logged the first line behind byte `from` of its log that is about the NIC and says
-/// this: time since boot.
-pub(crate) fn logged(machine: &Machine, from: usize, nic: &str, text: &str) -> Option<Duration> {
-    let (log, address) = (machine.console(), machine.address(nic).unwrap());
-    let mut lines = log.get(from..)?.lines();
-    let line = lines.find(|line| line.contains(&address) && line.contains(text))?;
-    let (time, _) = line.split_once('[')?.1.split_once(']')?;
-    Some(Duration::from_secs_f64(time.trim().parse().ok()?))
-}
-
 /// 64 MiB of the guest's memory that belong to nobody who does DMA.
 pub(crate) struct Canary<'a> {
     machine: &'a Machine,
