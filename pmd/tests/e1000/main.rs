@@ -9,6 +9,7 @@ mod chips;
 mod conformance;
 mod faults;
 mod hostile;
+mod offload;
 mod raw;
 mod rig;
 mod stream;
