@@ -8,6 +8,7 @@
 mod chips;
 mod conformance;
 mod faults;
+mod fuzz;
 mod hostile;
 mod offload;
 mod raw;
