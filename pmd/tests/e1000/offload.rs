@@ -221,6 +221,30 @@ fn the_82576_segments_and_the_82574_says_that_it_does_not() {
 }
 
 #[test]
+fn segments_are_tagged_whoever_inserts_the_tag() {
+    for rx_offloads in [Offload::NONE, Offload::RX_VLAN_STRIPPED] {
+        let mut single = Single::new(Chip::I82576, 1, Config { rx_offloads, ..Config::default() });
+        let offload = Offload::TX_TCP_SEGMENT.with(Offload::TX_TCP_CSUM).with(Offload::TX_IP_CSUM);
+        let plain =
+            TxMeta { offload, l2_len: 14, l3_len: 20, l4_len: 20, mss: 700, ..TxMeta::default() };
+        let tagged =
+            TxMeta { offload: offload.with(Offload::TX_VLAN_INSERT), vlan: 0x5432, ..plain };
+        // Five buffers each.
+        let whole = tcp(8500);
+        let untagged = single.send(&[(whole.clone(), plain)]);
+        let sent = single.send(&[(whole, tagged)]);
+        assert_eq!((untagged.len(), sent.len()), (13, 13));
+        for (mut want, got) in untagged.into_iter().zip(sent) {
+            want.splice(12..12, [0x81, 0, 0x54, 0x32]);
+            assert_eq!(got, want);
+        }
+        let tx = single.port.stats().1;
+        assert_eq!((tx.delivered, tx.bytes), (2, 2 * 8554), "a tag is nobody's bytes");
+        single.end();
+    }
+}
+
+#[test]
 fn flows_stay_on_their_queue_and_every_queue_gets_some() {
     for (chip, queues) in [(Chip::I82574, 2), (Chip::I82576, 8), (Chip::I82576, 16)] {
         let config = Config { rss: Some(pmd::Rss::default()), ..Config::default() };
