@@ -2,11 +2,15 @@
 //! device has stopped, and the way from a port spec to an open function.
 
 mod bus;
+mod driver;
 mod gate;
 mod space;
 mod vfio;
 
 pub use bus::{Bus, Mmio, Notices, SharedMemory};
+pub use driver::DRIVER;
+pub(crate) use driver::is_address;
 pub use gate::Gate;
+pub(crate) use space::Space;
 pub use space::VfioMapper;
 pub use vfio::VfioBus;
