@@ -47,7 +47,12 @@ pub(crate) fn host() -> Box<dyn Provider> {
 }
 
 /// Opens a function in an address space of that kind.
-pub(crate) fn open(registry: &mut Registry, name: &str, space: &str, more: &str) -> Box<dyn Device> {
+pub(crate) fn open(
+    registry: &mut Registry,
+    name: &str,
+    space: &str,
+    more: &str,
+) -> Box<dyn Device> {
     let spec = format!("pci:{name},iommu={space}{more}");
     registry.open(&spec).unwrap_or_else(|error| panic!("{error}"))
 }

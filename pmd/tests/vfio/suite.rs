@@ -62,8 +62,7 @@ impl Wire for BackToBack {
 
     fn connect(&mut self, setup: &Setup) -> Result<Box<dyn Joined>, Error> {
         let mut ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut sender =
-            ports[0].start(Config::default().with_tx(&setup.tx).rings(setup.ring))?;
+        let mut sender = ports[0].start(Config::default().with_tx(&setup.tx).rings(setup.ring))?;
         let mut config = Config::default().with_rx(setup.rx.clone()).rings(setup.ring);
         config.promiscuous = true;
         let mut receiver = ports[1].start(config)?;
@@ -95,7 +94,11 @@ fn run(pair: &Pair, space: &str, split: bool, max_frame: usize) {
     let ran = conformance::run(&mut wire, &*rig::host(), &Fake::new());
     let ran = ran.unwrap_or_else(|failure| panic!("{driver}, {space}: {failure}"));
     assert_eq!(split, ran.contains(&"split by protocol"));
-    eprintln!("{driver}, {space}, up to {max_frame} B: {} checks, {:?}", ran.len(), start.elapsed());
+    eprintln!(
+        "{driver}, {space}, up to {max_frame} B: {} checks, {:?}",
+        ran.len(),
+        start.elapsed()
+    );
 }
 
 #[test]
