@@ -40,6 +40,14 @@ pub enum Error {
     /// The other end does not speak our language.
     #[error("{0}")]
     Protocol(String),
+    /// A step of the set-up failed.
+    #[error("setting up {step} failed: {reason}")]
+    Setup {
+        /// Which.
+        step: String,
+        /// What was printed, and what to install.
+        reason: String,
+    },
     /// QEMU refused a command of its monitor.
     #[error("qemu refused {command}: {reason}")]
     Refused {

@@ -165,6 +165,11 @@ impl State {
     }
 }
 
+/// Where an unpacked QEMU has the libraries that came with it.
+pub(crate) fn libraries(qemu: &Path) -> PathBuf {
+    qemu.join("usr/lib/x86_64-linux-gnu")
+}
+
 /// A short name for a text: 64 bits of FNV-1a.
 pub(crate) fn hash(text: &str) -> String {
     let start = 0xcbf2_9ce4_8422_2325_u64;

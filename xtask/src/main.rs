@@ -6,6 +6,7 @@
 mod bench;
 mod child;
 mod lint;
+mod packages;
 mod tally;
 mod test;
 mod testbed;

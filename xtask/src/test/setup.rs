@@ -3,11 +3,11 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::Result;
 
 use crate::child::Child;
+use crate::packages;
 use crate::tally::Counts;
 use crate::workspace::{Workspace, is_root, succeeds};
 
@@ -29,7 +29,6 @@ const PACKAGES: [&str; 14] = [
     "pkg-config",
     "gcc",
 ];
-const INSTALL_LIMIT: Duration = Duration::from_secs(15 * 60);
 
 const HUGE_2M: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
 const HUGE_1G: &str = "/sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages";
@@ -38,54 +37,10 @@ const HUGE_2M_WANTED: u64 = 512;
 
 /// Installs and reserves what is missing; never a failure, since the tests then say SKIP.
 pub(super) fn run(workspace: &Workspace) -> Result<Counts> {
-    let mut counts = packages()?;
+    let mut counts = packages::install(&PACKAGES)?;
     counts += promtool(workspace)?;
     counts += hugepages();
     Ok(counts)
-}
-
-fn packages() -> Result<Counts> {
-    if !succeeds("dpkg-query", &["--version"]) {
-        return Ok(Counts::skip("packages", "this is not Debian (no dpkg-query)"));
-    }
-    let missing = missing_packages();
-    if missing.is_empty() {
-        println!("packages: all installed");
-        return Ok(Counts::check(true));
-    }
-    let line = format!("apt-get install -y --no-install-recommends {}", missing.join(" "));
-    if !is_root() {
-        let reason = format!("not root, and some are missing; run: {line}");
-        return Ok(Counts::skip("packages", &reason));
-    }
-    apt(&["update"])?;
-    apt(&[&["install", "-y", "--no-install-recommends"], missing.as_slice()].concat())?;
-    let missing = missing_packages();
-    if missing.is_empty() {
-        return Ok(Counts::check(true));
-    }
-    Ok(Counts::skip("packages", &format!("not installed: {}", missing.join(" "))))
-}
-
-fn missing_packages() -> Vec<&'static str> {
-    PACKAGES.into_iter().filter(|package| !is_installed(package)).collect()
-}
-
-fn is_installed(package: &str) -> bool {
-    std::process::Command::new("dpkg-query")
-        .args(["--show", "--showformat=${db:Status-Status}", package])
-        .output()
-        .is_ok_and(|output| output.status.success() && output.stdout == b"installed")
-}
-
-/// Runs apt-get without questions. That it fails is seen by what is missing afterwards.
-fn apt(arguments: &[&str]) -> Result<()> {
-    Child::new("apt-get")
-        .args(arguments)
-        .env("DEBIAN_FRONTEND", "noninteractive")
-        .time_limit(INSTALL_LIMIT)
-        .stream()?;
-    Ok(())
 }
 
 /// Prometheus' own checker of metrics, out of the package of a daemon that nobody wants started: it is
@@ -119,10 +74,10 @@ fn promtool(workspace: &Workspace) -> Result<Counts> {
 fn unpack(folder: &Path, package: &str) -> Result<()> {
     let fetch = || {
         let child = Child::new("apt-get").args(["download", package]).folder(folder);
-        child.time_limit(INSTALL_LIMIT).stream()
+        child.time_limit(packages::LIMIT).stream()
     };
     if !fetch()?.success && is_root() {
-        apt(&["update"])?;
+        packages::apt(&["update"])?;
         fetch()?;
     }
     for entry in fs::read_dir(folder)? {

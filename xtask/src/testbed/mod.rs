@@ -4,11 +4,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use ::testbed::{Kernel, Options, State};
-use anyhow::Result;
+use ::testbed::{KERNEL_PACKAGES, Kernel, Options, Setup, State};
+use anyhow::{Result, ensure};
 use clap::{Args, Subcommand, ValueEnum};
 
-use crate::workspace::Workspace;
+use crate::packages;
+use crate::workspace::{Workspace, cargo};
 
 /// A throw-away machine with an IOMMU and real PCI NICs, emulated.
 #[derive(Args)]
@@ -19,6 +20,11 @@ pub(crate) struct Testbed {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Fetch QEMU and a kernel, and build our own kernel; what is there already takes no time.
+    ///
+    /// Everything goes into target/testbed, or where MEMWIRE_TESTBED says. Nothing is installed but, as
+    /// root, what the build of a kernel needs.
+    Setup(SetupOptions),
     /// Boot a guest, run CMD there as root with the host's files visible, and exit with its status.
     ///
     /// The guest sees the host's files at their own paths; what it writes is lost, except under $OUT. CMD
@@ -26,6 +32,31 @@ enum Command {
     Run(Run),
     /// Boot a guest, and give it this terminal.
     Shell(Machine),
+}
+
+#[derive(Args)]
+struct SetupOptions {
+    /// Which kernels.
+    #[arg(short, long, value_enum, default_value_t = Kernels::Own)]
+    kernel: Kernels,
+    /// The Debian release of QEMU [default: this machine's; of bookworm, its backports].
+    #[arg(long, value_name = "SUITE")]
+    qemu_suite: Option<String>,
+    /// The Debian release of the kernels [default: trixie-backports].
+    #[arg(long, value_name = "SUITE")]
+    kernel_suite: Option<String>,
+    /// Look for newer versions of what is there already.
+    #[arg(long)]
+    update: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Kernels {
+    /// Debian's: no build.
+    Debian,
+    /// Ours, which has iommufd and the no-IOMMU mode: some five minutes of two cores, once.
+    Own,
+    All,
 }
 
 #[derive(Args)]
@@ -81,6 +112,10 @@ enum KernelName {
 /// Does it; the status is the guest's command's.
 pub(crate) fn run(testbed: Testbed) -> Result<ExitCode> {
     let status = match testbed.command {
+        Command::Setup(options) => {
+            set_up(&Workspace::read()?, options)?;
+            0
+        }
         Command::Run(run) => {
             let limit = Duration::from_secs(run.time_limit);
             ::testbed::run(&run.machine.options()?, &run.words, limit)
@@ -88,6 +123,36 @@ pub(crate) fn run(testbed: Testbed) -> Result<ExitCode> {
         Command::Shell(machine) => ::testbed::shell(&machine.options()?),
     };
     Ok(ExitCode::from(status))
+}
+
+fn set_up(workspace: &Workspace, options: SetupOptions) -> Result<()> {
+    let kernels = match options.kernel {
+        Kernels::Debian => vec![Kernel::Debian],
+        Kernels::Own => vec![Kernel::Own],
+        Kernels::All => vec![Kernel::Own, Kernel::Debian],
+    };
+    let state = state(workspace);
+    if kernels.contains(&Kernel::Own) && state.check(Kernel::Own).is_err() {
+        packages::install(&KERNEL_PACKAGES)?;
+    }
+    let setup = Setup {
+        kernels,
+        qemu_suite: options.qemu_suite.or_else(|| std::env::var("MEMWIRE_TESTBED_QEMU_SUITE").ok()),
+        kernel_suite: options
+            .kernel_suite
+            .or_else(|| std::env::var("MEMWIRE_TESTBED_KERNEL_SUITE").ok()),
+        agent: build_agent(workspace)?,
+        update: options.update,
+        state,
+    };
+    Ok(setup.run()?)
+}
+
+fn build_agent(workspace: &Workspace) -> Result<PathBuf> {
+    let words = ["build", "--package", "memwire-testbed", "--bin", "testbed-agent"];
+    let output = cargo(&words).output()?;
+    ensure!(output.success, "the guest's agent does not build:\n{}", output.stderr);
+    Ok(workspace.target.join("debug/testbed-agent"))
 }
 
 /// Where the testbed's files are, whether or not they are there yet.
