@@ -19,29 +19,32 @@ pub(crate) enum Cell {
 use Cell::{Cannot, Untested, Works};
 
 /// The columns: drivers.
-const DRIVERS: [&str; 5] = ["ring", "pcap", "af_packet", "dgram", "null"];
+const DRIVERS: [&str; 6] = ["ring", "pcap", "af_packet", "dgram", "pci", "null"];
 
 /// The rows: what frames are received into.
-const ROWS: [(&str, [Cell; 5]); 6] = [
+const ROWS: [(&str, [Cell; 6]); 6] = [
     (
         "`host`, whole frames",
-        [Works(&[1]), Works(&[1, 2]), Works(&[1, 3]), Works(&[1]), Works(&[4])],
+        [Works(&[1]), Works(&[1, 2]), Works(&[1, 3]), Works(&[1]), Works(&[7]), Works(&[4])],
     ),
-    ("`hugepage:2M`, whole frames", [Works(&[5]), Untested, Works(&[3]), Untested, Works(&[4])]),
-    ("`hugepage:1G`, `private`, whole frames", [Untested; 5]),
+    (
+        "`hugepage:2M`, whole frames",
+        [Works(&[5]), Untested, Works(&[3]), Untested, Works(&[7]), Works(&[4])],
+    ),
+    ("`hugepage:1G`, `private`, whole frames", [Untested; 6]),
     (
         "`fake` (device memory), split by the driver: path `direct`",
-        [Works(&[1, 5]), Cannot(6), Cannot(6), Cannot(6), Cannot(6)],
+        [Works(&[1, 5]), Cannot(6), Cannot(6), Cannot(6), Works(&[7]), Cannot(6)],
     ),
     (
         "`fake` (device memory), path `bounce`",
-        [Works(&[1, 5]), Works(&[5]), Works(&[1, 5]), Works(&[1]), Untested],
+        [Works(&[1, 5]), Works(&[5]), Works(&[1, 5]), Works(&[1]), Untested, Untested],
     ),
-    ("`host` as payload memory", [Works(&[5]), Untested, Untested, Untested, Untested]),
+    ("`host` as payload memory", [Works(&[5]), Untested, Untested, Untested, Untested, Untested]),
 ];
 
 /// How it is known, by the number in the cells, from 1.
-const NOTES: [&str; 6] = [
+const NOTES: [&str; 7] = [
     "The conformance suite that every driver runs against a reference queue: `ring`, `pcap` \
      and `dgram` in `cargo test`, `af_packet` over veth in network namespaces (root).",
     "Captures that go through `l2fwd` come out byte for byte; tshark and capinfos agree with what is \
@@ -52,6 +55,8 @@ const NOTES: [&str; 6] = [
     "`gpurx`: its demo wire by both paths, captures of tcpdump's, tcpreplay and ffmpeg's RTP over \
      veth.",
     "The driver has no header/data split; `gpurx` takes the bounce path and says so.",
+    "The conformance suite between two emulated 82574L and between two emulated 82576 (QEMU 10.0), \
+     over type1 and iommufd, whole and split. Hardware is untested.",
 ];
 
 impl Cell {

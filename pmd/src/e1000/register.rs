@@ -151,7 +151,8 @@ impl<M: Mmio> Registers<M> {
             if done(register) {
                 return Some(register);
             }
-            if start.elapsed() >= limit {
+            // No register that is waited for has every bit set: the device is gone, and waiting is vain.
+            if register.bits() == u32::MAX || start.elapsed() >= limit {
                 return None;
             }
             pause(Duration::from_micros(50));

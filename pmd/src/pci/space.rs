@@ -169,3 +169,76 @@ impl DmaMapper for VfioMapper {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use mempool::{CpuAccess, Memory, Region, Window};
+
+    use super::*;
+
+    /// A page that is named in some way.
+    struct Page {
+        backing: Backing,
+        window: bool,
+    }
+
+    // SAFETY: the address is never used: nothing is mapped, and nobody reads or writes through it.
+    unsafe impl Memory for Page {
+        fn base(&self) -> NonNull<u8> {
+            NonNull::dangling()
+        }
+
+        fn len(&self) -> usize {
+            4096
+        }
+
+        fn page_size(&self) -> usize {
+            4096
+        }
+
+        fn cpu_access(&self) -> CpuAccess {
+            CpuAccess::None
+        }
+
+        fn backing(&self) -> Backing {
+            self.backing.clone()
+        }
+
+        fn window(&self) -> Option<Window> {
+            self.window.then(|| Window::new(NonNull::dangling(), 4096))
+        }
+    }
+
+    fn named(backing: Backing, window: bool, by_file: bool) -> Result<&'static str, String> {
+        let region = Region::new(Page { backing, window });
+        name(&region.handle(), by_file).map(|name| match name {
+            Name::File(..) => "file",
+            Name::Address(_) => "address",
+        })
+    }
+
+    fn file() -> Arc<OwnedFd> {
+        Arc::new(std::fs::File::open("/dev/null").unwrap().into())
+    }
+
+    #[test]
+    fn a_memory_file_goes_by_file_where_the_kernel_takes_one_and_by_its_window_elsewhere() {
+        let memfd = || Backing::Memfd { fd: file(), offset: 0 };
+        assert_eq!(named(memfd(), true, true), Ok("file"));
+        assert_eq!(named(memfd(), false, true), Ok("file"));
+        assert_eq!(named(memfd(), true, false), Ok("address"));
+        assert_eq!(named(Backing::Anonymous, true, true), Ok("address"));
+        let hidden = named(memfd(), false, false).unwrap_err();
+        assert!(hidden.contains("no address in this process; use hugepages"), "{hidden}");
+    }
+
+    #[test]
+    fn memory_of_other_devices_is_refused_and_the_bounce_path_is_named() {
+        let bar =
+            Backing::Bar { address: "0000:05:00.0".into(), index: 2, offset: 0, bus_address: 0 };
+        for backing in [bar, Backing::DmaBuf { fd: file(), offset: 0 }] {
+            let why = named(backing, true, true).unwrap_err();
+            assert!(why.contains("the bounce path"), "{why}");
+        }
+    }
+}

@@ -7,6 +7,10 @@
 
 mod chips;
 mod conformance;
+mod faults;
+mod hostile;
 mod raw;
 mod rig;
+mod stream;
+mod traffic;
 mod watching;

@@ -2,7 +2,7 @@
 
 use mempool::{Cpu, Device as DeviceMemory, Pool, heap::Heap};
 use pmd::{
-    AnyRxQueue, Config, Device, Error, Queues, TxQueue,
+    AnyRxQueue, Config, Device, Error, Health, Queues, TxQueue,
     conformance::Joined,
     e1000::{
         Chip, E1000, Options as PortOptions,
@@ -59,13 +59,21 @@ impl Pair {
         models[0].join(&models[1]);
         let mut ports = [port(&models[0], kinds[0])?, port(&models[1], kinds[1])?];
         let queues = [ports[0].start(config(0))?, ports[1].start(config(1))?];
+        let pair = Self { models, ports, queues };
+        pair.wait_for_link();
+        Ok(pair)
+    }
+
+    /// Ticks until both ends have a link.
+    pub(crate) fn wait_for_link(&self) {
         for _ in 0..1000 {
-            if ports.iter().all(|port| port.link().is_up) {
-                break;
+            if self.ports.iter().all(|port| port.link().is_up) {
+                return;
             }
-            models.iter().for_each(Model::tick);
+            self.tick();
         }
-        Ok(Self { models, ports, queues })
+        let gone = |port: &Port| matches!(port.health(), Health::Removed(_));
+        assert!(self.ports.iter().any(gone), "no link");
     }
 
     pub(crate) fn tick(&self) {

@@ -7,7 +7,7 @@ mod lifecycle;
 
 use mempool::{Burst, Cache, Cpu, Device as Dev, Pool, heap::Heap};
 use pmd::{
-    AnyRxQueue, Config, Device, Error, Queues, RxQueue, SplitAt,
+    AnyRxQueue, Config, Error, Queues, RxQueue, SplitAt,
     e1000::{
         Chip, E1000, Options,
         model::{self, Model, ModelBus},

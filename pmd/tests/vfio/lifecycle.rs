@@ -3,6 +3,8 @@
 use mempool::{Burst, Cache, Cpu, Pool};
 use pmd::{AnyRxQueue, Config, Health, Queues, Registry};
 
+use providers::Host;
+
 use super::rig;
 
 fn config(pool: &Pool<Cpu>) -> Config {
@@ -47,7 +49,7 @@ fn ports_start_and_stop_a_hundred_times_and_mappings_stay_as_many() {
             let mut a = rig::open(&mut registry, &pair[0], space, "");
             let mut b = rig::open(&mut registry, &pair[1], space, "");
             let pool = Pool::builder().name("frames").slots(1024).stride(2048 + 128);
-            let pool = pool.memory(&*rig::host()).build().unwrap();
+            let pool = pool.memory(&Host::new()).build().unwrap();
             let mac = a.info().mac;
             for turn in 0..100 {
                 let mut ours = a.start(config(&pool)).unwrap();
@@ -107,6 +109,30 @@ fn a_receiver_that_waits_is_woken_by_a_frame() {
             }
             a.stop(ours).unwrap();
             b.stop(theirs).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_function_is_open_once_and_again_when_it_was_closed() {
+    let Some((pairs, _turn)) = rig::pairs("a_function_is_open_once_and_again_when_it_was_closed")
+    else {
+        return;
+    };
+    for pair in &pairs {
+        for space in rig::spaces() {
+            let mut registry = Registry::new();
+            let port = rig::open(&mut registry, &pair[0], space, "");
+            let again = registry.open(&format!("{},iommu={space}", pair[0]));
+            let error = again.err().expect("refused").to_string();
+            assert!(error.contains("already open"), "{error}");
+            drop(port);
+            assert!(
+                rig::open(&mut registry, &pair[0], space, "")
+                    .link()
+                    .speed_mbps
+                    .is_none_or(|s| s == 1000)
+            );
         }
     }
 }

@@ -57,6 +57,11 @@ pub(crate) fn open(
     registry.open(&spec).unwrap_or_else(|error| panic!("{error}"))
 }
 
+/// Who drives a function.
+pub(crate) fn driver(name: &str) -> &'static str {
+    open(&mut Registry::new(), name, "auto", "").info().driver
+}
+
 /// Waits until both ports can send.
 pub(crate) fn await_links(ports: &[&dyn Device]) {
     let end = Instant::now() + Duration::from_secs(10);

@@ -256,7 +256,9 @@ impl Device {
         Err(Error::system(what)(std::io::Error::other("the device is gone, or broken")))
     }
 
-    /// Resets the function. DMA has stopped when this returns: bus mastering is off, memory decode on.
+    /// Resets the function, by what the kernel finds best (FLR, power state, bus). DMA has stopped when
+    /// this returns: bus mastering is off, memory decode on. What registers hold depends on the way:
+    /// QEMU's 82574L, which has no FLR, keeps them through a change of power state.
     ///
     /// # Errors
     /// It cannot be reset alone, or did not come back.

@@ -58,16 +58,14 @@ enum Match {
 }
 
 impl Core {
-    /// Takes what the wire has, as far as the packet buffer goes.
-    pub(super) fn take_from_wire(&mut self) {
-        loop {
-            let (used, most, waits) =
-                (self.fifo_bytes, self.options.packet_buffer, self.options.flow_control);
-            // With flow control, a sender waits for us; without, what comes now is lost.
-            let fits = |frame: &OnWire| !waits || used == 0 || used + frame.bytes.len() <= most;
-            let Some(frame) = self.wire.receive_if(fits) else { return };
-            self.hear(frame);
-        }
+    /// Takes the next frame off the wire, if there is one that may come now.
+    pub(super) fn take_from_wire(&mut self) -> bool {
+        let (used, most, waits) =
+            (self.fifo_bytes, self.options.packet_buffer, self.options.flow_control);
+        // With flow control, a sender waits for us; without, what comes now is lost.
+        let fits = |frame: &OnWire| !waits || used == 0 || used + frame.bytes.len() <= most;
+        let frame = self.wire.receive_if(fits);
+        frame.map(|frame| self.hear(frame)).is_some()
     }
 
     fn hear(&mut self, on_wire: OnWire) {
@@ -177,7 +175,9 @@ impl Core {
     /// Strips what is to be stripped, adds what is to be added, and looks at the rest.
     fn examine(&mut self, mut bytes: Vec<u8>) -> (Vec<u8>, Findings) {
         let mut findings = Findings::default();
-        let check = frame::fcs(&bytes);
+        // The check sequence is that of the frame on the wire, a tag included.
+        let kept = !self.has(map::RCTL, map::RCTL_SECRC);
+        let check = kept.then(|| frame::fcs(&bytes));
         if let Some(tag) = frame::vlan_tag(&bytes, self.vet())
             && self.has(map::CTRL, map::CTRL_VME)
         {
@@ -206,9 +206,7 @@ impl Core {
                 findings.status |= IDENTIFICATION;
             }
         }
-        if !self.has(map::RCTL, map::RCTL_SECRC) {
-            bytes.extend(check);
-        }
+        bytes.extend(check.into_iter().flatten());
         (bytes, findings)
     }
 

@@ -140,6 +140,12 @@ fn set_len(form: Form, words: &mut Words, len: u64) {
             words[1] = words[1] & !(0xffff << 32) | len << 32;
             words[2] = words[2] & 0xffff | len << 16 | len << 32 | len << 48;
         }
-        _ => words[1] = words[1] & !(0xffff << 32) | len << 32,
+        _ => {
+            words[1] = words[1] & !(0xffff << 32) | len << 32;
+            if len == 0 {
+                // Nothing in the header buffer either.
+                words[0] &= !(0xffff << 16);
+            }
+        }
     }
 }

@@ -61,23 +61,29 @@ impl Core {
 
     /// Works as much as the options say it does at a time.
     pub(super) fn work(&mut self) {
-        self.take_from_wire();
-        if !self.is_alive() {
-            return;
-        }
         if self.options.work == Work::Late {
             return self.work_a_little();
         }
-        while self.send_one() | self.receive_one() {
+        // Frames arrive one after the other, and each is stored before the next, if it can be.
+        while self.take_from_wire() | self.work_on_descriptors() {}
+    }
+
+    fn work_on_descriptors(&mut self) -> bool {
+        let mut did = false;
+        while self.is_alive() && (self.send_one() | self.receive_one()) {
             self.tell_all();
+            did = true;
         }
+        did
     }
 
     fn work_a_little(&mut self) {
-        for _ in 0..self.random.below(48) {
-            match self.random.below(3) {
-                0 => _ = self.send_one(),
-                1 => _ = self.receive_one(),
+        for _ in 0..self.random.below(64) {
+            match self.random.below(4) {
+                0 => _ = self.take_from_wire(),
+                _ if !self.is_alive() => {}
+                1 => _ = self.send_one(),
+                2 => _ = self.receive_one(),
                 _ => {
                     let side = if self.random.one_in(2) { Side::Rx } else { Side::Tx };
                     let queue = self.random.below(self.chip.queues());

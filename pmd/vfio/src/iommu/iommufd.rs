@@ -44,7 +44,8 @@ impl Iommufd {
         let device = node::open(&path, "no driver of VFIO's has the function any more")?;
         sys::bind_iommufd(device.as_fd(), self.fd.as_fd()).map_err(|error| {
             match error.raw_os_error() {
-                Some(libc::EBUSY) => taken(sysfs, function, path.clone()),
+                // A device that is open already, by whomever, is an invalid argument.
+                Some(libc::EBUSY | libc::EINVAL) => taken(sysfs, function, path.clone()),
                 Some(libc::EPERM) => no_interrupt_remapping(error),
                 _ => Error::system(format!("{address}: binding to iommufd"))(error),
             }
