@@ -5,7 +5,12 @@ use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::mpsc;
+#[expect(
+    clippy::disallowed_types,
+    reason = "control plane: several threads ask whether QEMU lives"
+)]
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -37,8 +42,19 @@ pub(crate) struct Paths {
 #[derive(Debug)]
 pub(crate) struct Machine {
     handle: OwnedFd,
-    ended: Receiver<ExitStatus>,
+    end: Arc<End>,
     paths: Paths,
+}
+
+/// How a process ended, once it has.
+#[derive(Debug, Default)]
+#[expect(
+    clippy::disallowed_types,
+    reason = "control plane: several threads ask whether QEMU lives"
+)]
+struct End {
+    status: Mutex<Option<ExitStatus>>,
+    told: Condvar,
 }
 
 impl Paths {
@@ -96,17 +112,15 @@ impl Machine {
         command.env("LD_LIBRARY_PATH", libraries(&state.qemu()));
         command.env("QEMU_MODULE_DIR", libraries(&state.qemu()).join("qemu"));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        let (handle, ended) = spawn(command)?;
-        Ok(Self { handle, ended, paths })
+        let (handle, end) = spawn(command)?;
+        Ok(Self { handle, end, paths })
     }
 
     /// Waits for QEMU to end; none if it did not.
     pub(crate) fn wait(&self, limit: Duration) -> Option<ExitStatus> {
-        match self.ended.recv_timeout(limit) {
-            Ok(status) => Some(status),
-            Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => Some(ExitStatus::default()),
-        }
+        let status = self.end.status.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.end.told.wait_timeout_while(status, limit, |status| status.is_none());
+        *waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
     pub(crate) fn paths(&self) -> &Paths {
@@ -124,9 +138,10 @@ impl Drop for Machine {
 
 /// Starts the process on a thread that lives as long as it does: the death of the thread that started a
 /// process counts as that of its parent.
-fn spawn(mut command: Command) -> Result<(OwnedFd, Receiver<ExitStatus>)> {
+fn spawn(mut command: Command) -> Result<(OwnedFd, Arc<End>)> {
     let (to_us, born) = mpsc::channel();
-    let (at_the_end, ended) = mpsc::channel();
+    let end = Arc::new(End::default());
+    let told = Arc::clone(&end);
     std::thread::spawn(move || {
         let child = command.spawn().map_err(|error| Error::io("cannot start setpriv", error));
         let mut child = match child {
@@ -141,14 +156,13 @@ fn spawn(mut command: Command) -> Result<(OwnedFd, Receiver<ExitStatus>)> {
             // Nobody will ever ask for its end.
             let _ = child.kill();
         }
-        if let Ok(status) = child.wait() {
-            // Whoever would want to know may be gone.
-            let _ = at_the_end.send(status);
-        }
+        let status = child.wait().unwrap_or_default();
+        *told.status.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
+        told.told.notify_all();
     });
     let handle =
         born.recv().map_err(|_| Error::Protocol("the starter of QEMU is gone".into()))??;
-    Ok((handle, ended))
+    Ok((handle, end))
 }
 
 /// Makes the files that QEMU opens.
@@ -224,7 +238,8 @@ fn kernel_line(
     agent: &Path,
     paths: &Paths,
 ) -> Result<String> {
-    let mut words: Vec<String> = ["console=ttyS0", "panic=-1"].map(str::to_owned).to_vec();
+    let mut words: Vec<String> =
+        ["console=ttyS0", "panic=-1", "no_timer_check"].map(str::to_owned).to_vec();
     words.extend(options.topology.kernel_arguments().iter().map(|word| (*word).to_owned()));
     words.push(format!("hugepages={}", options.hugepages));
     words.extend(options.kernel_arguments.iter().cloned());
@@ -268,7 +283,7 @@ mod tests {
 
         assert_eq!(
             line,
-            "console=ttyS0 panic=-1 vfio.enable_unsafe_noiommu_mode=1 hugepages=64 quiet \
+            "console=ttyS0 panic=-1 no_timer_check vfio.enable_unsafe_noiommu_mode=1 hugepages=64 quiet \
              testbed.out=/o testbed.agent=/a"
         );
     }
@@ -284,8 +299,8 @@ mod tests {
     fn a_machine_that_is_dropped_is_gone() {
         let mut command = Command::new("sleep");
         command.arg("60");
-        let (handle, ended) = spawn(command).expect("sleep starts");
-        let machine = Machine { handle, ended, paths: paths("/o") };
+        let (handle, end) = spawn(command).expect("sleep starts");
+        let machine = Machine { handle, end, paths: paths("/o") };
         assert!(machine.wait(Duration::from_millis(10)).is_none());
 
         let start = std::time::Instant::now();

@@ -95,7 +95,7 @@ impl Qmp {
         self.execute("device_add", &Value::Object(properties)).map(|_| ())
     }
 
-    /// Has a device report a PCIe error: `error` is QEMU's word for it (`DLP`, `COMP_TIME`, …).
+    /// Has a device report a PCIe error: `error` is QEMU's word for it: `DLP`, `COMP_TIME`, `BAD_TLP` ….
     ///
     /// # Errors
     /// If there is no such device or error, or the device cannot report any.

@@ -1,5 +1,6 @@
 //! The guest that a test runs in, and programs in it. One guest lives at a time, and serves every test
 //! that wants its topology; a test that failed leaves no guest to the next. Knows no test.
+#![expect(clippy::disallowed_types, reason = "tests of one process share the guest")]
 
 use std::{
     ops::Deref,

@@ -5,6 +5,7 @@
 //! before, and fails otherwise. `MEMWIRE_BIN_DIR` names another folder with the binaries. Figures are
 //! printed: run with `--nocapture`.
 
+mod apps;
 mod bus;
 mod conformance;
 mod far;
