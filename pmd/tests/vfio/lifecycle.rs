@@ -7,12 +7,17 @@ use providers::Host;
 
 use super::rig;
 
-fn config(pool: &Pool<Cpu>) -> Config {
+pub(crate) fn config(pool: &Pool<Cpu>) -> Config {
     Config { promiscuous: true, ..Config::one_queue(pool).rings(64) }
 }
 
 /// Sends `count` frames from `from` to `to` and waits for them, with a limit.
-fn exchange(from: &mut Queues, to: &mut Queues, cache: &mut Cache<Cpu>, count: usize) -> usize {
+pub(crate) fn exchange(
+    from: &mut Queues,
+    to: &mut Queues,
+    cache: &mut Cache<Cpu>,
+    count: usize,
+) -> usize {
     let pool = cache.pool().clone();
     let AnyRxQueue::Whole(rx) = &mut to.rx[0] else { panic!("whole frames") };
     let mut burst = Burst::with_limit(&pool, 32);

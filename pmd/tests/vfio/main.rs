@@ -10,4 +10,6 @@
 
 mod lifecycle;
 mod rig;
+
+mod stray;
 mod suite;
