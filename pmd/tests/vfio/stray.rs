@@ -149,7 +149,9 @@ fn a_device_whose_descriptors_point_outside_the_map_is_stopped_and_usable_after_
             let mut ours = honest.start(config(&pool)).unwrap();
             rig::await_links(&[&*honest, &*sender]);
             let mut cache = pool.cache();
-            assert_eq!(exchange(&mut theirs, &mut ours, &mut cache, 100), 100, "round {round}");
+            for _ in 0..5 {
+                assert_eq!(exchange(&mut theirs, &mut ours, &mut cache, 20), 20, "round {round}");
+            }
             drop(cache);
             honest.stop(ours).unwrap();
             sender.stop(theirs).unwrap();
