@@ -87,6 +87,15 @@ impl<'a, A: Access> Frame<'a, A> {
         let table = &self.core.table;
         (AreaId(table.area_of(self.slot)), table.offset_of(self.slot) + self.meta().offset())
     }
+
+    /// As [`Frame::place`] of a fresh buffer in this slot, whatever the metadata says: where a device
+    /// is to write into buffers of [`crate::Cache::take_bare`].
+    #[inline(always)]
+    #[must_use]
+    pub fn home(self) -> (AreaId, usize) {
+        let Core { table, fresh, .. } = self.core;
+        (AreaId(table.area_of(self.slot)), table.offset_of(self.slot) + fresh.offset())
+    }
 }
 
 impl<'a, A: Readable> Frame<'a, A> {

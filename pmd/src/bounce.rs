@@ -2,6 +2,8 @@
 //! bulk. Always available; what a direct path is compared against. An app's loop sees a split queue
 //! and cannot tell.
 
+use std::os::fd::BorrowedFd;
+
 use mempool::{Burst, Cpu, Device, Split, SplitBurst, SplitCache};
 
 use crate::{
@@ -93,6 +95,10 @@ impl SplitRxQueue for Bounce {
 
     fn post(&mut self, data: &mut Burst<Device>) -> usize {
         self.data.post(data)
+    }
+
+    fn arm(&mut self) -> Option<BorrowedFd<'_>> {
+        self.inner.arm()
     }
 
     fn counters(&self) -> &QueueCounters {

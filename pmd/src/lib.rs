@@ -14,6 +14,8 @@ mod config;
 pub mod conformance;
 mod copy;
 mod device;
+pub mod dgram;
+pub mod e1000;
 mod error;
 mod found;
 pub mod headers;

@@ -44,6 +44,16 @@ pub enum MapError {
         /// The reason, and what works instead.
         why: String,
     },
+    /// The system did not map it.
+    #[error("{mapper} did not map {backing}: {why}")]
+    Refused {
+        /// What the memory is.
+        backing: &'static str,
+        /// Who should map it.
+        mapper: &'static str,
+        /// The system's reason, and what to do.
+        why: String,
+    },
     /// The provider took the memory back.
     #[error("the memory was revoked by its provider")]
     Revoked,

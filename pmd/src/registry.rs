@@ -8,6 +8,7 @@ use std::{
 
 use crate::{
     Capabilities, Device, Error, Found, PortSpec,
+    pci::{Space, VfioMapper, is_address},
     ring::Wire,
     wrap::{DEEPEST, WRAPPERS, WrapSpec, Wrapped, Wrapper},
 };
@@ -34,8 +35,14 @@ pub struct Driver {
 pub type Open = fn(&mut Registry, &PortSpec) -> Result<Box<dyn Device>, Error>;
 
 /// Every driver of this crate, in the order of reports.
-const DRIVERS: &[Driver] =
-    &[crate::af_packet::DRIVER, crate::null::DRIVER, crate::pcap::DRIVER, crate::ring::DRIVER];
+const DRIVERS: &[Driver] = &[
+    crate::af_packet::DRIVER,
+    crate::dgram::DRIVER,
+    crate::null::DRIVER,
+    crate::pcap::DRIVER,
+    crate::pci::DRIVER,
+    crate::ring::DRIVER,
+];
 
 /// Opens ports, and keeps what they share: in-process wires have two ends. A handle: clones share
 /// everything, so that two apps of one process can stand at the two ends of a wire.
@@ -50,6 +57,8 @@ struct State {
     open: HashMap<String, Vec<Weak<()>>>,
     /// In-process wires, by name.
     wires: HashMap<String, Weak<Wire>>,
+    /// Address spaces of PCI devices, by kind.
+    spaces: HashMap<&'static str, Weak<Space>>,
 }
 
 /// A port's place in the registry; dropping it lets the port be opened again.
@@ -91,6 +100,7 @@ impl Registry {
     fn open_at(&mut self, spec: &str, depth: usize) -> Result<Box<dyn Device>, Error> {
         let Some(wrapper) = WrapSpec::read(spec) else {
             check_name(spec)?;
+            let spec = if is_address(spec) { format!("pci:{spec}") } else { spec.to_owned() };
             let spec: PortSpec = spec.parse()?;
             return (find(&spec)?.open)(self, &spec);
         };
@@ -116,6 +126,21 @@ impl Registry {
         let wire = Arc::new(make());
         state.wires.insert(name.to_owned(), Arc::downgrade(&wire));
         wire
+    }
+
+    /// The address space of that kind that devices of this registry share.
+    pub(crate) fn mapper(
+        &mut self,
+        kind: &'static str,
+        make: impl FnOnce() -> VfioMapper,
+    ) -> VfioMapper {
+        let mut state = self.state();
+        if let Some(mapper) = state.spaces.get(kind).and_then(VfioMapper::upgrade) {
+            return mapper;
+        }
+        let mapper = make();
+        state.spaces.insert(kind, mapper.downgrade());
+        mapper
     }
 
     /// Takes one of the `most` places of `key`, for as long as the claim lives.

@@ -1,8 +1,9 @@
-//! The conformance suite on the reference, on `ring`, on `ring` behind the bounce path, and on `pcap`.
+//! The conformance suite on the reference, on `ring`, on `ring` behind the bounce path, on `dgram`, and on
+//! `pcap`.
 
 use mempool::{Burst, Cache, Cpu, Shared, heap::Heap};
 use pmd::{
-    AnyRxQueue, Bounce, Config, Device, Error, Queues, Registry, RxMemory, TxQueue,
+    AnyRxQueue, Bounce, Config, Device, Error, Queues, Registry, RxMemory, SplitSupport, TxQueue,
     conformance::{self, Joined, ReferenceWire, Setup, Wire, WireTraits},
 };
 use providers::Fake;
@@ -13,8 +14,16 @@ const QUICK: usize = if cfg!(debug_assertions) { 60_000 } else { 1_000_000 };
 struct PortWire<'s> {
     name: &'static str,
     spec: &'s str,
+    /// Spec of the receiving end, if it is another.
+    other: Option<&'s str>,
     bounce: bool,
     traits: WireTraits,
+}
+
+impl<'s> PortWire<'s> {
+    fn ring(name: &'static str, spec: &'s str, bounce: bool) -> Self {
+        Self { name, spec, other: None, bounce, traits: RING }
+    }
 }
 
 struct Ports {
@@ -40,8 +49,9 @@ impl Wire for PortWire<'_> {
 
     fn connect(&mut self, setup: &Setup) -> Result<Box<dyn Joined>, Error> {
         let mut registry = Registry::new();
-        let mut sender = registry.open(self.spec)?;
-        let mut receiver = registry.open(self.spec)?;
+        let [sender, receiver] = [self.spec, self.other.unwrap_or(self.spec)];
+        let mut sender = registry.open(sender)?;
+        let mut receiver = registry.open(receiver)?;
         let config = Config::default().with_tx(&setup.tx).rings(setup.ring);
         let Queues { mut tx, .. } = sender.start(config)?;
         let inner = match &setup.rx {
@@ -68,8 +78,9 @@ const RING: WireTraits = WireTraits {
     max_frame: 20_000,
     min_frame: 14,
     segments: true,
-    split: true,
+    split: SplitSupport::ProtocolAndLength,
     interactive: true,
+    rx_buffer_step: 1,
     budget: QUICK,
 };
 
@@ -86,15 +97,15 @@ fn the_reference_passes_its_own_suite() {
 
 #[test]
 fn ring_passes_and_splits_in_software() {
-    passes(PortWire { name: "ring", spec: "ring:conformance", bounce: false, traits: RING }, 9);
+    passes(PortWire::ring("ring", "ring:conformance", false), 9);
 }
 
 #[test]
 fn a_traced_ring_passes() {
     let spec = "trace:/dev/null,every=7@ring:traced";
-    passes(PortWire { name: "trace", spec, bounce: false, traits: RING }, 9);
+    passes(PortWire::ring("trace", spec, false), 9);
     let spec = "trace:/dev/null,count=100@trace:/dev/null,every=1000,hex@ring:traced";
-    passes(PortWire { name: "trace in trace", spec, bounce: true, traits: RING }, 9);
+    passes(PortWire::ring("trace in trace", spec, true), 9);
 }
 
 /// Chaos that has everything to do and does nothing: every frame goes through its machine.
@@ -103,8 +114,8 @@ const NEUTRAL: &str = "drop#1000000000,dup=0%,flip#1000000000..2000000000";
 #[test]
 fn a_tapped_ring_passes() {
     let spec = "capture:/dev/null,payloads@ring:tapped";
-    passes(PortWire { name: "capture", spec, bounce: false, traits: RING }, 9);
-    passes(PortWire { name: "capture", spec, bounce: true, traits: RING }, 9);
+    passes(PortWire::ring("capture", spec, false), 9);
+    passes(PortWire::ring("capture", spec, true), 9);
 }
 
 #[test]
@@ -114,25 +125,37 @@ fn a_ring_in_neutral_chaos_passes() {
     {
         for plan in [NEUTRAL, &format!("rx.{NEUTRAL}"), &format!("tx.{NEUTRAL}"), ""] {
             let spec = format!("chaos:{plan}@{inner}");
-            passes(PortWire { name: "chaos", spec: &spec, bounce, traits: RING }, 9);
+            passes(PortWire::ring("chaos", &spec, bounce), 9);
         }
     }
     let spec =
         format!("trace:/dev/null,every=100@chaos:{NEUTRAL}@chaos:seed=2,{NEUTRAL}@ring:deep");
-    passes(
-        PortWire { name: "trace in chaos in chaos", spec: &spec, bounce: false, traits: RING },
-        9,
-    );
+    passes(PortWire::ring("trace in chaos in chaos", &spec, false), 9);
 }
 
 #[test]
 fn a_small_ring_passes() {
-    passes(PortWire { name: "ring 2", spec: "ring:tiny,size=2", bounce: false, traits: RING }, 9);
+    passes(PortWire::ring("ring 2", "ring:tiny,size=2", false), 9);
 }
 
 #[test]
 fn the_bounce_path_passes_as_a_split_queue() {
-    passes(PortWire { name: "bounce", spec: "ring:bounce", bounce: true, traits: RING }, 9);
+    passes(PortWire::ring("bounce", "ring:bounce", true), 9);
+}
+
+#[test]
+fn dgram_passes_whole_and_by_the_bounce_path() {
+    let dir = tempfile::tempdir().expect("a place for sockets");
+    let [a, b] = ["a", "b"].map(|name| dir.path().join(name).display().to_string());
+    // Every frame is a system call's work: fewer of them.
+    let traits = WireTraits { budget: QUICK / 4, ..RING };
+    for around in ["", "trace:/dev/null,every=100@"] {
+        let specs = [format!("{around}dgram:{a},peer={b}"), format!("{around}dgram:{b},peer={a}")];
+        let (spec, other) = (specs[0].as_str(), Some(specs[1].as_str()));
+        let whole = WireTraits { split: SplitSupport::None, ..traits };
+        passes(PortWire { name: "dgram", spec, other, bounce: false, traits: whole }, 7);
+        passes(PortWire { name: "dgram", spec, other, bounce: true, traits }, 9);
+    }
 }
 
 /// A file between two ports: written first, then read.
@@ -220,7 +243,7 @@ impl Wire for PcapWire {
     }
 
     fn traits(&self) -> WireTraits {
-        WireTraits { split: false, interactive: false, budget: 60_000, ..RING }
+        WireTraits { split: SplitSupport::None, interactive: false, budget: 60_000, ..RING }
     }
 }
 

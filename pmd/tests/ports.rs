@@ -28,7 +28,10 @@ fn refusal(spec: &str) -> Error {
 fn an_unknown_driver_is_answered_with_the_nearest_name() {
     let error = refusal("rinf:a");
     assert!(error.to_string().contains("unknown driver 'rinf' (did you mean 'ring'?)"), "{error}");
-    assert!(error.to_string().contains("known: af_packet, null, pcap, ring"), "{error}");
+    assert!(
+        error.to_string().contains("known: af_packet, dgram, null, pcap, pci, ring"),
+        "{error}"
+    );
     assert!(error.is_usage());
     let far = refusal("quantum:a").to_string();
     assert!(!far.contains("did you mean"), "{far}");
@@ -55,6 +58,11 @@ fn options_are_checked_with_their_names_and_ranges() {
         ("null:,size=4", "size=4: should be a frame size in bytes, 14..=9216"),
         ("null:,size=big", "option size=big: should be a frame size in bytes"),
         ("ring:", "a wire needs a name: ring:a"),
+        ("pci:eth0", "'eth0' is no PCI address"),
+        ("pci:01:00.0,speed=1", "driver 'pci' has no option 'speed'; it has: iommu,"),
+        ("01:00.0,iommu=type2", "iommu=type2: should be auto, type1, iommufd or none"),
+        ("01:00.0,iommu=none", "the device can write any memory of this machine"),
+        ("0000:01:00.0,max_frame=9", "max_frame=9: should be a frame size in bytes"),
         ("ring:a,loss=2%", "driver 'ring' has no option 'loss'; it has: size, rate"),
         ("ring:a,rate=fast", "option rate=fast: should be frames a second"),
         (

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use crossbeam_utils::CachePadded;
-use mempool::{Cpu, DEFAULT_CACHE, Pool, QueuePlan, Sizing};
+use mempool::{Cpu, DEFAULT_CACHE, DEFAULT_HEADROOM, Pool, QueuePlan, Sizing};
 use memwire_apps::{
     AppError, Stop, lcore, ports,
     report::{Counter, Output},
@@ -60,7 +60,7 @@ pub fn run(
             return Err(AppError::usage(message));
         }
     }
-    let pool = build_pool(args)?;
+    let pool = build_pool(args, &devices)?;
     let mut queues = start(args, &pool, &mut devices)?;
     let hurry = options.as_ref().map_or_else(Arc::default, |options| Arc::clone(&options.hurry));
     let target = open_target(args, options, filter.as_ref(), &devices)?;
@@ -98,8 +98,9 @@ pub fn run(
     let watched = look_after(args, &devices, &threads, &leave, &mut monitor, &mut watch, output);
     let seconds = monitor.elapsed();
     // Whoever was told to stop does so soon; one that has all it wanted waits for its reader.
-    let is_hurried =
-        matches!(watched, Ok(Ended::Asked | Ended::Duration) | Err(_)) && !leave.is_reached();
+    let is_removed = ports::is_one_removed(devices.iter().map(AsRef::as_ref));
+    let is_told = is_removed || matches!(watched, Ok(Ended::Asked | Ended::Duration) | Err(_));
+    let is_hurried = is_told && !leave.is_reached();
     // Relaxed: a wish; it orders nothing.
     hurry.store(is_hurried, Ordering::Relaxed);
     let (target, broken) = bring_back(threads.join()?, &mut devices)?;
@@ -114,7 +115,7 @@ pub fn run(
     Ok(summary)
 }
 
-fn build_pool(args: &Args) -> Result<Pool<Cpu>, AppError> {
+fn build_pool(args: &Args, devices: &[Box<dyn Device>]) -> Result<Pool<Cpu>, AppError> {
     let per_port = QueuePlan { rx_ring: args.pool.ring, tx_ring: 0 };
     let queues = args.run.queues * args.ports.ports.len();
     let plan = Sizing {
@@ -125,9 +126,10 @@ fn build_pool(args: &Args) -> Result<Pool<Cpu>, AppError> {
         held: 0,
     };
     let slots = args.pool.slots(&plan)?;
-    let needed = (slots as u64).saturating_mul(args.pool.buffer_size as u64);
+    let stride = args.pool.stride(devices.iter().map(|device| device.info()), DEFAULT_HEADROOM);
+    let needed = (slots as u64).saturating_mul(stride as u64);
     let memory = args.memory.memory.open(needed)?;
-    let pool = Pool::builder().name("frames").slots(slots).stride(args.pool.buffer_size);
+    let pool = Pool::builder().name("frames").slots(slots).stride(stride);
     Ok(pool.memory(&*memory).build()?)
 }
 
@@ -250,6 +252,9 @@ fn look_after(
             return Ok(if schedule.is_draining() { Ended::Ports } else { Ended::Asked });
         }
         let ports = devices.iter().map(AsRef::as_ref);
+        if ports::is_one_removed(ports.clone()) {
+            return Ok(Ended::Ports);
+        }
         if fault(devices).is_some() || ports::have_ended(ports) {
             leave.drain.set();
             schedule.drain();

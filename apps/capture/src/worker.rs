@@ -199,6 +199,9 @@ impl Worker {
                 if is_draining {
                     break;
                 }
+                if self.idle.wants_arming() {
+                    self.idle.arm(self.ports.iter_mut().map(|port| port.rx.arm()));
+                }
             }
             if self.broken.is_some() || self.leave.is_reached() {
                 stop.set();

@@ -3,6 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
+use pmd::DeviceInfo;
 
 use crate::{
     AppError,
@@ -71,15 +72,37 @@ pub struct PoolArgs {
     /// Buffers per pool [default: as many as rings, caches and bursts can tie up]
     #[arg(long, value_name = "N")]
     pub buffers: Option<usize>,
-    /// Bytes of a buffer, headroom included; a multiple of 64
-    #[arg(long, value_name = "SIZE", default_value = "2K", value_parser = parse_size)]
-    pub buffer_size: usize,
+    /// Bytes of a buffer, headroom included; a multiple of 64 [default: 2K, or what the ports fill
+    /// best]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub buffer_size: Option<usize>,
     /// Descriptors per ring, a power of two
     #[arg(long, value_name = "N", default_value_t = 512)]
     pub ring: usize,
 }
 
+/// Bytes of a buffer, unless a port or the user has reasons for another number: a frame of 1518 bytes
+/// fits, with headroom.
+const BUFFER: usize = 2048;
+
 impl PoolArgs {
+    /// Bytes of a buffer that frames of these ports are received into, `headroom` included: what was
+    /// asked; or enough that the room behind the headroom is a multiple of what each of them fills
+    /// buffers by ([`pmd::Capabilities::rx_buffer_step`]).
+    #[must_use]
+    pub fn stride<'d>(
+        &self,
+        ports: impl IntoIterator<Item = &'d DeviceInfo>,
+        headroom: usize,
+    ) -> usize {
+        let steps = ports.into_iter().map(|port| port.capabilities.rx_buffer_step);
+        let step = steps.max().unwrap_or(1).max(1);
+        self.buffer_size.unwrap_or_else(|| match step {
+            1 => BUFFER,
+            _ => (headroom + BUFFER.next_multiple_of(step)).next_multiple_of(64),
+        })
+    }
+
     /// The number of buffers: what was asked, checked against what `plan` can tie up; or that much,
     /// rounded up.
     ///
@@ -157,6 +180,24 @@ mod tests {
             let error = parse(line).unwrap_err();
             assert!(error.contains(says), "{line}: {error}");
         }
+    }
+
+    #[test]
+    fn buffers_have_room_for_whole_steps_of_the_port_that_takes_the_longest() {
+        let port = |rx_buffer_step| {
+            let capabilities = pmd::Capabilities { rx_buffer_step, ..Default::default() };
+            let (driver, port) = ("x", "x:0".to_owned());
+            DeviceInfo { driver, port, mac: [0; 6], numa_node: None, capabilities }
+        };
+        let (any, kilo, large) = (port(1), port(1024), port(4096));
+        let pool = parse("").unwrap().pool;
+        assert_eq!(pool.stride([], 128), 2048);
+        assert_eq!(pool.stride([&any, &any], 128), 2048);
+        assert_eq!(pool.stride([&any, &kilo], 128), 2048 + 128);
+        assert_eq!(pool.stride([&kilo, &large], 128), 4096 + 128);
+        assert_eq!(pool.stride([&kilo], 0), 2048);
+        let asked = parse("--buffer-size 4K").unwrap().pool;
+        assert_eq!(asked.stride([&kilo], 128), 4096, "what was asked");
     }
 
     #[test]

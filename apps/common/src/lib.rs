@@ -19,6 +19,7 @@ pub mod stop;
 pub mod table;
 pub mod traffic;
 pub mod units;
+mod wake;
 pub mod watch;
 pub mod workers;
 

@@ -50,8 +50,8 @@ pub struct Args {
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Stream")]
 pub struct StreamArgs {
-    /// Sequence number: memwire, memwire-short, rtp[:CSRCS], spead[:ITEMS], vita49[:BYTES], or
-    /// offset:bytes:be|le behind the UDP header
+    /// Sequence number: memwire, memwire-short, rtp[:CSRCS], spead[:ITEMS], vita49[:BYTES],
+    /// offset:bytes:be|le behind the UDP header, or ipid: the IPv4 identification, before it
     #[arg(long, value_name = "FIELD", default_value = "memwire")]
     pub seq: SeqField,
     /// Only frames to this UDP port [default: any; 9000 for the demo]

@@ -13,7 +13,7 @@ use memwire_apps::{
 };
 use pmd::{Config, Device, Queues, Registry};
 
-use crate::args::Args;
+use crate::{args::Args, seq::SeqField};
 
 /// UDP port of the demo's flow.
 pub const UDP_PORT: u16 = 9000;
@@ -74,6 +74,7 @@ impl Demo {
         let template = Template {
             dst_port: args.stream.udp_port.unwrap_or(UDP_PORT),
             payload_len: args.demo.payload.unwrap_or(1024),
+            ip_id: args.stream.seq == SeqField::IpId,
             ..Template::default()
         };
         let wrong =

@@ -51,7 +51,7 @@ impl HeadReader {
     #[inline]
     pub fn read(&mut self, head: Frame<'_, Cpu>) -> Head {
         let Some(payload) = self.payload(head) else { return Head::Foreign };
-        match self.seq.read(&head.bytes()[payload..]) {
+        match self.seq.find(head.bytes(), payload) {
             Some(reading) => Head::Row { seq: self.unwrap.extend(reading.value), crc: reading.crc },
             None => Head::Invalid,
         }

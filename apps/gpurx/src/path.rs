@@ -6,7 +6,8 @@ use std::fmt;
 use clap::ValueEnum;
 use memwire_apps::AppError;
 use pmd::{
-    AnyRxQueue, Bounce, DeviceInfo, RxConfig, RxMemory, SplitConfig, SplitRxQueue, SplitSupport,
+    AnyRxQueue, Bounce, DeviceInfo, RxConfig, RxMemory, SplitAt, SplitConfig, SplitRxQueue,
+    SplitSupport,
 };
 
 /// What the user asked for.
@@ -40,27 +41,42 @@ impl fmt::Display for Path {
 }
 
 impl PathChoice {
-    /// The path for a port.
+    /// The path for a port whose frames are to be cut at `at`, and, where `auto` could not take the
+    /// direct one of a port that splits, why.
     ///
     /// # Errors
     /// Direct was asked of a port that cannot; nothing else is taken instead.
-    pub fn resolve(self, port: &DeviceInfo) -> Result<Path, AppError> {
-        let splits = port.capabilities.split != SplitSupport::None;
-        match self {
-            Self::Auto if splits => Ok(Path::Direct),
-            Self::Direct if splits => Ok(Path::Direct),
-            Self::Auto | Self::Bounce => Ok(Path::Bounce),
-            Self::Direct => {
-                let (port, driver) = (&port.port, port.driver);
-                let why = format!(
-                    "port '{port}': path 'direct': the {driver} driver cannot split headers from \
-                     payloads"
-                );
-                Err(AppError::missing(why).hint(
-                    "--path bounce works here: it receives into host memory and copies payloads; \
-                     'ring' ports can split",
-                ))
+    pub fn resolve(
+        self,
+        port: &DeviceInfo,
+        at: SplitAt,
+    ) -> Result<(Path, Option<String>), AppError> {
+        let split = port.capabilities.split;
+        let why = match split.check(at) {
+            Ok(()) if self != Self::Bounce => return Ok((Path::Direct, None)),
+            Ok(()) => return Ok((Path::Bounce, None)),
+            Err(why) => format!("port '{}': the {} driver {why}", port.port, port.driver),
+        };
+        let hint = match split {
+            SplitSupport::None => {
+                "--path bounce works here: it receives into host memory and copies payloads; \
+                 'ring' ports can split"
             }
+            _ => {
+                "--seq ipid works here: rows are numbered by the IPv4 identification (pktgen \
+                 --ip-id) and hold all of the UDP payload; so does --path bounce, which copies \
+                 payloads"
+            }
+        };
+        match self {
+            Self::Direct => {
+                let message = format!("path 'direct': {why}");
+                Err(AppError::missing(message).hint(hint))
+            }
+            Self::Auto if split != SplitSupport::None => {
+                Ok((Path::Bounce, Some(format!("{why}; {hint}"))))
+            }
+            Self::Auto | Self::Bounce => Ok((Path::Bounce, None)),
         }
     }
 }
@@ -119,12 +135,31 @@ mod tests {
     #[test]
     fn direct_is_taken_where_the_port_splits_and_never_replaced_when_asked_for() {
         let (can, cannot) = (info(SplitSupport::ProtocolAndLength), info(SplitSupport::None));
-        assert_eq!(PathChoice::Auto.resolve(&can), Ok(Path::Direct));
-        assert_eq!(PathChoice::Auto.resolve(&cannot), Ok(Path::Bounce));
-        assert_eq!(PathChoice::Bounce.resolve(&can), Ok(Path::Bounce));
-        assert_eq!(PathChoice::Direct.resolve(&can), Ok(Path::Direct));
-        let error = PathChoice::Direct.resolve(&cannot).unwrap_err();
+        let at = SplitAt::Protocol { extra: 24 };
+        assert_eq!(PathChoice::Auto.resolve(&can, at), Ok((Path::Direct, None)));
+        assert_eq!(PathChoice::Auto.resolve(&cannot, at), Ok((Path::Bounce, None)));
+        assert_eq!(PathChoice::Bounce.resolve(&can, at), Ok((Path::Bounce, None)));
+        assert_eq!(PathChoice::Direct.resolve(&can, at), Ok((Path::Direct, None)));
+        let error = PathChoice::Direct.resolve(&cannot, at).unwrap_err();
         assert_eq!(error.code() as u8, 3);
         assert!(error.to_string().contains("hint: --path bounce works here"), "{error}");
+    }
+
+    #[test]
+    fn hardware_that_cuts_behind_udp_alone_needs_a_number_that_stands_before() {
+        let nic = info(SplitSupport::Hardware { longest_head: 256, length_step: None });
+        let behind = SplitAt::Protocol { extra: 24 };
+        let error = PathChoice::Direct.resolve(&nic, behind).unwrap_err();
+        assert_eq!(error.code() as u8, 3);
+        let text = error.to_string();
+        assert!(text.contains("cuts frames right behind the transport header; 24 bytes"), "{text}");
+        assert!(text.contains("hint: --seq ipid works here"), "{text}");
+        let (path, why) = PathChoice::Auto.resolve(&nic, behind).unwrap();
+        assert_eq!(path, Path::Bounce);
+        assert!(why.unwrap().contains("--seq ipid works here"), "it is said, not silent");
+        assert_eq!(PathChoice::Bounce.resolve(&nic, behind), Ok((Path::Bounce, None)));
+        let at = SplitAt::Protocol { extra: 0 };
+        assert_eq!(PathChoice::Auto.resolve(&nic, at), Ok((Path::Direct, None)));
+        assert_eq!(PathChoice::Direct.resolve(&nic, at), Ok((Path::Direct, None)));
     }
 }

@@ -1,9 +1,10 @@
 //! The sequence field of a frame: where it stands by preset, how many bytes behind the UDP header
-//! belong to the head, and how short counters grow to 64 bits. Arithmetic on head bytes.
+//! belong to the head (none, where the field stands before it), and how short counters grow to 64 bits. Arithmetic on head bytes.
 
 use std::{fmt, str::FromStr};
 
 use memwire_apps::traffic::{HeaderForm, Stamp, TestHeader};
+use pmd::headers::{self, ethertype};
 
 /// RFC 3550 §5.1: the fixed header.
 const RTP: usize = 12;
@@ -47,6 +48,8 @@ pub enum SeqField {
         /// Bytes of the packet's prologue.
         header: usize,
     },
+    /// The identification of the IPv4 header, RFC 791 §3.1: 16 bits. All of the UDP payload is the row.
+    IpId,
     /// A number of `bytes` bytes at `offset`; the head ends behind it.
     Raw {
         /// First byte, behind the UDP header.
@@ -77,6 +80,7 @@ impl SeqField {
             Self::Rtp { csrcs } => RTP + 4 * csrcs,
             Self::Spead { items } => SPEAD + SPEAD * items,
             Self::Vita49 { header } => header,
+            Self::IpId => 0,
             Self::Raw { offset, bytes, .. } => offset + bytes,
         }
     }
@@ -86,7 +90,7 @@ impl SeqField {
     pub const fn bits(&self) -> u32 {
         match *self {
             Self::Memwire | Self::MemwireShort => 64,
-            Self::Rtp { .. } => 16,
+            Self::Rtp { .. } | Self::IpId => 16,
             Self::Spead { .. } => 48,
             Self::Vita49 { .. } => 4,
             #[expect(clippy::cast_possible_truncation, reason = "1..=8 bytes")]
@@ -103,8 +107,25 @@ impl SeqField {
         }
     }
 
+    /// Whether the row holds all of the UDP payload, and with it what else an application's header says.
+    #[must_use]
+    pub const fn is_outside(&self) -> bool {
+        matches!(self, Self::IpId)
+    }
+
+    /// Reads the field from a frame whose UDP payload starts at `payload`; `None` if it has none that is
+    /// valid.
+    #[must_use]
+    #[inline]
+    pub fn find(&self, frame: &[u8], payload: usize) -> Option<Reading> {
+        match self {
+            Self::IpId => Some(Reading { value: u64::from(ip_id(frame)?), crc: None }),
+            _ => self.read(&frame[payload..]),
+        }
+    }
+
     /// Reads the field from the head's bytes behind the UDP header; `None` if that is no valid
-    /// header.
+    /// header, or the field stands before it.
     #[must_use]
     #[inline]
     pub fn read(&self, header: &[u8]) -> Option<Reading> {
@@ -132,6 +153,7 @@ impl SeqField {
                 assigned.then_some(())?;
                 plain(u64::from(first >> 16 & 0xf))
             }
+            Self::IpId => None,
             Self::Raw { offset, bytes, endian } => {
                 let field = header.get(offset..offset + bytes)?;
                 let append = |value: u64, byte: &u8| value << 8 | u64::from(*byte);
@@ -142,6 +164,15 @@ impl SeqField {
             }
         }
     }
+}
+
+/// The identification of an IPv4 datagram that came in one piece: fragments share theirs.
+#[inline]
+fn ip_id(frame: &[u8]) -> Option<u16> {
+    const MORE_FRAGMENTS: u8 = 0x20;
+    let layers = headers::layers(frame).filter(|layers| layers.ethertype == ethertype::IPV4)?;
+    let header: &[u8; 20] = frame.get(layers.network..)?.first_chunk()?;
+    (header[6] & MORE_FRAGMENTS == 0).then(|| u16::from_be_bytes([header[4], header[5]]))
 }
 
 /// SPEAD: the heap counter of a heap that is one packet.
@@ -174,7 +205,7 @@ fn spead_heap(header: &[u8]) -> Option<u64> {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "'{text}': {why}; a sequence field is memwire, memwire-short, rtp[:CSRCS], spead[:ITEMS], \
-     vita49[:BYTES] or offset:bytes:endian such as 0:4:be"
+     vita49[:BYTES], ipid or offset:bytes:endian such as 0:4:be"
 )]
 pub struct SeqError {
     text: String,
@@ -206,6 +237,8 @@ impl FromStr for SeqField {
             "vita49" => {
                 Ok(Self::Vita49 { header: count(VITA49, 4..=LONGEST, "BYTES is 4..=128")? })
             }
+            "ipid" if rest.is_empty() => Ok(Self::IpId),
+            "ipid" => Err(wrong("ipid takes no parts")),
             _ => raw(name, &rest).map_err(wrong),
         }
     }
@@ -235,6 +268,7 @@ impl fmt::Display for SeqField {
             Self::Rtp { csrcs } => write!(f, "rtp:{csrcs}"),
             Self::Spead { items } => write!(f, "spead:{items}"),
             Self::Vita49 { header } => write!(f, "vita49:{header}"),
+            Self::IpId => f.write_str("ipid"),
             Self::Raw { offset, bytes, endian } => {
                 let endian = if *endian == Endian::Big { "be" } else { "le" };
                 write!(f, "{offset}:{bytes}:{endian}")
@@ -296,6 +330,7 @@ mod tests {
             ("spead:4", 40, 48),
             ("vita49", 28, 4),
             ("vita49:8", 8, 4),
+            ("ipid", 0, 16),
             ("0:4:be", 4, 32),
             ("8:8:le", 16, 64),
         ] {
@@ -315,6 +350,7 @@ mod tests {
             ("0:4", "three parts"),
             ("126:4:be", "128 B behind"),
             ("memwire:1", "takes no parts"),
+            ("ipid:2", "takes no parts"),
             ("vita49:1:2", "too many parts"),
             ("", "neither a preset"),
         ] {
@@ -367,6 +403,29 @@ mod tests {
         let first = 0x1c6b_0100_u32.to_be_bytes();
         assert_eq!(field("vita49").read(&first).unwrap().value, 0xb);
         assert_eq!(field("vita49").read(&[0xff; 4]), None, "an unassigned type");
+    }
+
+    #[test]
+    fn the_identification_is_that_of_a_whole_ipv4_datagram() {
+        let frame = |tags: &[u8], flags: u8| {
+            let mut frame = vec![2; 12];
+            frame.extend(tags);
+            frame.extend([8, 0, 0x46, 0, 0, 40, 0x12, 0x34, flags, 0, 64, 17, 0, 0]);
+            frame.extend([10, 0, 0, 1, 10, 0, 0, 2, 0, 0, 0, 0]);
+            frame.extend([0, 9, 0, 9, 0, 16, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]);
+            frame
+        };
+        let seq = field("ipid");
+        for tags in [&[][..], &[0x81, 0, 0, 5]] {
+            let frame = frame(tags, 0x40);
+            let payload = headers::transport_payload(&frame).unwrap();
+            assert_eq!(seq.find(&frame, payload), Some(Reading { value: 0x1234, crc: None }));
+        }
+        assert_eq!(seq.find(&frame(&[], 0x20), 46), None, "the first of several fragments");
+        let mut v6 = vec![2; 12];
+        v6.extend([0x86, 0xdd, 0x60, 0, 0, 0, 0, 16, 17, 64]);
+        v6.resize(14 + 40 + 16, 1);
+        assert_eq!(seq.find(&v6, 62), None, "no such field");
     }
 
     #[test]

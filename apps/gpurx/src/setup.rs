@@ -2,7 +2,8 @@
 //! where memory and ports meet.
 
 use mempool::{
-    Cpu, Device as DeviceMemory, Pool, Provider, QueuePlan, Sizing, SplitBurst, SplitCache,
+    Cpu, DEFAULT_HEADROOM, Device as DeviceMemory, Pool, Provider, QueuePlan, Sizing, SplitBurst,
+    SplitCache,
 };
 use memwire_apps::{AppError, memory::MemorySpec};
 use pmd::{AnyRxQueue, Config, Device, PostOrder, QueueCounters, Queues, SplitAt, SplitConfig};
@@ -69,21 +70,24 @@ impl Setup {
         devices: Vec<Box<dyn Device>>,
         data: MemorySpec,
     ) -> Result<Self, AppError> {
-        let paths: Vec<Path> = devices
-            .iter()
-            .map(|device| args.path.resolve(device.info()))
-            .collect::<Result<_, _>>()?;
+        let mut paths = Vec::with_capacity(devices.len());
+        for device in &devices {
+            let (path, why) = args.path.resolve(device.info(), cut(args))?;
+            if let Some(why) = why.filter(|_| !args.run.quiet) {
+                eprintln!("path: {path}: {why}");
+            }
+            paths.push(path);
+        }
         let queues = devices.len() * args.run.queues;
-        let plan = Plan::new(args)?;
+        let plan = Plan::new(args, &devices)?;
         let any_bounce = paths.contains(&Path::Bounce);
-        let head_bytes = plan.heads * if any_bounce { args.pool.buffer_size } else { HEAD };
+        let head_bytes = plan.heads * if any_bounce { plan.frame } else { HEAD };
         let host = MemorySpec::Auto.open(whole_pages(head_bytes) * queues as u64)?;
-        let device = data
-            .open(whole_pages(plan.data.saturating_mul(args.pool.buffer_size)) * queues as u64)?;
+        let device = data.open(whole_pages(plan.data.saturating_mul(plan.row)) * queues as u64)?;
         let mut setup = Self { ports: Vec::new(), workers: Vec::new(), pools: Vec::new() };
         for (device_port, path) in devices.into_iter().zip(paths) {
             let pools = (0..args.run.queues)
-                .map(|_| setup.pools(args, &plan, path, &*host, &*device))
+                .map(|_| setup.pools(&plan, path, &*host, &*device))
                 .collect::<Result<Vec<_>, _>>()?;
             setup.start(args, &plan, device_port, path, pools)?;
         }
@@ -92,7 +96,6 @@ impl Setup {
 
     fn pools(
         &self,
-        args: &Args,
         plan: &Plan,
         path: Path,
         host: &dyn Provider,
@@ -101,9 +104,9 @@ impl Setup {
         let mut heads = Pool::builder().slots(plan.heads).memory(host);
         heads = match path {
             Path::Direct => heads.stride(HEAD).headroom(0),
-            Path::Bounce => heads.stride(args.pool.buffer_size),
+            Path::Bounce => heads.stride(plan.frame),
         };
-        let data = Pool::builder().slots(plan.data).stride(args.pool.buffer_size).headroom(0);
+        let data = Pool::builder().slots(plan.data).stride(plan.row).headroom(0);
         Ok(Pools {
             heads: heads.name("heads").build()?,
             data: data.name("payloads").memory(device).build()?,
@@ -118,7 +121,7 @@ impl Setup {
         path: Path,
         pools: Vec<Pools>,
     ) -> Result<(), AppError> {
-        let at = SplitAt::Protocol { extra: args.stream.seq.extra() };
+        let at = cut(args);
         let places = args.stream.sink.places();
         let post = if places { PostOrder::App } else { PostOrder::Cache };
         let split = |pools: &Pools| SplitConfig {
@@ -152,9 +155,14 @@ impl Setup {
     }
 }
 
+/// Where frames are cut: behind the header with the row's number.
+fn cut(args: &Args) -> SplitAt {
+    SplitAt::Protocol { extra: args.stream.seq.extra() }
+}
+
 fn sink(args: &Args, plan: &Plan, pools: &Pools, index: usize) -> Result<Box<dyn Sink>, AppError> {
     let heads = HeadReader::new(args.stream.flow(), args.stream.seq);
-    let row = args.pool.buffer_size;
+    let row = plan.row;
     let consumer: Box<dyn Consumer> = match args.stream.sink {
         SinkChoice::Count => return Ok(Box::new(Count(heads))),
         SinkChoice::Pcap => {
@@ -163,7 +171,7 @@ fn sink(args: &Args, plan: &Plan, pools: &Pools, index: usize) -> Result<Box<dyn
             let payload = mempool::DeviceView::new(&pools.data);
             return Ok(Box::new(Capture::create(&out, heads, payload)?));
         }
-        SinkChoice::Verify => Box::new(Verify::new(row)),
+        SinkChoice::Verify => Box::new(Verify::new(row, args.stream.seq)),
         SinkChoice::Tensor => Box::new(Tensor::new(row)),
     };
     let placed = Placed::new(heads, &pools.data, &plan.geometry, consumer);
@@ -189,10 +197,13 @@ struct Plan {
     geometry: Geometry,
     heads: usize,
     data: usize,
+    /// Bytes of a buffer for whole frames, and of one for payloads.
+    frame: usize,
+    row: usize,
 }
 
 impl Plan {
-    fn new(args: &Args) -> Result<Self, AppError> {
+    fn new(args: &Args, devices: &[Box<dyn Device>]) -> Result<Self, AppError> {
         let ring = args.pool.ring;
         let rings = vec![QueuePlan { rx_ring: ring, tx_ring: 0 }];
         let cache = mempool::DEFAULT_CACHE;
@@ -220,6 +231,9 @@ impl Plan {
         } else {
             sizing.needed().next_power_of_two()
         };
-        Ok(Self { geometry, heads: args.pool.slots(&sizing)?, data })
+        let ports = || devices.iter().map(|device| device.info());
+        let (frame, row) =
+            (args.pool.stride(ports(), DEFAULT_HEADROOM), args.pool.stride(ports(), 0));
+        Ok(Self { geometry, heads: args.pool.slots(&sizing)?, data, frame, row })
     }
 }

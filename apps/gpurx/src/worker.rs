@@ -122,6 +122,9 @@ impl Worker {
             frames += got as u64;
             let is_empty = self.idle.round(got);
             self.activity.round(is_empty);
+            if self.idle.wants_arming() {
+                self.idle.arm([self.rx.arm()]);
+            }
             if is_empty && self.idle.has_rested() {
                 // Buffers that were all out may be back, and the counts may have changed.
                 self.sink.post(&mut *self.rx);

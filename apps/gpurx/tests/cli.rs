@@ -53,6 +53,26 @@ fn the_demo_verifies_what_it_sends_and_adds_up() {
 }
 
 #[test]
+fn rows_that_are_numbered_before_udp_are_verified_to_the_last_byte_on_both_paths() {
+    // More rows than the field has numbers.
+    for (flags, path) in [("", "direct"), ("--path bounce", "bounce"), ("--contiguous", "direct")] {
+        let summary = json(&format!("-c 150k --seq ipid {flags}"));
+        assert_eq!(summary["path"], path);
+        assert_eq!(summary["verify"]["ok"], 150_000, "{flags}");
+        assert_eq!(
+            (&summary["verify"]["bad"], &summary["verify"]["missing"]),
+            (&0.into(), &0.into())
+        );
+    }
+    let summary = json("-c 150k --seq ipid --loss 1% --swap 1% --dup 1% --foreign 1%");
+    let verify = |field: &str| summary["verify"][field].as_u64().unwrap();
+    assert_eq!((verify("bad"), verify("ok")), (0, summary["frames"]["rows"].as_u64().unwrap()));
+    for field in ["missing", "duplicate", "reordered"] {
+        assert!((750..3000).contains(&verify(field)), "{field} {}", verify(field));
+    }
+}
+
+#[test]
 fn a_disturbed_wire_moves_rows_for_tensors_alone() {
     let knobs = "-c 200k --loss 1% --swap 1% --dup 1% --foreign 1%";
     for (flags, moves) in
@@ -103,6 +123,22 @@ fn more_loss_than_is_allowed_ends_with_4() {
     assert!(stdout.contains("verify  ok"), "{stdout}");
     assert!(stderr.contains("of the rows are missing, at most 1 % may be"), "{stderr}");
     run("-c 100k --loss 0.1% --max-loss 1%", 0);
+}
+
+#[test]
+fn a_port_that_is_taken_away_ends_the_run_soon_with_the_totals_and_the_reason() {
+    let start = Instant::now();
+    let line = "-p null: -p chaos:rx.remove#5000@null:x --sink count -t 20s";
+    let (stdout, stderr) = run(line, 1);
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert!(stderr.contains("null:x': injected: rx queue 0 at frame 5000"), "{stderr}");
+    assert!(stdout.contains("rx ") && stdout.contains("all home"), "{stdout}");
+}
+
+#[test]
+fn a_port_that_cannot_wake_its_workers_is_told_once_and_they_sleep() {
+    let (_, stderr) = run("-p ring:lonely -q 2 --idle interrupt -t 400ms --quiet", 0);
+    assert_eq!(stderr.matches("--idle interrupt: a port cannot wake its worker").count(), 1);
 }
 
 #[test]

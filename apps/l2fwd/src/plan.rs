@@ -1,7 +1,7 @@
 //! Who serves what: receive queues dealt to workers, a transmit queue for each worker on every port
 //! that it sends to, and how many buffers all of them need. Numbers only, until queues are dealt.
 
-use mempool::{Cpu, DEFAULT_CACHE, Pool, QueuePlan, Sizing};
+use mempool::{Cpu, DEFAULT_CACHE, DEFAULT_HEADROOM, Pool, QueuePlan, Sizing};
 use memwire_apps::AppError;
 use pmd::{AnyRxQueue, Config, Queues, RxMemory};
 
@@ -20,6 +20,8 @@ pub(crate) struct Plan {
     /// Likewise its transmit queues.
     tx: Vec<Vec<usize>>,
     ring: usize,
+    /// Bytes of a buffer.
+    stride: usize,
 }
 
 impl Plan {
@@ -77,7 +79,9 @@ impl Plan {
                 return Err(AppError::usage(message).hint("fewer cores (-l) or queues (-q)"));
             }
         }
-        Ok(Self { workers, rx, tx, ring: args.pool.ring })
+        let infos = receiving.iter().map(|port| &ports[*port].info);
+        let stride = args.pool.stride(infos, DEFAULT_HEADROOM);
+        Ok(Self { workers, rx, tx, ring: args.pool.ring, stride })
     }
 
     /// The pool for all of it.
@@ -100,9 +104,9 @@ impl Plan {
             held: if is_switch { self.workers * args.run.burst } else { 0 },
         };
         let slots = args.pool.slots(&plan)?;
-        let needed = (slots as u64).saturating_mul(args.pool.buffer_size as u64);
+        let needed = (slots as u64).saturating_mul(self.stride as u64);
         let memory = args.memory.memory.open(needed)?;
-        let pool = Pool::builder().name("frames").slots(slots).stride(args.pool.buffer_size);
+        let pool = Pool::builder().name("frames").slots(slots).stride(self.stride);
         let is_shared = args.mirror.is_some() || is_switch;
         let pool = if is_shared { pool.shareable() } else { pool };
         Ok(pool.memory(&*memory).build()?)

@@ -206,6 +206,10 @@ impl Worker {
             self.cache.tidy();
         }
         self.idle.round(all);
+        if self.idle.wants_arming() {
+            let queues = self.inlets.iter_mut().filter_map(|inlet| inlet.rx.as_mut());
+            self.idle.arm(queues.map(|queue| queue.arm()));
+        }
         (all, is_waited_for)
     }
 

@@ -19,28 +19,34 @@ pub(crate) enum Cell {
 use Cell::{Cannot, Untested, Works};
 
 /// The columns: drivers.
-const DRIVERS: [&str; 4] = ["ring", "pcap", "af_packet", "null"];
+const DRIVERS: [&str; 6] = ["ring", "pcap", "af_packet", "dgram", "pci", "null"];
 
 /// The rows: what frames are received into.
-const ROWS: [(&str, [Cell; 4]); 6] = [
-    ("`host`, whole frames", [Works(&[1]), Works(&[1, 2]), Works(&[1, 3]), Works(&[4])]),
-    ("`hugepage:2M`, whole frames", [Works(&[5]), Untested, Works(&[3]), Works(&[4])]),
-    ("`hugepage:1G`, `private`, whole frames", [Untested; 4]),
+const ROWS: [(&str, [Cell; DRIVERS.len()]); 6] = [
+    (
+        "`host`, whole frames",
+        [Works(&[1]), Works(&[1, 2]), Works(&[1, 3]), Works(&[1]), Works(&[7]), Works(&[4])],
+    ),
+    (
+        "`hugepage:2M`, whole frames",
+        [Works(&[5]), Untested, Works(&[3]), Untested, Works(&[7]), Works(&[4])],
+    ),
+    ("`hugepage:1G`, `private`, whole frames", [Untested; DRIVERS.len()]),
     (
         "`fake` (device memory), split by the driver: path `direct`",
-        [Works(&[1, 5]), Cannot(6), Cannot(6), Cannot(6)],
+        [Works(&[1, 5]), Cannot(6), Cannot(6), Cannot(6), Works(&[7]), Cannot(6)],
     ),
     (
         "`fake` (device memory), path `bounce`",
-        [Works(&[1, 5]), Works(&[5]), Works(&[1, 5]), Untested],
+        [Works(&[1, 5]), Works(&[5]), Works(&[1, 5]), Works(&[1]), Untested, Untested],
     ),
-    ("`host` as payload memory", [Works(&[5]), Untested, Untested, Untested]),
+    ("`host` as payload memory", [Works(&[5]), Untested, Untested, Untested, Untested, Untested]),
 ];
 
 /// How it is known, by the number in the cells, from 1.
-const NOTES: [&str; 6] = [
-    "The conformance suite that every driver runs against a reference queue: `ring` and `pcap` in \
-     `cargo test`, `af_packet` over veth in network namespaces (root).",
+const NOTES: [&str; 7] = [
+    "The conformance suite that every driver runs against a reference queue: `ring`, `pcap` \
+     and `dgram` in `cargo test`, `af_packet` over veth in network namespaces (root).",
     "Captures that go through `l2fwd` come out byte for byte; tshark and capinfos agree with what is \
      written; broken files name their record.",
     "`l2fwd` between network namespaces joined by veth: `iperf3` TCP and UDP both ways, 0 \
@@ -49,6 +55,8 @@ const NOTES: [&str; 6] = [
     "`gpurx`: its demo wire by both paths, captures of tcpdump's, tcpreplay and ffmpeg's RTP over \
      veth.",
     "The driver has no header/data split; `gpurx` takes the bounce path and says so.",
+    "The conformance suite between two emulated 82574L and between two emulated 82576 (QEMU 10.0), \
+     over type1 and iommufd, whole and split. Hardware is untested.",
 ];
 
 impl Cell {
@@ -130,7 +138,7 @@ pub(crate) fn entries() -> Vec<Entry> {
             Untested => Vec::new(),
         },
     };
-    let row = |(memory, cells): &(&str, [Cell; 4])| -> Vec<Entry> {
+    let row = |(memory, cells): &(&str, [Cell; DRIVERS.len()])| -> Vec<Entry> {
         DRIVERS.into_iter().zip(*cells).map(|(driver, cell)| entry(memory, driver, cell)).collect()
     };
     ROWS.iter().flat_map(row).collect()

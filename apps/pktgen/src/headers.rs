@@ -56,6 +56,9 @@ pub struct HeaderArgs {
     /// Type of service, or traffic class
     #[arg(long, value_name = "N")]
     pub tos: Option<u8>,
+    /// Count frames in the IPv4 identification field too (for `gpurx --seq ipid`)
+    #[arg(long)]
+    pub ip_id: bool,
     /// UDP, which is the default; said to override a file
     #[arg(long, conflicts_with = "tcp")]
     pub udp: bool,
@@ -238,6 +241,8 @@ struct Ip {
     dst: Option<Text<AddrRange>>,
     ttl: Option<u8>,
     tos: Option<u8>,
+    #[serde(default)]
+    id: bool,
 }
 
 #[derive(Deserialize)]
@@ -324,6 +329,7 @@ impl HeaderArgs {
         template.dst = dst.map_or(template.dst, |range| range.first());
         template.ttl = self.ttl.or(file.ip.ttl).unwrap_or(template.ttl);
         template.tos = self.tos.or(file.ip.tos).unwrap_or(0);
+        template.ip_id = self.ip_id || file.ip.id;
         let (mut from, mut to) = (None, None);
         if let Some(udp) = file.udp {
             (from, to) = (udp.src, udp.dst);

@@ -66,6 +66,9 @@ impl Receiver {
             if self.idle.round(got) {
                 self.activity.empty.add(1);
                 self.cache.tidy();
+                if self.idle.wants_arming() {
+                    self.idle.arm(self.queues.iter_mut().map(|(_, queue)| queue.arm()));
+                }
             }
             if is_leaving {
                 let deadline = *deadline.get_or_insert_with(|| Instant::now() + DRAIN);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crossbeam_utils::CachePadded;
-use mempool::{Cpu, DEFAULT_CACHE, Pool, Provider, QueuePlan, Sizing};
+use mempool::{Cpu, DEFAULT_CACHE, DEFAULT_HEADROOM, Pool, Provider, QueuePlan, Sizing};
 use memwire_apps::{
     AppError, Stop,
     idle::Activity,
@@ -136,13 +136,16 @@ impl Rig {
         let source_slots = args.pool.slots(&sizing(args, 1, args.pool.ring, HELD))?;
         let sink_slots = args.pool.slots(&sizing(args, queues, args.pool.ring, HELD))?;
         let slots = source_slots * sources + if is_receiving { sink_slots } else { 0 };
-        let needed = (slots as u64).saturating_mul(args.pool.buffer_size as u64);
+        // What is sent is of the same size, so that what one port can send another can receive.
+        let ports = self.devices.iter().map(|device| device.info());
+        let stride = args.pool.stride(ports, DEFAULT_HEADROOM);
+        let needed = (slots as u64).saturating_mul(stride as u64);
         let memory = args.memory.memory.open(needed)?;
         for index in 0..sources {
-            self.pools.push(pool(format!("source {index}"), source_slots, args, &*memory)?);
+            self.pools.push(pool(format!("source {index}"), source_slots, stride, &*memory)?);
         }
         let sink = match is_receiving {
-            true => Some(pool("received".to_owned(), sink_slots, args, &*memory)?),
+            true => Some(pool("received".to_owned(), sink_slots, stride, &*memory)?),
             false => None,
         };
         let mut started = Vec::new();
@@ -334,10 +337,10 @@ fn sizing(args: &Args, queues: usize, ring: usize, held: usize) -> Sizing {
 fn pool(
     name: String,
     slots: usize,
-    args: &Args,
+    stride: usize,
     memory: &dyn Provider,
 ) -> Result<Pool<Cpu>, AppError> {
-    let pool = Pool::builder().name(&name).slots(slots).stride(args.pool.buffer_size);
+    let pool = Pool::builder().name(&name).slots(slots).stride(stride);
     Ok(pool.memory(memory).build()?)
 }
 

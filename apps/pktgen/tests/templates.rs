@@ -43,6 +43,12 @@ fn check(template: &Template, frame: &[u8]) {
                 (header.ttl(), header.dcp().value() << 2 | header.ecn().value()),
                 (template.ttl, template.tos)
             );
+            if template.header != HeaderChoice::None {
+                let stamp = Stamp::read(&frame[template.test_at()..]).unwrap();
+                let [.., high, low] = stamp.sequence.to_be_bytes();
+                let number = if template.ip_id { u16::from_be_bytes([high, low]) } else { 0 };
+                assert_eq!(header.identification(), number);
+            }
             (header.source_addr().into(), header.destination_addr().into())
         }
         NetSlice::Ipv6(ip) => {
@@ -132,27 +138,29 @@ fn templates() -> impl Strategy<Value = Template> {
         Just(HeaderChoice::Short),
         Just(HeaderChoice::None)
     ];
-    (tags, addresses, layers, form, any::<(u8, u16, u16, bool)>(), 1..=255u8, 0..=7u8).prop_map(
-        |((outer_vlan, vlan), (src, dst), (transport, app), header, rest, ttl, priority)| {
-            let (tos, src_port, dst_port, checksum) = rest;
-            Template {
-                outer_vlan,
-                vlan,
-                priority,
-                src,
-                dst,
-                transport,
-                app,
-                header,
-                ttl,
-                tos,
-                src_port,
-                dst_port,
-                checksum,
-                ..Template::default()
-            }
-        },
-    )
+    (tags, addresses, layers, form, any::<(u8, u16, u16, bool, bool)>(), 1..=255u8, 0..=7u8)
+        .prop_map(
+            |((outer_vlan, vlan), (src, dst), (transport, app), header, rest, ttl, priority)| {
+                let (tos, src_port, dst_port, checksum, ip_id) = rest;
+                Template {
+                    outer_vlan,
+                    vlan,
+                    priority,
+                    src,
+                    dst,
+                    transport,
+                    app,
+                    header,
+                    ttl,
+                    tos,
+                    src_port,
+                    dst_port,
+                    checksum,
+                    ip_id: ip_id && src.is_ipv4(),
+                    ..Template::default()
+                }
+            },
+        )
 }
 
 proptest! {
@@ -178,6 +186,13 @@ proptest! {
         };
         frames(&traffic, 100).iter().for_each(|frame| check(&template, frame));
     }
+}
+
+#[test]
+fn the_identification_wraps_with_its_number() {
+    let template = Template { ip_id: true, payload_len: 24, ..Template::default() };
+    let traffic = Traffic { template, ..Traffic::default() };
+    frames(&traffic, 66_000).iter().for_each(|frame| check(&template, frame));
 }
 
 #[test]

@@ -4,7 +4,7 @@
 
 use std::{
     io,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -335,6 +335,14 @@ impl RxQueue for Rx {
             }
         }
         received
+    }
+
+    fn arm(&mut self) -> Option<BorrowedFd<'_>> {
+        // Readable as soon as the kernel hands a block over: when it is full, or `timeout` after its
+        // first frame. An error that waits (the interface went down) would wake at once, for ever.
+        let _ = rustix::net::sockopt::socket_error(&self.socket);
+        let has_more = self.pending.is_some() || self.walk.is_some();
+        (!has_more).then(|| self.socket.as_fd())
     }
 
     fn counters(&self) -> &QueueCounters {

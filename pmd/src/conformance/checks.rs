@@ -7,7 +7,7 @@ use super::{
     Wire, WireTraits,
     traffic::{Exchange, Memory},
 };
-use crate::SplitAt;
+use crate::{SplitAt, SplitSupport};
 
 type Outcome = Result<(), String>;
 
@@ -25,8 +25,8 @@ pub(super) const ALL: &[Check] = &[
     Check { name: "pool pressure", applies: |t| t.interactive, run: pressure },
     Check { name: "exhaustion and recovery", applies: |t| t.interactive, run: exhaustion },
     Check { name: "shared frames", applies: |_| true, run: shared },
-    Check { name: "split by protocol", applies: |t| t.split, run: split_protocol },
-    Check { name: "split by length", applies: |t| t.split, run: split_length },
+    Check { name: "split by protocol", applies: |t| splits(t), run: split_protocol },
+    Check { name: "split by length", applies: |t| fixed_head(t).is_some(), run: split_length },
 ];
 
 const RING: usize = 128;
@@ -83,8 +83,9 @@ fn segments(wire: &mut dyn Wire, memory: &Memory<'_>) -> Outcome {
     let most = traits.max_frame.min(20_000);
     for segment in [64, 256, 1920] {
         // Small receive buffers, so that chains come out as well as go in.
+        let stride = 512.max(128 + traits.rx_buffer_step.next_multiple_of(64));
         let mut exchange =
-            Exchange::whole(wire, memory.pool(4096, 2048)?, memory.pool(8192, 512)?, RING)?;
+            Exchange::whole(wire, memory.pool(4096, 2048)?, memory.pool(8192, stride)?, RING)?;
         let lens = [60, 64, 65, 383, 384, 385, 512, 1500, 1919, 1920, 1921, 9018, most];
         for len in lens.into_iter().filter(|len| *len <= most) {
             // A frame must not outgrow half of the pool.
@@ -164,11 +165,27 @@ fn shared(wire: &mut dyn Wire, memory: &Memory<'_>) -> Outcome {
 }
 
 fn split_protocol(wire: &mut dyn Wire, memory: &Memory<'_>) -> Outcome {
-    split(wire, memory, SplitAt::Protocol { extra: 8 })
+    // Hardware cuts right behind the transport header.
+    let extra = if wire.traits().split == SplitSupport::ProtocolAndLength { 8 } else { 0 };
+    split(wire, memory, SplitAt::Protocol { extra })
 }
 
 fn split_length(wire: &mut dyn Wire, memory: &Memory<'_>) -> Outcome {
-    split(wire, memory, SplitAt::Length(50))
+    let len = fixed_head(&wire.traits()).unwrap_or(50);
+    split(wire, memory, SplitAt::Length(len))
+}
+
+fn splits(traits: &WireTraits) -> bool {
+    traits.split != SplitSupport::None
+}
+
+/// A length that heads can have whatever they are.
+fn fixed_head(traits: &WireTraits) -> Option<usize> {
+    match traits.split {
+        SplitSupport::None | SplitSupport::Hardware { length_step: None, .. } => None,
+        SplitSupport::ProtocolAndLength => Some(50),
+        SplitSupport::Hardware { length_step: Some(step), .. } => Some(step),
+    }
 }
 
 fn split(wire: &mut dyn Wire, memory: &Memory<'_>, at: SplitAt) -> Outcome {

@@ -12,7 +12,7 @@ use std::fmt;
 
 use mempool::{Cpu, Pool, Provider};
 
-use crate::{AnyRxQueue, Error, RxMemory, TxQueue};
+use crate::{AnyRxQueue, Error, RxMemory, SplitSupport, TxQueue};
 
 pub use reference::ReferenceWire;
 
@@ -40,10 +40,13 @@ pub struct WireTraits {
     pub min_frame: usize,
     /// Whether frames of several segments can be sent.
     pub segments: bool,
-    /// Whether a receive queue can split.
-    pub split: bool,
+    /// How a receive queue can split.
+    pub split: SplitSupport,
     /// Whether frames can be received while others are sent; a file is written first, then read.
     pub interactive: bool,
+    /// Received frames fill buffers in multiples of this many bytes
+    /// ([`crate::Capabilities::rx_buffer_step`]).
+    pub rx_buffer_step: usize,
     /// How many frames the whole suite may send, for slow wires.
     pub budget: usize,
 }

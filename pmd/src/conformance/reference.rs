@@ -10,7 +10,9 @@ use std::{
 use mempool::{Burst, Cache, Cpu, Readable, Shared};
 
 use super::{Joined, Setup, Wire, WireTraits};
-use crate::{AnyRxQueue, Error, QueueCounters, RxMemory, RxQueue, TxQueue, copy::copy_frame};
+use crate::{
+    AnyRxQueue, Error, QueueCounters, RxMemory, RxQueue, SplitSupport, TxQueue, copy::copy_frame,
+};
 
 type Queue = Arc<Mutex<VecDeque<Vec<u8>>>>;
 
@@ -39,8 +41,9 @@ impl Wire for ReferenceWire {
             max_frame: 65535,
             min_frame: 1,
             segments: true,
-            split: false,
+            split: SplitSupport::None,
             interactive: true,
+            rx_buffer_step: 1,
             budget: 1_000_000,
         }
     }

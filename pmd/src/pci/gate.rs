@@ -53,6 +53,13 @@ impl Gate {
         self.0.fault.get_or_init(|| why.to_string());
     }
 
+    /// Whether queues of this start may go on: the device was not stopped, and none of them is faulted.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        !self.0.stopped.load(Ordering::Acquire) && self.0.fault.get().is_none()
+    }
+
     /// Why a queue no longer works.
     #[must_use]
     pub fn why(&self) -> Option<&str> {

@@ -3,6 +3,7 @@
 
 use std::{
     ops::{Deref, DerefMut},
+    os::fd::BorrowedFd,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -132,6 +133,10 @@ impl RxQueue for Lent<dyn RxQueue> {
         (**self).recv(cache, burst)
     }
 
+    fn arm(&mut self) -> Option<BorrowedFd<'_>> {
+        (**self).arm()
+    }
+
     fn counters(&self) -> &QueueCounters {
         (**self).counters()
     }
@@ -145,6 +150,10 @@ impl SplitRxQueue for Lent<dyn SplitRxQueue> {
 
     fn post(&mut self, data: &mut Burst<Device>) -> usize {
         (**self).post(data)
+    }
+
+    fn arm(&mut self) -> Option<BorrowedFd<'_>> {
+        (**self).arm()
     }
 
     fn counters(&self) -> &QueueCounters {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use mempool::heap::Heap;
 use pmd::{
-    AnyRxQueue, Bounce, Config, Device, Error, Registry, RxMemory, TxQueue,
+    AnyRxQueue, Bounce, Config, Device, Error, Registry, RxMemory, SplitSupport, TxQueue,
     conformance::{self, Joined, Setup, Wire, WireTraits},
 };
 use providers::Fake;
@@ -82,8 +82,9 @@ impl Wire for Veth<'_> {
             max_frame: 9014,
             min_frame: 14,
             segments: true,
-            split: self.bounce,
+            split: if self.bounce { SplitSupport::ProtocolAndLength } else { SplitSupport::None },
             interactive: true,
+            rx_buffer_step: 1,
             budget: 10_000,
         }
     }

@@ -56,6 +56,7 @@ struct Layout {
     is_v4: bool,
     is_tcp: bool,
     has_checksum: bool,
+    has_id: bool,
     app: AppHeader,
     ip: usize,
     l4: usize,
@@ -130,6 +131,7 @@ impl Generator {
             is_v4: template.src.is_ipv4(),
             is_tcp: template.transport != Transport::Udp,
             has_checksum: template.has_checksum(),
+            has_id: template.ip_id,
             app: template.app,
             ip: template.ip_at(),
             l4: template.udp_at(),
@@ -142,6 +144,7 @@ impl Generator {
             is_uniform: !has_variants
                 && !traffic.fresh
                 && !layout.has_checksum
+                && !layout.has_id
                 && layout.app == AppHeader::None,
             layout,
             shapes,
@@ -344,6 +347,9 @@ impl Generator {
         if self.has_variants || is_new {
             write_flow(bytes, &layout, shape, flow);
         }
+        if layout.has_id {
+            write_id(bytes, &layout, shape, flow, sequence);
+        }
         let test = &mut bytes[layout.test..];
         match shape.form {
             HeaderForm::None => {}
@@ -385,6 +391,17 @@ fn write_flow(bytes: &mut [u8], layout: &Layout, shape: &Shape, flow: &FlowState
         bytes[ip + 24..ip + 40].copy_from_slice(&flow.dst);
     }
     bytes[layout.l4..layout.l4 + 4].copy_from_slice(&flow.ports);
+}
+
+/// The IPv4 identification, and the checksum that goes with it.
+#[inline]
+fn write_id(bytes: &mut [u8], layout: &Layout, shape: &Shape, flow: &FlowState, sequence: u64) {
+    let ip = layout.ip;
+    #[expect(clippy::cast_possible_truncation, reason = "the low bits: the counter wraps")]
+    let id = sequence as u16;
+    bytes[ip + 4..ip + 6].copy_from_slice(&id.to_be_bytes());
+    let checksum = checksum::finish(shape.ip_sum + flow.addr_sum + u64::from(id));
+    bytes[ip + 10..ip + 12].copy_from_slice(&checksum.to_be_bytes());
 }
 
 /// What changes in the application header; returns its sum.

@@ -86,6 +86,8 @@ pub struct Template {
     pub ttl: u8,
     /// Type of service, or traffic class.
     pub tos: u8,
+    /// Whether the IPv4 identification is the frame's number (its low 16 bits); 0 otherwise.
+    pub ip_id: bool,
     /// UDP or TCP.
     pub transport: Transport,
     /// Source port of the first flow; the others follow.
@@ -116,6 +118,7 @@ impl Default for Template {
             dst: Ipv4Addr::new(10, 0, 0, 2).into(),
             ttl: 64,
             tos: 0,
+            ip_id: false,
             transport: Transport::Udp,
             src_port: 9000,
             dst_port: 9000,
@@ -235,6 +238,9 @@ impl Template {
         }
         if self.src.is_ipv4() != self.dst.is_ipv4() {
             return Err(TemplateError::Versions { src: self.src, dst: self.dst });
+        }
+        if self.ip_id && self.src.is_ipv6() {
+            return Err(TemplateError::Conflict { what: "only IPv4 has an identification field" });
         }
         match self.app {
             AppHeader::Rtp { payload_type, .. } if payload_type > 127 => {

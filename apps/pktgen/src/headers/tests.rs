@@ -77,6 +77,9 @@ fn a_file_says_everything_and_flags_win() {
     assert_eq!(traffic.template.transport, Transport::Tcp { flags: 0x12 });
     assert_eq!(traffic.template.src_port, 80);
     assert_eq!(traffic.sizes().to_string(), "90");
+    assert!(!traffic.template.ip_id);
+    assert!(with_file("[ip]\nid = true", "").unwrap().template.ip_id);
+    assert!(self::traffic("--ip-id").unwrap().template.ip_id);
 }
 
 #[test]
@@ -120,6 +123,7 @@ fn what_makes_no_frame_is_usage_with_the_reason() {
         ("--vlan 0", "VLAN 0: should be 1 to 4094"),
         ("--outer-vlan 5", "an outer VLAN needs an inner one"),
         ("--src 10.0.0.1 --dst ::1", "both must be IPv4, or both IPv6"),
+        ("--src ::1 --dst ::2 --ip-id", "only IPv4 has an identification field"),
         ("--spead=3", "SPEAD items 3: should be 4 to 15"),
         ("--priority 9", "VLAN priority 9: should be 0 to 7"),
         ("--rtp=200", "RTP payload type 200: should be 0 to 127"),

@@ -1,7 +1,7 @@
 //! The tapped queues: frames that pass are copied to a tape; those that a transmit queue does not take
 //! are not. Nothing is ever waited for.
 
-use std::sync::Arc;
+use std::{os::fd::BorrowedFd, sync::Arc};
 
 use mempool::{
     Burst, Cache, Cpu, Device, DeviceView, Frame, Offload, Pool, Readable, Shared, SplitBurst,
@@ -98,6 +98,10 @@ impl RxQueue for TappedRx {
         got
     }
 
+    fn arm(&mut self) -> Option<BorrowedFd<'_>> {
+        self.inner.arm()
+    }
+
     fn counters(&self) -> &QueueCounters {
         self.inner.counters()
     }
@@ -171,6 +175,10 @@ impl SplitRxQueue for TappedSplitRx {
 
     fn post(&mut self, data: &mut Burst<Device>) -> usize {
         self.inner.post(data)
+    }
+
+    fn arm(&mut self) -> Option<BorrowedFd<'_>> {
+        self.inner.arm()
     }
 
     fn counters(&self) -> &QueueCounters {

@@ -1,6 +1,6 @@
 //! The traced queues: what passes is written down; what a transmit queue does not take is not.
 
-use std::fmt::Write;
+use std::{fmt::Write, os::fd::BorrowedFd};
 
 use mempool::{Burst, Cache, Cpu, Device, Readable, Shared, SplitBurst, SplitCache};
 
@@ -91,6 +91,10 @@ impl RxQueue for TracedRx {
         got
     }
 
+    fn arm(&mut self) -> Option<BorrowedFd<'_>> {
+        self.inner.arm()
+    }
+
     fn counters(&self) -> &QueueCounters {
         self.inner.counters()
     }
@@ -124,6 +128,10 @@ impl SplitRxQueue for TracedSplitRx {
 
     fn post(&mut self, data: &mut Burst<Device>) -> usize {
         self.inner.post(data)
+    }
+
+    fn arm(&mut self) -> Option<BorrowedFd<'_>> {
+        self.inner.arm()
     }
 
     fn counters(&self) -> &QueueCounters {

@@ -1,0 +1,306 @@
+//! Whole frames: 82574 by extended descriptors, 82576 by advanced one-buffer ones. A frame longer than a
+//! buffer becomes a chain, which may come together over several calls.
+
+use std::{mem, os::fd::BorrowedFd};
+
+use mempool::{Buf, Burst, Cache, Cpu, Pool, RxMeta};
+
+use super::{BATCH, Bad, Suspicion, Wake, refill_at};
+use crate::{
+    DmaMapper, DropReason, MapError, QueueCounters, RxQueue,
+    e1000::{
+        descriptor::receive::{Arrived, Strip, give_whole, take_whole},
+        held::{Ledger, Mapping},
+        ring::{Doorbell, Report, Ring, Short, Wiring},
+    },
+    pci::Mmio,
+};
+
+/// What the control plane set the queue's registers to.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::e1000) struct Shape {
+    /// Bytes the device writes into a buffer at most; at most the room of the pool's.
+    pub(in crate::e1000) buffer: usize,
+    /// Longest frame, in bytes without FCS.
+    pub(in crate::e1000) max_frame: usize,
+    /// Whether VLAN tags are taken out.
+    pub(in crate::e1000) strip_vlan: bool,
+}
+
+/// A receive queue of whole frames.
+pub(in crate::e1000) struct WholeRx<M: Mmio, D: DmaMapper> {
+    ring: Ring<Short>,
+    doorbell: Doorbell<M>,
+    /// Buffers by descriptor.
+    held: Ledger<Cpu>,
+    mapping: Mapping<Cpu, D>,
+    /// The descriptor to look at, and the first one that is not the device's; both run free.
+    next: usize,
+    given: usize,
+    shape: Shape,
+    strip: Strip,
+    /// Fresh buffers on their way into the ring; empty between calls.
+    stock: Burst<Cpu>,
+    batch: [Arrived; BATCH],
+    open: Open,
+    suspicion: Suspicion,
+    wake: Option<Wake<M>>,
+    report: Report,
+}
+
+/// A frame that has not ended.
+#[derive(Default)]
+enum Open {
+    /// None.
+    #[default]
+    No,
+    /// The pieces so far.
+    Frame(Buf<Cpu>, usize),
+    /// Its pieces are thrown away up to its end, for this reason.
+    Discarded(Bad),
+}
+
+/// Where a look at the ring ended.
+enum Seen {
+    /// Nothing more has come, or the caller wants no more.
+    End,
+    /// At a descriptor that is not a good frame by itself.
+    Odd(Arrived),
+}
+
+impl<M: Mmio, D: DmaMapper> WholeRx<M, D> {
+    /// A queue that has posted nothing yet: [`WholeRx::fill`].
+    ///
+    /// # Errors
+    /// The pool's memory cannot be mapped for the device.
+    ///
+    /// # Panics
+    /// If the device would write more into a buffer than there is room.
+    pub(in crate::e1000) fn new(
+        wiring: Wiring<M>,
+        shape: Shape,
+        wake: Option<Wake<M>>,
+        pool: &Pool<Cpu>,
+        mapper: D,
+    ) -> Result<Self, MapError> {
+        assert!(shape.buffer <= pool.room(), "{shape:?} for buffers of {} B", pool.room());
+        let (count, gate) = (wiring.descriptors, wiring.gate.clone());
+        let (ring, doorbell, report) = wiring.split(1);
+        let origin = ring.origin();
+        Ok(Self {
+            ring,
+            doorbell,
+            held: Ledger::new(pool, count, gate.clone()),
+            mapping: Mapping::new(pool, mapper, gate)?,
+            next: origin,
+            given: origin,
+            shape,
+            strip: Strip::new(shape.strip_vlan),
+            stock: Burst::with_limit(pool, Burst::<Cpu>::CAPACITY),
+            batch: [Arrived::NONE; BATCH],
+            open: Open::No,
+            suspicion: Suspicion::default(),
+            wake,
+            report,
+        })
+    }
+
+    /// Posts buffers before the first poll, so that frames that come earlier find some. Call it when the
+    /// ring's registers are set and it is enabled.
+    pub(in crate::e1000) fn fill(&mut self) {
+        let mut cache = self.held.pool().cache();
+        self.refill(&mut cache);
+    }
+
+    /// Tops the ring up once enough is missing; one descriptor stays free, or a full ring would look
+    /// empty.
+    #[inline(always)]
+    fn refill(&mut self, cache: &mut Cache<Cpu>) {
+        let missing = self.ring.count() - 1 - self.given.wrapping_sub(self.next);
+        if missing >= refill_at(self.ring.count()) {
+            self.give(cache, missing);
+        }
+    }
+
+    fn give(&mut self, cache: &mut Cache<Cpu>, mut missing: usize) {
+        let before = self.given;
+        while missing > 0 {
+            let got = cache.take_bare(&mut self.stock, missing);
+            let mut mapped = 0;
+            for frame in self.stock.iter() {
+                let Some(iova) = self.mapping.iova(frame.home()) else { break };
+                give_whole(self.ring.at(self.given.wrapping_add(mapped)), iova);
+                mapped += 1;
+            }
+            self.held.post(self.ring.place(self.given), &mut self.stock, mapped);
+            self.given = self.given.wrapping_add(mapped);
+            missing -= mapped;
+            if mapped < got || got == 0 {
+                break;
+            }
+        }
+        if !self.stock.is_empty() {
+            self.give_back(cache);
+        }
+        if self.given != before {
+            self.doorbell.ring(self.ring.place(self.given));
+        }
+    }
+
+    /// Buffers of memory that the device cannot reach.
+    #[cold]
+    fn give_back(&mut self, cache: &mut Cache<Cpu>) {
+        self.stock.received_alike(0, 0, &RxMeta::default());
+        self.stock.recycle(cache);
+    }
+
+    /// Copies up to `most` good single-buffer frames' descriptors into `batch`; returns how many.
+    #[inline(always)]
+    fn look(&mut self, most: usize) -> (usize, Seen) {
+        let most = most.min(self.given.wrapping_sub(self.next)).min(BATCH);
+        for (at, place) in self.batch[..most].iter_mut().enumerate() {
+            let Some(arrived) = take_whole(self.ring.at(self.next.wrapping_add(at))) else {
+                return (at, Seen::End);
+            };
+            // One compare for 1..=buffer.
+            if !arrived.is_whole() || arrived.len().wrapping_sub(1) >= self.shape.buffer {
+                return (at, Seen::Odd(arrived));
+            }
+            *place = arrived;
+        }
+        (most, Seen::End)
+    }
+
+    /// Takes a descriptor that is no good frame by itself; returns the bytes of a frame that it ends.
+    #[cold]
+    fn take_odd(
+        &mut self,
+        arrived: Arrived,
+        cache: &mut Cache<Cpu>,
+        burst: &mut Burst<Cpu>,
+    ) -> Option<usize> {
+        let mut piece = self.held.complete(self.ring.place(self.next))?;
+        self.next = self.next.wrapping_add(1);
+        let bad = self.judge(arrived);
+        let len = if bad.is_some() { 0 } else { arrived.len() };
+        piece.frame_mut().received(len, &RxMeta::default());
+        let (frame, total) = match mem::take(&mut self.open) {
+            Open::Discarded(why) => {
+                cache.give(piece);
+                return self.discard(arrived, bad.unwrap_or(why), false);
+            }
+            Open::No => (piece, len),
+            Open::Frame(mut frame, before) => {
+                let hung = if len > 0 { frame.chain(piece) } else { Err(piece) };
+                if let Err(unused) = hung {
+                    cache.give(unused);
+                }
+                (frame, before + len)
+            }
+        };
+        let endless = (total > self.shape.max_frame).then_some(Bad::Endless { bytes: total });
+        if let Some(bad) = bad.or(endless) {
+            free(frame, cache);
+            return self.discard(arrived, bad, true);
+        }
+        if !arrived.is_last() {
+            self.open = Open::Frame(frame, total);
+            return None;
+        }
+        let mut frame = frame;
+        frame.frame_mut().set_rx(&arrived.meta(self.strip));
+        burst.push(frame);
+        self.suspicion.allay();
+        Some(total)
+    }
+
+    /// What is wrong with a descriptor by itself.
+    fn judge(&self, arrived: Arrived) -> Option<Bad> {
+        let (len, buffer) = (arrived.len(), self.shape.buffer);
+        // The end of a frame may be empty: where its last buffer held nothing but the FCS.
+        let may_be_empty = arrived.is_last() && matches!(self.open, Open::Frame(..));
+        if len > buffer || len == 0 && !may_be_empty {
+            return Some(Bad::Length { len, buffer });
+        }
+        arrived.is_spoilt().then(|| Bad::Spoilt { status: arrived.status() })
+    }
+
+    /// Throws a frame away, and what is still to come of it; counts it if it is the first piece.
+    fn discard(&mut self, arrived: Arrived, bad: Bad, is_first: bool) -> Option<usize> {
+        if is_first {
+            let reason = match bad {
+                Bad::Endless { .. } => DropReason::TooLong,
+                _ => DropReason::Malformed,
+            };
+            self.report.counters.dropped(reason, 1);
+        }
+        if !arrived.is_last() {
+            self.open = Open::Discarded(bad);
+        }
+        self.suspicion.note(bad, self.report.index, &self.report.gate);
+        None
+    }
+}
+
+/// Frees a frame segment by segment into the cache.
+fn free(mut frame: Buf<Cpu>, cache: &mut Cache<Cpu>) {
+    while let Some(rest) = frame.unchain() {
+        cache.give(frame);
+        frame = rest;
+    }
+    cache.give(frame);
+}
+
+impl<M: Mmio, D: DmaMapper> RxQueue for WholeRx<M, D> {
+    fn recv(&mut self, cache: &mut Cache<Cpu>, burst: &mut Burst<Cpu>) -> usize {
+        let (mut delivered, mut bytes) = (0, 0);
+        while self.report.gate.is_live() {
+            let is_closed = matches!(self.open, Open::No);
+            let (ready, seen) = self.look(burst.room());
+            if !is_closed && ready > 0 {
+                // The pieces of a frame that began earlier look like frames of their own.
+                if let Some(len) = self.take_odd(self.batch[0], cache, burst) {
+                    (delivered, bytes) = (delivered + 1, bytes + len);
+                }
+                continue;
+            }
+            if ready > 0 {
+                let before = burst.len();
+                let done = self.held.complete_into(self.ring.place(self.next), ready, burst);
+                debug_assert_eq!(done, ready, "what was given is in the ledger");
+                self.next = self.next.wrapping_add(done);
+                let mut arrived = self.batch[..done].iter();
+                burst.for_each_mut(before, |mut frame| {
+                    if let Some(arrived) = arrived.next() {
+                        bytes += arrived.len();
+                        frame.received(arrived.len(), &arrived.meta(self.strip));
+                    }
+                });
+                delivered += done;
+                self.suspicion.allay();
+            }
+            match seen {
+                Seen::Odd(arrived) => {
+                    if let Some(len) = self.take_odd(arrived, cache, burst) {
+                        (delivered, bytes) = (delivered + 1, bytes + len);
+                    }
+                }
+                Seen::End if ready == BATCH => {}
+                Seen::End => break,
+            }
+        }
+        self.refill(cache);
+        if delivered > 0 {
+            self.report.counters.delivered(delivered, bytes);
+        }
+        delivered
+    }
+
+    fn arm(&mut self) -> Option<BorrowedFd<'_>> {
+        self.wake.as_mut().map(Wake::arm)
+    }
+
+    fn counters(&self) -> &QueueCounters {
+        &self.report.counters
+    }
+}

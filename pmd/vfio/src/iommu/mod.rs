@@ -1,0 +1,530 @@
+//! Address spaces: what devices see of this process's memory. Knows which bytes are mapped where, and
+//! asks one of the kernel's interfaces to make it so.
+#![allow(unsafe_code, reason = "maps memory that devices will write")]
+#![expect(
+    clippy::disallowed_types,
+    reason = "control plane: touched when memory or devices come and go"
+)]
+
+mod books;
+mod container;
+mod iommufd;
+pub(crate) mod limits;
+mod node;
+mod physical;
+pub(crate) mod space;
+
+use std::{
+    fmt,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    ptr::NonNull,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use books::{Books, Source};
+use container::{Container, Group};
+use iommufd::Iommufd;
+use limits::Limits;
+
+use crate::{
+    Error, Result,
+    pci::{Function, Sysfs},
+    sys,
+};
+
+/// Which interface of the kernel's makes the address space.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Kind {
+    /// iommufd where the first device has a character device that may be opened, and `/dev/iommu` is
+    /// there; else type1.
+    #[default]
+    Auto,
+    /// Group and container, `VFIO_TYPE1v2_IOMMU`.
+    Type1,
+    /// Character device and `/dev/iommu`.
+    Iommufd,
+    /// No IOMMU: the device may write any memory of the machine.
+    NoIommu(UnsafeDmaAccepted),
+}
+
+/// The user's word that a device may write any memory of the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnsafeDmaAccepted(());
+
+impl UnsafeDmaAccepted {
+    /// Only for a user who said `--i-accept-unsafe-dma`: a stray descriptor, or a broken or hostile
+    /// device, then corrupts the machine.
+    #[must_use]
+    pub fn i_accept_unsafe_dma() -> Self {
+        Self(())
+    }
+}
+
+/// What devices may do with a mapping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Access {
+    /// Read it: frames to send.
+    Read,
+    /// Read and write it.
+    ReadWrite,
+}
+
+/// An address space. Clones are the same one; it ends with the last clone, and devices hold one.
+///
+/// A mapping stays until it is taken back, whether devices come or go.
+#[derive(Clone)]
+pub struct Iommu(Arc<Mutex<State>>);
+
+struct State {
+    kind: Kind,
+    backend: Option<Backend>,
+    books: Books,
+}
+
+#[derive(Debug)]
+enum Backend {
+    Type1(Container),
+    Iommufd(Iommufd),
+    NoIommu(Container),
+}
+
+impl Iommu {
+    /// An address space without devices. The kernel is asked when the first device is opened into it.
+    #[must_use]
+    pub fn new(kind: Kind) -> Self {
+        Self(Arc::new(Mutex::new(State { kind, backend: None, books: Books::default() })))
+    }
+
+    /// The interface in use, for reports: `type1`, `iommufd` or `none`; `auto` before the first device
+    /// decides.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        let state = self.state();
+        match (&state.backend, state.kind) {
+            (Some(Backend::Type1(_)), _) | (None, Kind::Type1) => "type1",
+            (Some(Backend::Iommufd(_)), _) | (None, Kind::Iommufd) => "iommufd",
+            (Some(Backend::NoIommu(_)), _) | (None, Kind::NoIommu(_)) => "none",
+            (None, Kind::Auto) => "auto",
+        }
+    }
+
+    /// Whether devices see physical addresses: then memory must be single hugepages.
+    #[must_use]
+    pub fn is_unprotected(&self) -> bool {
+        matches!(self.state().backend, Some(Backend::NoIommu(_)))
+    }
+
+    /// Maps `len` bytes of this process's memory for the devices, and returns where they see it. One
+    /// region is one mapping, however many pages it has; what is mapped already (the same bytes, or more
+    /// around them, for the same access) is counted and not mapped again.
+    ///
+    /// # Safety
+    /// Until `unmap`, every byte stays mapped at `base` in this process, and nothing holds a reference
+    /// to one that a device's access would break.
+    ///
+    /// # Errors
+    /// No device yet, not whole pages, a limit of the user's or the kernel's, or no room.
+    pub unsafe fn map(&self, base: NonNull<u8>, len: usize, access: Access) -> Result<u64> {
+        let mut state = self.state();
+        let State { backend, books, .. } = &mut *state;
+        let backend = backend.as_mut().ok_or_else(no_device)?;
+        let source = Source::Memory { base: base.as_ptr().expose_provenance() as u64 };
+        if let Some(iova) = books.share(source, len as u64, access) {
+            return Ok(iova);
+        }
+        if let Backend::NoIommu(_) = backend {
+            books.check_pages(source, len as u64)?;
+            let iova = physical::address_of(base, len)?;
+            books.fix(iova, source, len as u64, access);
+            return Ok(iova);
+        }
+        backend.check_room(books)?;
+        let limits = Limits::now();
+        limits.check(books.pinned(), len as u64)?;
+        let iova = books.place(source, len as u64, access)?;
+        // SAFETY: the caller gave the memory until it is unmapped.
+        let mapped = unsafe { backend.map_memory(base, len as u64, iova, access) };
+        mapped.map_err(|error| {
+            let used = books.mappings();
+            books.remove(iova);
+            explained(error, len as u64, used, limits)
+        })?;
+        Ok(iova)
+    }
+
+    /// Maps bytes of a file: a memfd, or a dma-buf that VFIO exported. The kernel keeps the file.
+    ///
+    /// # Errors
+    /// As [`map`](Self::map); and only iommufd takes files.
+    pub fn map_file(
+        &self,
+        file: BorrowedFd<'_>,
+        offset: u64,
+        len: usize,
+        access: Access,
+    ) -> Result<u64> {
+        let mut state = self.state();
+        let State { backend, books, .. } = &mut *state;
+        let Backend::Iommufd(iommufd) = backend.as_mut().ok_or_else(no_device)? else {
+            return Err(Error::Unsupported {
+                what: "mapping a file by its descriptor".to_owned(),
+                why: "type1 takes memory of this process only: map it here first, or use iommufd"
+                    .to_owned(),
+            });
+        };
+        let stat = rustix::fs::fstat(file).map_err(Error::system("a file to be mapped"))?;
+        let source = Source::File { device: stat.st_dev, inode: stat.st_ino, offset };
+        if let Some(iova) = books.share(source, len as u64, access) {
+            return Ok(iova);
+        }
+        let limits = Limits::now();
+        limits.check(books.pinned(), len as u64)?;
+        let iova = books.place(source, len as u64, access)?;
+        sys::ioas_map_file(iommufd.id(), (file, offset), len as u64, iova, access).map_err(
+            |error| {
+                let used = books.mappings();
+                books.remove(iova);
+                explained(error, len as u64, used, limits)
+            },
+        )?;
+        Ok(iova)
+    }
+
+    /// Takes back one `map` of these bytes. No device may use them any more.
+    ///
+    /// # Errors
+    /// Nothing is mapped there, or the kernel refused; then it stays mapped.
+    pub fn unmap(&self, iova: u64, len: usize) -> Result<()> {
+        let mut state = self.state();
+        let State { backend, books, .. } = &mut *state;
+        let Some((start, whole)) = books.release(iova, len as u64)? else { return Ok(()) };
+        if let Some(backend) = backend {
+            backend.unmap(start, whole)?;
+        }
+        books.remove(start);
+        Ok(())
+    }
+
+    /// Mappings of this address space: one for each region, however often it was mapped.
+    #[must_use]
+    pub fn mappings(&self) -> usize {
+        self.state().books.mappings()
+    }
+
+    /// Opens a function's device in this address space.
+    pub(crate) fn attach(&self, sysfs: &Sysfs, function: &Function) -> Result<Attachment> {
+        let mut state = self.state();
+        let State { kind, backend, books } = &mut *state;
+        let is_first = backend.is_none();
+        let chosen = match backend {
+            Some(backend) => backend,
+            None => backend.insert(Backend::choose(*kind, sysfs, function)?),
+        };
+        let attached = chosen.attach(sysfs, function, books);
+        if is_first && attached.is_err() {
+            *backend = None;
+        }
+        let (device, group) = attached?;
+        Ok(Attachment { device: Some(Arc::new(device)), group, iommu: self.clone() })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Iommu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Iommu({}, {} mappings)", self.name(), self.mappings())
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        // No device is left. What nobody took back is taken back here, before the container closes.
+        for (iova, len) in self.books.drain() {
+            if let Some(backend) = &mut self.backend
+                && let Err(error) = backend.unmap(iova, len)
+            {
+                tracing::debug!(%error, "a mapping would not go before its address space");
+            }
+        }
+    }
+}
+
+impl Backend {
+    fn choose(kind: Kind, sysfs: &Sysfs, function: &Function) -> Result<Self> {
+        let address = function.address;
+        if let Kind::NoIommu(_) = kind {
+            if !is_noiommu(sysfs, function) {
+                return Err(Error::AddressSpace(format!(
+                    "{address}: an IOMMU stands before this function (group {}): use it, by type1 or \
+                     iommufd",
+                    function
+                        .iommu_group
+                        .map_or_else(|| "none".to_owned(), |group| group.to_string())
+                )));
+            }
+            tracing::warn!(
+                "{address}: DMA WITHOUT AN IOMMU: the device can write any memory of this machine, \
+                 and the kernel is tainted"
+            );
+            return Container::open(sysfs, false).map(Self::NoIommu);
+        }
+        if function.iommu_group.is_none() || is_noiommu(sysfs, function) {
+            return Err(Error::NoGroup(address));
+        }
+        match kind {
+            Kind::Iommufd => Iommufd::open(sysfs).map(Self::Iommufd),
+            Kind::Auto if has_iommufd(sysfs, function) => Iommufd::open(sysfs).map(Self::Iommufd),
+            _ => Container::open(sysfs, true).map(Self::Type1),
+        }
+    }
+
+    /// Opens the device, and learns what all devices together can reach. Mappings that the kernel forgot
+    /// with the last device come back.
+    fn attach(
+        &mut self,
+        sysfs: &Sysfs,
+        function: &Function,
+        books: &mut Books,
+    ) -> Result<(OwnedFd, Option<Arc<Group>>)> {
+        if !matches!(self, Self::NoIommu(_)) && is_noiommu(sysfs, function) {
+            return Err(Error::NoGroup(function.address));
+        }
+        match self {
+            Self::Iommufd(iommufd) => {
+                let device = iommufd.attach(sysfs, function)?;
+                let (ranges, page) = iommufd.ranges()?;
+                books.set_ranges(&ranges, page.max(page_size()));
+                Ok((device, None))
+            }
+            Self::NoIommu(container) => {
+                let (device, group) = container.attach(sysfs, function)?;
+                books.set_ranges(&[(0, u64::MAX)], page_size());
+                Ok((device, Some(group)))
+            }
+            Self::Type1(container) => {
+                let was_empty = container.is_empty();
+                let (device, group) = container.attach(sysfs, function)?;
+                let info = container.info()?;
+                // The smallest page, and never less than ours: mappings are pinned by those.
+                let page = info.page_sizes & info.page_sizes.wrapping_neg();
+                let ranges = info.ranges.unwrap_or_else(|| vec![(0, u64::MAX)]);
+                books.set_ranges(&ranges, page.max(page_size()));
+                if was_empty {
+                    self.map_again(books)?;
+                }
+                Ok((device, Some(group)))
+            }
+        }
+    }
+
+    fn map_again(&mut self, books: &Books) -> Result<()> {
+        for (iova, base, len, access) in books.memory() {
+            // SAFETY: it was given until it is unmapped, which it has not been.
+            let mapped = unsafe { self.map_memory(base, len, iova, access) };
+            mapped.map_err(Error::system(format!(
+                "mapping {len:#x} bytes at iova {iova:#x} again"
+            )))?;
+        }
+        Ok(())
+    }
+
+    /// Whether the kernel keeps one more mapping.
+    fn check_room(&self, books: &Books) -> Result<()> {
+        let Self::Type1(container) = self else { return Ok(()) };
+        match container.info()?.available {
+            Some(0) => Err(Error::TooManyMaps { used: books.mappings() }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Maps memory.
+    ///
+    /// # Safety
+    /// Devices may write it until it is unmapped.
+    unsafe fn map_memory(
+        &mut self,
+        base: NonNull<u8>,
+        len: u64,
+        iova: u64,
+        access: Access,
+    ) -> std::io::Result<()> {
+        match self {
+            Self::Type1(container) => {
+                let fd = container.fd().as_fd();
+                // SAFETY: the caller's promise.
+                unsafe { sys::type1_map(fd, base, len, iova, access) }
+            }
+            Self::Iommufd(iommufd) => {
+                // SAFETY: the caller's promise.
+                unsafe { sys::ioas_map(iommufd.id(), base, len, iova, access) }
+            }
+            Self::NoIommu(_) => Ok(()),
+        }
+    }
+
+    fn unmap(&mut self, iova: u64, len: u64) -> Result<()> {
+        let unmapped = match self {
+            // Without a group the kernel has forgotten the mapping already.
+            Self::Type1(container) if container.is_empty() => Ok(()),
+            Self::Type1(container) => {
+                sys::type1_unmap(container.fd().as_fd(), iova, len).map(|_bytes| ())
+            }
+            Self::Iommufd(iommufd) => sys::ioas_unmap(iommufd.id(), iova, len),
+            Self::NoIommu(_) => Ok(()),
+        };
+        unmapped.map_err(Error::system(format!("unmapping {len:#x} bytes at iova {iova:#x}")))
+    }
+}
+
+/// A device in an address space. Dropping it detaches the device, closes it, and leaves its group: in
+/// this order, and the address space goes last.
+#[derive(Debug)]
+pub(crate) struct Attachment {
+    device: Option<Arc<OwnedFd>>,
+    group: Option<Arc<Group>>,
+    iommu: Iommu,
+}
+
+impl Attachment {
+    pub(crate) fn iommu(&self) -> &Iommu {
+        &self.iommu
+    }
+
+    /// The device. Who holds on to the descriptor keeps the device open.
+    pub(crate) fn device(&self) -> &Arc<OwnedFd> {
+        self.device.as_ref().expect("there until it is dropped")
+    }
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        // The lock keeps a group from being left and entered at the same time.
+        let state = self.iommu.state();
+        if self.group.is_none()
+            && let Some(device) = &self.device
+            && let Err(error) = sys::detach_iommufd(device.as_fd())
+        {
+            tracing::debug!(%error, "a device would not leave its address space before it closed");
+        }
+        self.device = None;
+        self.group = None;
+        drop(state);
+    }
+}
+
+fn no_device() -> Error {
+    Error::AddressSpace(
+        "the address space has no device yet, and so no ranges: open one first".to_owned(),
+    )
+}
+
+/// Whether the kernel made up the function's group because there is no IOMMU.
+fn is_noiommu(sysfs: &Sysfs, function: &Function) -> bool {
+    let name = function.iommu_group.and_then(|group| {
+        std::fs::read_to_string(sysfs.path(format!("sys/kernel/iommu_groups/{group}/name"))).ok()
+    });
+    name.is_some_and(|name| name.trim() == "vfio-noiommu")
+}
+
+/// Whether the function can be had by iommufd, by this user.
+fn has_iommufd(sysfs: &Sysfs, function: &Function) -> bool {
+    let may_open = |path: &std::path::Path| {
+        let access = rustix::fs::Access::READ_OK | rustix::fs::Access::WRITE_OK;
+        rustix::fs::access(path, access).is_ok()
+    };
+    let device = iommufd::character_device(sysfs, function.address);
+    device.is_some_and(|device| may_open(&device)) && may_open(&sysfs.path("dev/iommu"))
+}
+
+pub(crate) fn page_size() -> u64 {
+    rustix::param::page_size() as u64
+}
+
+/// What an errno of a mapping means.
+fn explained(error: std::io::Error, len: u64, used: usize, limits: Limits) -> Error {
+    match (error.raw_os_error(), limits.memlock) {
+        (Some(libc::ENOMEM), Some(limit)) => {
+            Error::Memlock { need: len, used: limits.locked, limit }
+        }
+        (Some(libc::ENOSPC), _) => Error::TooManyMaps { used },
+        (Some(libc::EFAULT | libc::EOPNOTSUPP), _) => Error::Unsupported {
+            what: format!("mapping {len:#x} bytes for devices"),
+            why: "the kernel does not pin this kind of memory: hugepages and memfds work with all \
+                  interfaces, another device's BAR by its mapping with type1 and by its dma-buf with \
+                  iommufd"
+                .to_owned(),
+        },
+        _ => Error::system(format!("mapping {len:#x} bytes for devices"))(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pci::tests::function;
+
+    fn bare(kind: Kind) -> (tempfile::TempDir, Iommu) {
+        (tempfile::tempdir().expect("a folder"), Iommu::new(kind))
+    }
+
+    #[test]
+    fn an_address_space_without_devices_maps_nothing_and_says_so() {
+        let iommu = Iommu::new(Kind::Type1);
+        let page = NonNull::<u8>::dangling();
+        // SAFETY: refused before anything is mapped.
+        let error = unsafe { iommu.map(page, 4096, Access::ReadWrite) }.expect_err("no device");
+        assert!(error.to_string().contains("no device yet"), "{error}");
+        assert_eq!((iommu.mappings(), iommu.name()), (0, "type1"));
+    }
+
+    #[test]
+    fn a_function_without_group_is_told_how_to_boot() {
+        for kind in [Kind::Auto, Kind::Type1, Kind::Iommufd] {
+            let (root, iommu) = bare(kind);
+            let function = function("0000:01:00.0");
+            let error = iommu.attach(&Sysfs::at(root.path()), &function).expect_err("no group");
+            assert!(
+                error
+                    .to_string()
+                    .starts_with("0000:01:00.0: no IOMMU group: boot with intel_iommu=on"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_group_that_was_made_up_for_want_of_an_iommu_is_none() {
+        let (root, iommu) = bare(Kind::Auto);
+        let folder = root.path().join("sys/kernel/iommu_groups/3");
+        std::fs::create_dir_all(&folder).expect("a folder");
+        std::fs::write(folder.join("name"), "vfio-noiommu\n").expect("a file");
+        let function = Function { iommu_group: Some(3), ..function("0000:01:00.0") };
+        let error = iommu.attach(&Sysfs::at(root.path()), &function).expect_err("no IOMMU");
+        assert!(matches!(error, Error::NoGroup(_)), "{error}");
+    }
+
+    #[test]
+    fn unprotected_dma_is_refused_where_there_is_an_iommu() {
+        let (root, iommu) = bare(Kind::NoIommu(UnsafeDmaAccepted::i_accept_unsafe_dma()));
+        let function = Function { iommu_group: Some(3), ..function("0000:01:00.0") };
+        let error = iommu.attach(&Sysfs::at(root.path()), &function).expect_err("there is one");
+        assert!(error.to_string().contains("an IOMMU stands before this function"), "{error}");
+        assert_eq!(iommu.name(), "none");
+    }
+
+    #[test]
+    fn the_kernels_refusals_are_put_into_words() {
+        let limits = Limits { memlock: Some(8 << 20), locked: 1 << 20 };
+        let of =
+            |errno| explained(std::io::Error::from_raw_os_error(errno), 1 << 30, 65535, limits);
+        assert!(of(libc::ENOMEM).to_string().starts_with("pin 1024 MiB but RLIMIT_MEMLOCK 8 MiB"));
+        assert!(of(libc::ENOSPC).to_string().starts_with("65535 maps reached"));
+        assert!(of(libc::EFAULT).to_string().contains("does not pin this kind of memory"));
+        assert!(of(libc::EINVAL).to_string().starts_with("mapping 0x40000000 bytes for devices: "));
+    }
+}
