@@ -9,7 +9,7 @@ mod function;
 mod interface;
 mod names;
 mod sysfs;
-mod text;
+pub(crate) mod text;
 
 pub use address::Address;
 pub use bind::{Rebound, USER_SPACE_DRIVERS, bind, unbind};
