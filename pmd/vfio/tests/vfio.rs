@@ -110,7 +110,8 @@ fn memory_behind_a_bar_keeps_what_is_written() {
 #[test]
 fn capabilities_of_a_real_configuration_space_are_walked() {
     let Some((_bench, found)) = bench("capabilities_of_a_real", &[E1000E]) else { return };
-    let device = open(found[0], kinds("capabilities_of_a_real")[0]);
+    let Some(&kind) = kinds("capabilities_of_a_real").first() else { return };
+    let device = open(found[0], kind);
     // 256 bytes where the kernel has no way to the rest.
     let len = device.region(7).expect("configuration space").size;
     let mut config = vec![0; usize::try_from(len).expect("4096 at most")];
@@ -369,6 +370,32 @@ fn whoever_wants_the_device_back_gets_it_once_it_is_closed() {
         assert_eq!(function.driver, None);
         fs::write("/sys/bus/pci/drivers/vfio-pci/bind", address.to_string()).expect("bound again");
     }
+}
+
+#[test]
+fn without_an_iommu_a_device_is_had_only_by_who_accepts_it_and_sees_physical_addresses() {
+    let test = "without_an_iommu";
+    let Some((_bench, found)) = bench(test, &[E1000E]) else { return };
+    let switch = "/sys/module/vfio/parameters/enable_unsafe_noiommu_mode";
+    let is_on = fs::read_to_string(switch).is_ok_and(|on| on.trim() == "Y");
+    if !is_on {
+        println!("SKIP {test}: this machine has an IOMMU, or {switch} is not Y");
+        return;
+    }
+    let sysfs = Sysfs::system();
+    for kind in [Kind::Auto, Kind::Type1, Kind::Iommufd] {
+        let error = Device::open(&sysfs, found[0], &Iommu::new(kind)).expect_err("no IOMMU");
+        assert!(error.to_string().contains("no IOMMU group"), "{kind:?}: {error}");
+    }
+    let accepted = Kind::NoIommu(vfio::UnsafeDmaAccepted::i_accept_unsafe_dma());
+    let mut device = Device::open(&sysfs, found[0], &Iommu::new(accepted)).expect("accepted");
+    let iommu = device.iommu().clone();
+    assert_eq!((iommu.name(), iommu.is_unprotected()), ("none", true));
+    let error = map(&iommu, memory(MIB), MIB).expect_err("ordinary pages").to_string();
+    assert!(error.contains("not made of hugepages"), "{error}");
+    let page = device.dma_block(2 * MIB).expect("a hugepage");
+    assert!(page.iova() > 0 && page.iova().is_multiple_of(2 << 20), "{:#x}", page.iova());
+    assert!(Sender::start(&mut device).send(page.iova(), 60), "the device reads it");
 }
 
 /// The node that opens a function, for a user who has no capability.
