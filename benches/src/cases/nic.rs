@@ -127,11 +127,8 @@ fn rig(chip: Chip, config: Config) -> anyhow::Result<Rig> {
     };
     let model = Model::new(model::Options { work: Work::Ticked, ..model::Options::new(kind) });
     let inner = model.bus();
-    let mmio = Postponed {
-        inner: inner.mmio(),
-        is_running: Arc::default(),
-        waiting: Arc::default(),
-    };
+    let mmio =
+        Postponed { inner: inner.mmio(), is_running: Arc::default(), waiting: Arc::default() };
     let bus = PostponedBus { inner, mmio: mmio.clone() };
     let mut port = E1000::open("pci:model".into(), chip, bus, Options::default())?;
     let queues = port.start(config)?;
@@ -235,10 +232,8 @@ fn receive_split(windows: usize, chip: Chip) -> anyhow::Result<Outcome> {
     let AnyRxQueue::Split(mut rx) = rig.queues.rx.remove(0) else {
         anyhow::bail!("not a split queue");
     };
-    let state = std::cell::RefCell::new((
-        SplitCache::new(&heads, &data),
-        SplitBurst::new(&heads, &data),
-    ));
+    let state =
+        std::cell::RefCell::new((SplitCache::new(&heads, &data), SplitBurst::new(&heads, &data)));
     let bytes = frame();
     bursts(
         windows,
