@@ -82,7 +82,6 @@ impl Arrived {
 
     /// What was found out about the frame that ends here.
     #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, reason = "fields are cut out of a word")]
     pub(in crate::e1000) fn meta(self, strip: Strip) -> RxMeta {
         let status = self.status() & strip.0;
         // VLAN, checksums seen and to be ignored are bits 6:2, their errors 30:29.
