@@ -149,6 +149,45 @@ fn a_region_is_one_mapping_however_often_it_is_mapped() {
     }
 }
 
+/// A limit of the kernel's, as it was once this is dropped.
+struct EntryLimit(String);
+
+impl EntryLimit {
+    const FILE: &str = "/sys/module/vfio_iommu_type1/parameters/dma_entry_limit";
+
+    fn set(limit: usize) -> Option<Self> {
+        let before = fs::read_to_string(Self::FILE).ok()?;
+        fs::write(Self::FILE, limit.to_string()).ok()?;
+        Some(Self(before))
+    }
+}
+
+impl Drop for EntryLimit {
+    fn drop(&mut self) {
+        fs::write(Self::FILE, &self.0).expect("as it was");
+    }
+}
+
+#[test]
+fn the_kernels_limit_of_mappings_is_told_before_it_is_hit() {
+    let test = "the_kernels_limit_of_mappings";
+    let Some((_bench, found)) = bench(test, &[E1000E]) else { return };
+    if !kinds(test).contains(&Kind::Type1) {
+        return;
+    }
+    let Some(_limit) = EntryLimit::set(3) else {
+        println!("SKIP {test}: {} cannot be written", EntryLimit::FILE);
+        return;
+    };
+    let device = open(found[0], Kind::Type1);
+    for _ in 0..3 {
+        map(device.iommu(), memory(4096), 4096).expect("within the limit");
+    }
+    let error = map(device.iommu(), memory(4096), 4096).expect_err("one too many").to_string();
+    assert!(error.starts_with("3 maps reached, the kernel allows no more"), "{error}");
+    assert_eq!(device.iommu().mappings(), 3);
+}
+
 #[test]
 fn files_are_mapped_by_iommufd_and_refused_by_type1_with_the_reason() {
     let Some((_bench, found)) = bench("files_are_mapped", &[E1000E]) else { return };
