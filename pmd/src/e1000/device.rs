@@ -332,6 +332,15 @@ impl<B: Bus> Device for E1000<B> {
         if let Some(trouble) = self.lost {
             return Health::Faulted(trouble.to_string());
         }
+        // Set by every start, and lost by a reset; registers that cannot be reached may read as zero too.
+        let state: CTRL_EXT = self.regs.read();
+        if self.running.is_some() && !state.has(CTRL_EXT::DRV_LOAD) {
+            return Health::Faulted(format!(
+                "registers do not hold what they were set to (CTRL_EXT {:#x}): memory decode was \
+                 switched off, or somebody else reset the device; open it again",
+                state.0
+            ));
+        }
         let why = self.running.as_ref().and_then(|running| running.gate.why());
         why.map_or(Health::Good, |why| Health::Faulted(why.to_owned()))
     }

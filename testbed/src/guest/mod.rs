@@ -22,7 +22,7 @@ use crate::options::Options;
 use crate::protocol::{Head, Start};
 use crate::qmp::Qmp;
 use crate::state::State;
-use crate::topology::{Topology, host_socket, qemu_socket};
+use crate::topology::{Kind, Topology, host_socket, qemu_socket};
 
 /// How long QEMU may take to open its sockets.
 const SOCKET_LIMIT: Duration = Duration::from_secs(30);
@@ -205,6 +205,17 @@ impl Guest {
         }
         let (local, remote) = (host_socket(self.out(), nic), qemu_socket(self.out(), nic));
         Ok(HostEnd { local, remote })
+    }
+
+    /// Where a NIC's frames come in, whatever it is wired to: each datagram sent here is received by it.
+    ///
+    /// # Errors
+    /// If there is no such NIC.
+    pub fn inlet(&self, nic: &str) -> Result<PathBuf> {
+        match self.topology.device(nic)?.kind {
+            Kind::Nic { .. } => Ok(qemu_socket(self.out(), nic)),
+            _ => Err(Error::Invalid(format!("{nic} is no NIC"))),
+        }
     }
 
     /// Hands devices to `vfio-pci`, whatever drives them now.

@@ -1,0 +1,98 @@
+//! Much traffic through one pair of NICs: every size, whole and split, and every frame accounted for.
+
+use serde_json::Value;
+
+use crate::machine::{Machine, is_full, number, sum};
+
+/// Two NICs of one kind, back to back: the first sends, the second receives.
+const PAIRS: [(&str, [&str; 2]); 2] =
+    [("82574", ["e1000e0", "e1000e1"]), ("82576", ["igb0", "igb1"])];
+
+/// QEMU holds 10,000 frames for a NIC that is slow to take them, and drops the next without a word
+/// (`net/queue.c`): whoever sends leaves the receiver time, a second at this rate.
+const RATE: &str = "--rate 8kpps --linger 2s";
+
+/// Frames of a run: a million per driver and mode, or fewer.
+fn frames() -> u64 {
+    if is_full() { 1_000_000 } else { 20_000 }
+}
+
+/// What a direction of a port was offered and what it dropped; the rest it delivered.
+fn books(summary: &Value, port: usize, direction: &str) -> (u64, u64) {
+    let port = &summary["ports"][port];
+    let books = &port[direction];
+    let (offered, delivered) = (number(books, "/offered"), number(books, "/delivered"));
+    let dropped = sum(&books["drops"]);
+    assert_eq!(offered, delivered + dropped, "{direction}: {port:#}");
+    assert_eq!(port["health"], "good", "{port:#}");
+    (offered, dropped)
+}
+
+/// Sends and receives whole frames with `pktgen`.
+fn whole(machine: &Machine, test: &str, nic: &str, [from, to]: [&str; 2], options: &str) {
+    let ports = [from, to].map(|nic| machine.port(nic)).join(" -p ");
+    let count = frames();
+    let summary = machine.summary("pktgen", &format!("-p {ports} -c {count} {RATE} {options}"));
+    assert_eq!(number(&summary, "/tx/frames"), count, "{summary:#}");
+    assert_eq!(books(&summary, 0, "tx"), (count, 0), "{summary:#}");
+    let (offered, dropped) = books(&summary, 1, "rx");
+    assert_eq!(offered, count, "what left one NIC came to the other: {summary:#}");
+    for harm in ["corrupt", "truncated", "duplicate", "reordered", "stale", "foreign"] {
+        assert_eq!(number(&summary, &format!("/rx/{harm}")), 0, "{harm}: {summary:#}");
+    }
+    assert_eq!(number(&summary, "/rx/lost"), dropped, "{summary:#}");
+    assert_eq!(summary["balanced"], true, "{summary:#}");
+    let rate = count as f64 / summary["seconds"].as_f64().unwrap();
+    eprintln!("{test}: {nic} {options}: {count} frames, {dropped} dropped, {rate:.0} frames/s");
+}
+
+/// Sends with `pktgen`, and receives heads and payloads apart with `gpurx`.
+fn split(machine: &Machine, test: &str, nic: &str, [from, to]: [&str; 2], options: [&str; 2]) {
+    let (from, to, count) = (machine.port(from), machine.port(to), frames());
+    let [receiving, sending] = options;
+    let options = format!("-p {to} --path direct -m fake --seq ipid --udp-port 9000 {receiving}");
+    let receiver = machine.receive("gpurx", &options);
+    let sending = format!("--ip-id -c {count} {RATE} {sending}");
+    let sent = machine.summary("pktgen", &format!("-p {from} {sending}"));
+    let received = receiver.end_when_quiet();
+    assert_eq!(books(&sent, 0, "tx"), (count, 0), "{sent:#}");
+    let (offered, dropped) = books(&received, 0, "rx");
+    assert_eq!(offered, count, "what left one NIC came to the other: {received:#}");
+    assert_eq!(received["path"], "direct");
+    assert_eq!(number(&received, "/rx_packets"), count - dropped, "{received:#}");
+    let rows = number(&received, "/frames/rows");
+    assert_eq!(number(&received, "/verify/ok"), rows, "{received:#}");
+    for harm in ["/verify/bad", "/verify/duplicate", "/frames/foreign", "/frames/invalid"] {
+        assert_eq!(number(&received, harm), 0, "{harm}: {received:#}");
+    }
+    let unnumbered = number(&received, "/frames/late") + number(&received, "/frames/jump");
+    assert_eq!(rows + unnumbered, count - dropped, "{received:#}");
+    let rate = count as f64 / sent["seconds"].as_f64().unwrap();
+    eprintln!("{test}: {nic} {sending}: {count} frames, {dropped} dropped, {rate:.0} frames/s");
+}
+
+#[test]
+fn whole_frames_of_every_size_are_accounted_for() {
+    let test = "whole_frames_of_every_size_are_accounted_for";
+    let Some(machine) = Machine::open(test, "pairs") else {
+        return;
+    };
+    for (nic, pair) in PAIRS {
+        for options in ["--size 60", "--size 60-9018"] {
+            whole(&machine, test, nic, pair, options);
+        }
+    }
+}
+
+#[test]
+fn split_frames_of_every_size_are_accounted_for() {
+    let test = "split_frames_of_every_size_are_accounted_for";
+    let Some(machine) = Machine::open(test, "pairs") else {
+        return;
+    };
+    for (nic, pair) in PAIRS {
+        for options in [["", "--size 70"], ["--buffer-size 9K", "--size 70-9018"]] {
+            split(&machine, test, nic, pair, options);
+        }
+    }
+}
