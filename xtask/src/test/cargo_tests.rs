@@ -1,14 +1,15 @@
 //! The stages that are `cargo test` runs. Which tests exist is asked of cargo; the names `soak`,
-//! `netns` and `loom` are conventions and mark the stage that a test file belongs to.
+//! `netns`, `guest` and `loom` are conventions and mark the stage that a test file belongs to.
 
 use anyhow::Result;
 
 use crate::child::Child;
 use crate::tally::Counts;
+use crate::testbed;
 use crate::workspace::{Workspace, cargo};
 
 /// Test files that have a stage of their own.
-const OWN_STAGE: [&str; 3] = ["loom", "netns", "soak"];
+const OWN_STAGE: [&str; 4] = ["guest", "loom", "netns", "soak"];
 
 /// The arguments that select everything the unit stage runs, doc tests left out.
 pub(super) fn unit_selection(workspace: &Workspace) -> Vec<String> {
@@ -66,6 +67,28 @@ pub(super) fn namespaces(workspace: &Workspace, full: bool) -> Result<Counts> {
     }
     let runs = cargo(&["test", "--release", "--workspace", "--no-fail-fast", "--test", "netns"])
         .args(["--", "--test-threads=1", "--nocapture"]);
+    counts += Counts::of_tests(&prepared(runs, workspace, full).stream()?);
+    Ok(counts)
+}
+
+/// Emulated NICs behind an IOMMU. What a guest is made of is made here if it is not there yet.
+pub(super) fn guest(workspace: &Workspace, full: bool) -> Result<Counts> {
+    if !workspace.has_test("guest") {
+        return Ok(Counts::skip("guest", "no crate has a tests/guest.rs"));
+    }
+    let state = match testbed::set_up_for_tests(workspace) {
+        Ok(state) => state,
+        Err(error) => return Ok(Counts::skip("guest", &format!("{error:#}"))),
+    };
+    let mut counts = Counts::default();
+    // Guests run the programs as users have them.
+    let binaries = cargo(&["build", "--release", "--workspace", "--bins"]).stream()?;
+    if !binaries.success {
+        counts += Counts::failure();
+    }
+    let runs = cargo(&["test", "--release", "--workspace", "--no-fail-fast", "--test", "guest"])
+        .args(["--", "--test-threads=1", "--nocapture"])
+        .env(::testbed::VARIABLE, state.root());
     counts += Counts::of_tests(&prepared(runs, workspace, full).stream()?);
     Ok(counts)
 }
