@@ -98,8 +98,9 @@ pub fn run(
     let watched = look_after(args, &devices, &threads, &leave, &mut monitor, &mut watch, output);
     let seconds = monitor.elapsed();
     // Whoever was told to stop does so soon; one that has all it wanted waits for its reader.
-    let is_hurried =
-        matches!(watched, Ok(Ended::Asked | Ended::Duration) | Err(_)) && !leave.is_reached();
+    let is_removed = ports::is_one_removed(devices.iter().map(AsRef::as_ref));
+    let is_told = is_removed || matches!(watched, Ok(Ended::Asked | Ended::Duration) | Err(_));
+    let is_hurried = is_told && !leave.is_reached();
     // Relaxed: a wish; it orders nothing.
     hurry.store(is_hurried, Ordering::Relaxed);
     let (target, broken) = bring_back(threads.join()?, &mut devices)?;
@@ -251,6 +252,9 @@ fn look_after(
             return Ok(if schedule.is_draining() { Ended::Ports } else { Ended::Asked });
         }
         let ports = devices.iter().map(AsRef::as_ref);
+        if ports::is_one_removed(ports.clone()) {
+            return Ok(Ended::Ports);
+        }
         if fault(devices).is_some() || ports::have_ended(ports) {
             leave.drain.set();
             schedule.drain();

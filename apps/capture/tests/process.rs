@@ -172,3 +172,21 @@ fn the_help_shows_examples_and_drivers() {
         assert!(stdout.contains(says), "{says} is missing");
     }
 }
+
+#[test]
+fn a_port_that_is_taken_away_ends_the_run_soon_however_busy_the_others_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("out.pcapng");
+    let start = Instant::now();
+    let line = "-p null: -p chaos:rx.remove#5000@null:x -t 20s -w";
+    let (code, _, stderr) = code_and_texts(&format!("{line} {}", file.display()));
+    assert!(start.elapsed() < Duration::from_millis(1500), "{:?}", start.elapsed());
+    assert_eq!(code, Some(1), "{stderr}");
+    assert!(stderr.contains("null:x': injected: rx queue 0 at frame 5000"), "{stderr}");
+    let mut reader = Reader::new(fs::File::open(file).unwrap());
+    let mut frames = 0;
+    while reader.read_record().unwrap().is_some() {
+        frames += 1;
+    }
+    assert!(frames > 4999, "{frames} frames are in the file");
+}

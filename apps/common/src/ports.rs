@@ -33,6 +33,11 @@ pub fn have_ended<'a>(devices: impl Iterator<Item = &'a dyn Device> + Clone) -> 
     devices.all(|device| device.health() == Health::Ended || (is_any_finite && !is_finite(device)))
 }
 
+/// Whether somebody takes one of the ports away: it has to be closed soon, whatever the others do.
+pub fn is_one_removed<'a>(mut devices: impl Iterator<Item = &'a dyn Device>) -> bool {
+    devices.any(|device| matches!(device.health(), Health::Removed(_)))
+}
+
 /// The drivers and wrappers there are, for `--help`.
 #[must_use]
 pub fn drivers_help() -> String {
@@ -75,6 +80,20 @@ mod tests {
         let devices = open(&mut registry, &["null:".to_owned(), "null:".to_owned()]).unwrap();
         let devices = devices.iter().map(|device| &**device);
         assert!(!have_ended(devices));
+    }
+
+    #[test]
+    fn a_port_that_is_taken_away_is_noticed_among_others() {
+        let specs = ["null:", "chaos:rx.remove#1@null:"].map(str::to_owned);
+        let mut devices = open(&mut Registry::new(), &specs).unwrap();
+        let is_one = |devices: &[Box<dyn Device>]| is_one_removed(devices.iter().map(|d| &**d));
+        assert!(!is_one(&devices));
+        let pool = mempool::Pool::builder().name("test").slots(256);
+        let pool = pool.memory(&mempool::heap::Heap::new()).build().unwrap();
+        let mut queues = devices[1].start(pmd::Config::one_queue(&pool)).unwrap();
+        let pmd::AnyRxQueue::Whole(rx) = &mut queues.rx[0] else { panic!("whole frames") };
+        rx.recv(&mut pool.cache(), &mut mempool::Burst::new(&pool));
+        assert!(is_one(&devices));
     }
 
     #[test]

@@ -140,7 +140,9 @@ impl Running {
         let stats = QueueStats::sum(ports.iter().flat_map(|port| &port.counters));
         let mut finished = finished.into_iter();
         for port in &mut ports {
-            fault = fault.or_else(|| port.device.health().fault().map(str::to_owned));
+            let health = port.device.health();
+            let name = &port.device.info().port;
+            fault = fault.or_else(|| health.fault().map(|why| format!("port '{name}': {why}")));
             let queues = port.counters.len();
             port.stop(finished.by_ref().take(queues).collect())?;
         }

@@ -126,6 +126,22 @@ fn more_loss_than_is_allowed_ends_with_4() {
 }
 
 #[test]
+fn a_port_that_is_taken_away_ends_the_run_soon_with_the_totals_and_the_reason() {
+    let start = Instant::now();
+    let line = "-p null: -p chaos:rx.remove#5000@null:x --sink count -t 20s";
+    let (stdout, stderr) = run(line, 1);
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert!(stderr.contains("null:x': injected: rx queue 0 at frame 5000"), "{stderr}");
+    assert!(stdout.contains("rx ") && stdout.contains("all home"), "{stdout}");
+}
+
+#[test]
+fn a_port_that_cannot_wake_its_workers_is_told_once_and_they_sleep() {
+    let (_, stderr) = run("-p ring:lonely -q 2 --idle interrupt -t 400ms --quiet", 0);
+    assert_eq!(stderr.matches("--idle interrupt: a port cannot wake its worker").count(), 1);
+}
+
+#[test]
 fn each_line_of_the_stream_fits_the_schema() {
     let (stdout, _) = run("-t 700ms -i 200ms --json-stream --rate 100kpps", 0);
     let lines: Vec<Value> =

@@ -57,7 +57,7 @@ pub fn run(
     let leave =
         Leave { enough: args.run.count.map(|count| (Arc::default(), count)), ..Leave::default() };
     let tallies = workers.iter().map(Worker::tally).collect();
-    let mut upkeep = Upkeep::new(ports, count, pool, plan, fabric, returned, args.on_fault());
+    let mut upkeep = Upkeep::new(ports, count, pool, plan, fabric, returned, args);
     upkeep.posts.append(&mut posts);
     let mut monitor = Monitor::new(args, tallies);
     let mut views = Watch::new("l2fwd", &args.watch, &args.run, stop)?;

@@ -77,7 +77,8 @@ pub struct Args {
     /// One more port that gets a copy of every frame, without copying a byte
     #[arg(long, value_name = "SPEC")]
     pub mirror: Option<String>,
-    /// What to do when an interface disappears [default: reopen as a switch, stop in pairs]
+    /// What to do when an interface disappears [default: reopen as a switch, stop in pairs; reopen in
+    /// either when a device is taken away]
     #[arg(long, value_name = "WHAT")]
     pub on_fault: Option<OnFault>,
     /// The switch.
@@ -185,6 +186,12 @@ impl Args {
             Mode::Pairs => OnFault::Stop,
             Mode::Switch => OnFault::Reopen,
         })
+    }
+
+    /// What is done when somebody takes a port away: the others go on, unless the user said otherwise.
+    #[must_use]
+    pub fn on_removal(&self) -> OnFault {
+        self.on_fault.unwrap_or(OnFault::Reopen)
     }
 
     /// Checks what the flags cannot check one by one.

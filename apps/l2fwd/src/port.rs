@@ -80,7 +80,7 @@ pub(crate) struct Port {
     pub(crate) awaited: usize,
     retry: Instant,
     /// Why it is not in service.
-    why: Option<String>,
+    why: Option<Health>,
     link_mbps: Option<u32>,
 }
 
@@ -117,15 +117,28 @@ impl Port {
         self.info.capabilities.tx_queues > 0
     }
 
-    /// Whether it can come back: what has a station address is an interface, and neither a file nor
-    /// made up; a file that is opened again starts from the beginning.
+    /// Whether it can come back: what was taken away, or has a station address, is an interface, and
+    /// neither a file nor made up; a file that is opened again starts from the beginning.
     pub(crate) fn can_return(&self) -> bool {
-        !self.info.capabilities.finite && self.info.mac != [0; 6]
+        let is_interface = self.is_removed() || self.info.mac != [0; 6];
+        !self.info.capabilities.finite && is_interface
+    }
+
+    /// Whether somebody wants the device back, or has it.
+    pub(crate) fn is_removed(&self) -> bool {
+        let health = self.device.as_ref().map(|device| device.health());
+        matches!(health.or_else(|| self.why.clone()), Some(Health::Removed(_)))
+    }
+
+    /// How the port no longer works, if so.
+    pub(crate) fn trouble(&self) -> Option<Health> {
+        let health = self.device.as_ref()?.health();
+        health.fault().is_some().then_some(health)
     }
 
     /// Why the port no longer works, if so.
     pub(crate) fn fault(&self) -> Option<String> {
-        self.device.as_ref()?.health().fault().map(str::to_owned)
+        self.trouble()?.fault().map(str::to_owned)
     }
 
     /// Looks at link and health; returns whether the link has just gone.
@@ -157,7 +170,7 @@ impl Port {
     }
 
     /// Begins to take the port out of service; `workers` will give queues back.
-    pub(crate) fn leave(&mut self, why: String, workers: usize) {
+    pub(crate) fn leave(&mut self, why: Health, workers: usize) {
         // An interface that goes loses its link first.
         if self.state != State::NoLink {
             self.outages += 1;
@@ -197,7 +210,7 @@ impl Port {
         match registry.open(&self.spec) {
             Ok(device) => Some(device),
             Err(error) => {
-                self.why = Some(error.to_string());
+                self.why = Some(Health::Faulted(error.to_string()));
                 None
             }
         }
@@ -205,7 +218,7 @@ impl Port {
 
     /// Says why the port could not be started again.
     pub(crate) fn stays_away(&mut self, why: String) {
-        self.why = Some(why);
+        self.why = Some(Health::Faulted(why));
     }
 
     /// Is in service again.
@@ -228,7 +241,7 @@ impl Port {
     fn health(&self) -> String {
         match (&self.device, &self.why) {
             (Some(device), _) => device.health().to_string(),
-            (None, Some(why)) => format!("faulted: {why}"),
+            (None, Some(why)) => why.to_string(),
             (None, None) => "gone".to_owned(),
         }
     }

@@ -8,11 +8,11 @@ use std::{
 
 use mempool::{Cpu, Pool};
 use memwire_apps::AppError;
-use pmd::Registry;
+use pmd::{Health, Registry};
 use tracing::warn;
 
 use crate::{
-    OnFault,
+    Args, OnFault,
     mailbox::{Order, Post, Returned},
     plan::Plan,
     port::{Port, State},
@@ -36,6 +36,7 @@ pub(crate) struct Upkeep {
     pub(crate) posts: Vec<Post>,
     pub(crate) returned: Receiver<Returned>,
     pub(crate) on_fault: OnFault,
+    pub(crate) on_removal: OnFault,
     next_links: Instant,
     next_ageing: Instant,
     start: Instant,
@@ -54,7 +55,7 @@ impl Upkeep {
         plan: Plan,
         fabric: Option<Arc<Fabric>>,
         returned: Receiver<Returned>,
-        on_fault: OnFault,
+        args: &Args,
     ) -> Self {
         let now = Instant::now();
         Self {
@@ -65,7 +66,8 @@ impl Upkeep {
             fabric,
             posts: Vec::new(),
             returned,
-            on_fault,
+            on_fault: args.on_fault(),
+            on_removal: args.on_removal(),
             next_links: now,
             next_ageing: now + AGEING,
             start: now,
@@ -92,12 +94,17 @@ impl Upkeep {
         }
         let mut fatal = None;
         for at in 0..self.ports.len() {
-            if let Some(why) = self.ports[at].fault().filter(|_| self.is_in_service(at)) {
-                if at < self.count && !self.may_return(at) {
-                    self.ports[at].state = State::Failed;
+            if let Some(health) = self.ports[at].trouble().filter(|_| self.is_in_service(at)) {
+                let is_fatal = at < self.count && !self.may_return(at);
+                if is_fatal {
+                    let why = health.fault().unwrap_or_default();
                     fatal.get_or_insert(format!("port '{}': {why}", self.ports[at].info.port));
+                }
+                // Whoever wants the device back waits for it to be closed.
+                if is_fatal && !self.ports[at].is_removed() {
+                    self.ports[at].state = State::Failed;
                 } else {
-                    self.take_out(at, why);
+                    self.take_out(at, health);
                 }
             } else if looks_at_links && self.is_in_service(at) {
                 if self.ports[at].look() && at < self.count {
@@ -117,7 +124,9 @@ impl Upkeep {
     }
 
     fn may_return(&self, at: usize) -> bool {
-        self.on_fault == OnFault::Reopen && at < self.count && self.ports[at].can_return()
+        let port = &self.ports[at];
+        let policy = if port.is_removed() { self.on_removal } else { self.on_fault };
+        policy == OnFault::Reopen && at < self.count && port.can_return()
     }
 
     /// Takes back queues that workers have given up.
@@ -127,7 +136,7 @@ impl Upkeep {
         }
     }
 
-    fn take_out(&mut self, at: usize, why: String) {
+    fn take_out(&mut self, at: usize, why: Health) {
         warn!("port '{}': out of service: {why}", self.ports[at].spec);
         let told = self.posts.iter().filter(|post| post.send(Order::GiveBack(at)).is_ok()).count();
         self.ports[at].leave(why, told);

@@ -1,6 +1,9 @@
 //! l2fwd between in-process wires: what goes in comes out, and nothing is unaccounted for.
 
-use std::{thread, time::Duration};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use clap::Parser;
 use l2fwd::{Args, Summary};
@@ -261,4 +264,81 @@ fn what_cannot_be_is_refused_with_the_reason() {
         assert!(message.contains(says), "{line}: {message}");
         assert_eq!(found, code, "{line}: {message}");
     }
+}
+
+/// Waits until the port can, or cannot, be opened by somebody else; returns it if so.
+fn wait_for(registry: &mut Registry, is_free: bool) -> Option<Box<dyn Device>> {
+    let end = Instant::now() + Duration::from_secs(10);
+    while Instant::now() < end {
+        let port = registry.open("null:plugged").ok();
+        if port.is_some() == is_free {
+            return port;
+        }
+        drop(port);
+        thread::park_timeout(Duration::from_micros(500));
+    }
+    panic!("the port was not {} in 10 s", if is_free { "let go of" } else { "opened" });
+}
+
+#[test]
+fn a_port_that_is_taken_away_is_closed_at_once_and_comes_back_while_the_others_go_on() {
+    for (mode, idle) in [("pairs", "spin"), ("switch", "interrupt")] {
+        let (mut registry, dir) = (Registry::new(), tempfile::tempdir().unwrap());
+        let bound = dir.path().join("bound");
+        let line = format!(
+            "-p null: -p null: -p chaos:rx.remove#1@null:plugged -p dgram:{},peer=/nobody \
+             --mode {mode} --idle {idle} -t 20s --quiet",
+            bound.display()
+        );
+        let (args, stop) = (args(&line), Stop::new());
+        let running = thread::spawn({
+            let (mut registry, stop) = (registry.clone(), stop.clone());
+            move || {
+                let mut output = Output::new(&args.run)?;
+                l2fwd::run(&args, &mut registry, &stop, &mut output)
+            }
+        });
+        // Opening a port to see whether it is open gets into the way of who opens it first: the last
+        // one's path is there when all are open.
+        let end = Instant::now() + Duration::from_secs(10);
+        while !bound.exists() {
+            assert!(Instant::now() < end, "it did not start");
+            thread::park_timeout(Duration::from_micros(500));
+        }
+        for round in 0..3 {
+            if round > 0 {
+                wait_for(&mut registry, false);
+            }
+            let open = Instant::now();
+            let port = wait_for(&mut registry, true);
+            assert!(open.elapsed() < Duration::from_millis(500), "{:?}", open.elapsed());
+            drop(port);
+        }
+        stop.set();
+        let summary = running.join().unwrap().unwrap();
+        let json = serde_json::to_value(&summary).unwrap();
+        assert!(json["fault"].is_null() && summary.is_balanced(), "{json}");
+        let removals = json["ports"][2]["device"]["chaos_rx_remove"].as_u64();
+        assert!(removals >= Some(3), "{}", json["ports"][2]);
+        assert!(
+            json["ports"][0]["rx"]["delivered"].as_u64().unwrap() > 100_000,
+            "{}",
+            json["ports"][0]
+        );
+        for other in [0, 1] {
+            assert_eq!(json["ports"][other]["outages"], 0);
+        }
+    }
+}
+
+#[test]
+fn a_removal_ends_the_run_where_that_was_asked() {
+    let line = "-p null: -p chaos:rx.remove#1000@null:x --on-fault stop -t 10s";
+    let start = Instant::now();
+    let summary = run(line).unwrap();
+    assert!(start.elapsed() < Duration::from_secs(5));
+    let json = serde_json::to_value(&summary).unwrap();
+    let fault = json["fault"].as_str().unwrap();
+    assert!(fault.contains("null:x': injected: rx queue 0 at frame 1000"), "{fault}");
+    assert_eq!(json["ports"][1]["state"], "failed", "{json}");
 }

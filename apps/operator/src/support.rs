@@ -22,7 +22,7 @@ use Cell::{Cannot, Untested, Works};
 const DRIVERS: [&str; 6] = ["ring", "pcap", "af_packet", "dgram", "pci", "null"];
 
 /// The rows: what frames are received into.
-const ROWS: [(&str, [Cell; 6]); 6] = [
+const ROWS: [(&str, [Cell; DRIVERS.len()]); 6] = [
     (
         "`host`, whole frames",
         [Works(&[1]), Works(&[1, 2]), Works(&[1, 3]), Works(&[1]), Works(&[7]), Works(&[4])],
@@ -31,7 +31,7 @@ const ROWS: [(&str, [Cell; 6]); 6] = [
         "`hugepage:2M`, whole frames",
         [Works(&[5]), Untested, Works(&[3]), Untested, Works(&[7]), Works(&[4])],
     ),
-    ("`hugepage:1G`, `private`, whole frames", [Untested; 6]),
+    ("`hugepage:1G`, `private`, whole frames", [Untested; DRIVERS.len()]),
     (
         "`fake` (device memory), split by the driver: path `direct`",
         [Works(&[1, 5]), Cannot(6), Cannot(6), Cannot(6), Works(&[7]), Cannot(6)],
@@ -138,7 +138,7 @@ pub(crate) fn entries() -> Vec<Entry> {
             Untested => Vec::new(),
         },
     };
-    let row = |(memory, cells): &(&str, [Cell; 5])| -> Vec<Entry> {
+    let row = |(memory, cells): &(&str, [Cell; DRIVERS.len()])| -> Vec<Entry> {
         DRIVERS.into_iter().zip(*cells).map(|(driver, cell)| entry(memory, driver, cell)).collect()
     };
     ROWS.iter().flat_map(row).collect()

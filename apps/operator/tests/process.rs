@@ -58,7 +58,7 @@ fn what_is_here_fits_its_schema() {
     {
         assert!(!all[section].is_null(), "{section} is missing");
     }
-    assert_eq!(all["schema"], "memwire/info/1");
+    assert_eq!(all["schema"], "memwire/info/2");
     let drivers = all["drivers"].as_array().unwrap();
     assert!(
         drivers.iter().any(|driver| driver["name"] == "ring" && driver["can"]["split"] == true)
@@ -70,7 +70,7 @@ fn what_is_here_fits_its_schema() {
 #[test]
 fn ports_that_are_named_are_opened_and_shown_wrapped_or_not() {
     let text = stdout("info ring:a,size=64 null:b,size=128");
-    assert!(text.contains("header/data split   by the driver"), "{text}");
+    assert!(text.contains("header/data split   by the driver, anywhere"), "{text}");
     assert!(text.contains("longest frame       9216 B without FCS"), "{text}");
     let report = fits(INFO, &stdout("info null:a trace:@null:b --json"));
     assert_eq!(report["ports"][0]["port"], "null:a");

@@ -14,8 +14,9 @@ use memwire_apps::{
 };
 use pmd::{RxQueue, TxQueue};
 
-/// How long a replay that ends waits for the port to give buffers back.
-const REAP: Duration = Duration::from_millis(500);
+/// How long a replay that ends waits for the port to give buffers back. A device that is gone gives none
+/// back, and has to be closed soon.
+const REAP: Duration = Duration::from_millis(200);
 
 /// Sends what a queue of a capture yields.
 pub(crate) struct Replay {

@@ -128,3 +128,19 @@ fn the_help_shows_examples_and_drivers() {
         assert!(stdout.contains(says), "{says} is missing");
     }
 }
+
+#[test]
+fn a_port_that_is_taken_away_ends_the_run_soon_with_the_totals_and_the_reason() {
+    for line in
+        ["-p chaos:tx.remove#5000@null:x -p null:", "-p null: -p chaos:rx.remove#5000@null:x"]
+    {
+        let start = Instant::now();
+        let (code, stdout, stderr) = outcome(&format!("{line} -t 20s --json"));
+        assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+        assert_eq!(code, Some(1), "{stderr}");
+        assert!(stderr.contains("null:x': injected: "), "{stderr}");
+        assert!(stderr.contains(" queue 0 at frame 5000"), "{stderr}");
+        let summary: Value = serde_json::from_str(&stdout).unwrap();
+        assert_eq!(summary["ended"], "faulted");
+    }
+}

@@ -143,9 +143,11 @@ impl socket::Refusal {
     fn into_error(self, port: &str, local: &SocketPath) -> Error {
         let (port, path) = (port.to_owned(), local.as_str());
         match self {
-            Self::Live => Error::AlreadyOpen {
+            Self::Live => Error::NotThere {
                 port,
-                why: "a living process has its socket there; end that one, or name another path",
+                why: format!(
+                    "a living process has its socket at '{path}'; end that one, or name another path"
+                ),
             },
             Self::NoSocket => Error::NotThere {
                 port,

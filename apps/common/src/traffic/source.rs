@@ -77,10 +77,13 @@ pub struct Source {
     until: Option<u64>,
     frames_per_burst: usize,
     stalls: u64,
+    /// The port did not give buffers back in time: it is not waited for again.
+    is_stuck: bool,
 }
 
 /// How long an ending source waits for the port to give buffers back.
-const REAP: Duration = Duration::from_millis(500);
+/// A device that is gone gives none back, and has to be closed soon.
+const REAP: Duration = Duration::from_millis(200);
 
 impl Source {
     /// A source on `tx` of all the traffic. Nobody else may draw on `pool`, nor write what is in its
@@ -122,11 +125,13 @@ impl Source {
             until: None,
             frames_per_burst: burst,
             stalls: 0,
+            is_stuck: false,
         }
     }
 
     /// Sets the rate in frames per second, from the next frame on, and how many frames to send more.
     pub fn set(&mut self, rate: Option<f64>, count: Option<u64>) {
+        self.is_stuck = false;
         self.gaps.clear();
         self.pacer = rate.map(|rate| Pacer::new(rate, self.gaps.clone()));
         let made = self.generator.made().frames;
@@ -212,10 +217,11 @@ impl Source {
         self.generator.unmake(&self.burst);
         self.burst.recycle(&mut self.cache);
         let deadline = Instant::now() + REAP;
-        while self.tx.in_flight() > 0 && Instant::now() < deadline {
+        while self.tx.in_flight() > 0 && !self.is_stuck {
             if self.tx.reap(&mut self.cache) == 0 {
                 std::thread::yield_now();
             }
+            self.is_stuck = Instant::now() >= deadline;
         }
     }
 

@@ -7,7 +7,7 @@ use super::{machine::Machine, memory::MemoryRow};
 use crate::{hugepages, pci::Nic, support};
 
 /// The name of the schema.
-pub(crate) const SCHEMA: &str = "memwire/info/1";
+pub(crate) const SCHEMA: &str = "memwire/info/2";
 
 /// Everything; sections that were not asked for are left out.
 #[derive(Serialize)]
@@ -82,15 +82,49 @@ pub(crate) struct Can {
     pub(crate) tx_queues: usize,
     pub(crate) max_frame: usize,
     pub(crate) split: bool,
+    pub(crate) split_kind: SplitKind,
+    /// Where hardware splits: the longest head, and what fixed lengths are multiples of.
+    pub(crate) split_head: Option<usize>,
+    pub(crate) split_step: Option<usize>,
+    pub(crate) rx_buffer_step: usize,
+    pub(crate) rx_offloads: Vec<&'static str>,
+    pub(crate) tx_offloads: Vec<&'static str>,
+    pub(crate) addresses: usize,
     pub(crate) tx_segments: bool,
     pub(crate) rx_timestamp: bool,
     pub(crate) copies: bool,
     pub(crate) finite: bool,
 }
 
+/// Where a port can cut frames.
+#[derive(Clone, Copy, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum SplitKind {
+    /// Nowhere.
+    None,
+    /// Anywhere: in software.
+    Anywhere,
+    /// Where the hardware can: behind the transport header, or after fixed lengths.
+    Hardware,
+}
+
 impl From<&Capabilities> for Can {
     fn from(can: &Capabilities) -> Self {
+        let (split_kind, split_head, split_step) = match can.split {
+            SplitSupport::None => (SplitKind::None, None, None),
+            SplitSupport::ProtocolAndLength => (SplitKind::Anywhere, None, None),
+            SplitSupport::Hardware { longest_head, length_step } => {
+                (SplitKind::Hardware, Some(longest_head), length_step)
+            }
+        };
         Self {
+            split_kind,
+            split_head,
+            split_step,
+            rx_buffer_step: can.rx_buffer_step,
+            rx_offloads: can.rx_offloads.names().collect(),
+            tx_offloads: can.tx_offloads.names().collect(),
+            addresses: can.addresses,
             rx_queues: can.rx_queues,
             tx_queues: can.tx_queues,
             max_frame: can.max_frame,
@@ -124,4 +158,29 @@ pub(crate) struct WrapperRow {
     pub(crate) name: &'static str,
     pub(crate) usage: &'static str,
     pub(crate) about: &'static str,
+}
+
+#[cfg(test)]
+mod tests {
+    use mempool::Offload;
+
+    use super::*;
+
+    #[test]
+    fn hardware_is_told_from_software_and_offloads_have_names() {
+        let can = Capabilities {
+            split: SplitSupport::Hardware { longest_head: 960, length_step: Some(64) },
+            rx_offloads: Offload::RX_VLAN_STRIPPED.with(Offload::RX_TIMESTAMP),
+            tx_offloads: Offload::TX_TCP_SEGMENT,
+            rx_buffer_step: 1024,
+            addresses: 23,
+            ..Capabilities::default()
+        };
+        let can = serde_json::to_value(Can::from(&can)).unwrap();
+        assert_eq!((&can["split"], &can["split_kind"]), (&true.into(), &"hardware".into()));
+        assert_eq!((&can["split_head"], &can["split_step"]), (&960.into(), &64.into()));
+        assert_eq!(can["rx_offloads"], serde_json::json!(["rx_vlan_strip", "rx_timestamp"]));
+        assert_eq!(can["tx_offloads"], serde_json::json!(["tx_tcp_segment"]));
+        assert_eq!((&can["rx_buffer_step"], &can["addresses"]), (&1024.into(), &23.into()));
+    }
 }

@@ -7,7 +7,7 @@ use pmd::Registry;
 use super::{
     machine::Machine,
     memory::MemoryRow,
-    report::{Can, DriverRow, Port, Report, WrapperRow},
+    report::{Can, DriverRow, Port, Report, SplitKind, WrapperRow},
 };
 use crate::{hugepages, pci::Nic, support};
 
@@ -125,15 +125,41 @@ fn opened(port: &Port) -> String {
     let can = &port.can;
     line("queues", format!("{} receive, {} transmit", can.rx_queues, can.tx_queues));
     line("longest frame", format!("{} B without FCS", can.max_frame));
-    line(
-        "header/data split",
-        if can.split { "by the driver" } else { "no: the bounce path copies" }.into(),
-    );
+    line("header/data split", split(can));
+    if can.rx_buffer_step > 1 {
+        line("fills buffers by", format!("{} B", can.rx_buffer_step));
+    }
+    for (name, offloads) in
+        [("receive offloads", &can.rx_offloads), ("send offloads", &can.tx_offloads)]
+    {
+        if !offloads.is_empty() {
+            line(name, offloads.join(", "));
+        }
+    }
+    if can.addresses > 0 {
+        line("further addresses", can.addresses.to_string());
+    }
     line("several segments", yes(can.tx_segments).into());
     line("receive timestamps", yes(can.rx_timestamp).into());
     line("copies frames", yes(can.copies).into());
     line("ends by itself", yes(can.finite).into());
     table.to_string()
+}
+
+/// Where frames are cut, in words.
+fn split(can: &Can) -> String {
+    let head = can.split_head.unwrap_or_default();
+    match (can.split_kind, can.split_step) {
+        (SplitKind::None, _) => "no: the bounce path copies".into(),
+        (SplitKind::Anywhere, _) => "by the driver, anywhere".into(),
+        (SplitKind::Hardware, None) => {
+            format!("by hardware, behind the transport header; heads up to {head} B")
+        }
+        (SplitKind::Hardware, Some(step)) => format!(
+            "by hardware, behind the transport header or after a multiple of {step} B; heads up to \
+             {head} B"
+        ),
+    }
 }
 
 fn drivers(drivers: &[DriverRow]) -> String {
@@ -153,16 +179,23 @@ fn drivers(drivers: &[DriverRow]) -> String {
             rx_queues,
             tx_queues,
             max_frame,
-            split,
+            split_kind,
             tx_segments,
             rx_timestamp,
             copies,
             finite,
+            ..
         } = &driver.can;
-        let flags = [split, tx_segments, rx_timestamp, copies, finite];
+        let split = match split_kind {
+            SplitKind::None => "no",
+            SplitKind::Anywhere => "yes",
+            SplitKind::Hardware => "hardware",
+        };
+        let flags = [tx_segments, rx_timestamp, copies, finite];
         let numbers = [rx_queues, tx_queues, max_frame].map(ToString::to_string);
         let flags = flags.map(|flag| yes(*flag).to_owned());
-        table.row(std::iter::once(driver.name.to_owned()).chain(numbers).chain(flags));
+        let cells = std::iter::once(driver.name.to_owned()).chain(numbers);
+        table.row(cells.chain([split.to_owned()]).chain(flags));
     }
     format!("What ports can do at best\n{table}")
 }

@@ -5,7 +5,9 @@
 //! and fails otherwise. `MEMWIRE_BIN_DIR` names another folder with the binaries.
 
 mod capture;
+mod dgram;
 mod forward;
+mod idle;
 mod lab;
 mod operator;
 mod pktgen;

@@ -102,6 +102,17 @@ impl Process {
         Self { child, name: name.to_owned(), output }
     }
 
+    /// Processor time of all its threads so far.
+    pub(crate) fn cpu_time(&self) -> Duration {
+        let path = format!("/proc/{}/stat", self.child.id());
+        let text = std::fs::read_to_string(path).unwrap();
+        // proc_pid_stat(5): behind the name in brackets, utime and stime are the 12th and 13th word.
+        let words = text.rsplit_once(')').unwrap().1.split_whitespace().skip(11).take(2);
+        let ticks: u64 = words.map(|word| word.parse::<u64>().unwrap()).sum();
+        Duration::from_secs(1) * u32::try_from(ticks).unwrap()
+            / u32::try_from(rustix::param::clock_ticks_per_second()).unwrap()
+    }
+
     /// Asks it to end, as ^C does.
     pub(crate) fn interrupt(&self) {
         kill_process(Pid::from_child(&self.child), Signal::INT).unwrap();

@@ -87,9 +87,9 @@ impl<F> Engine<F> {
         if self.resting.is_some() || self.has_failed {
             return false;
         }
-        if self.fates.fails_now() {
+        if let Some(kind) = self.fates.fails_now() {
             self.has_failed = true;
-            self.tally.add(Kind::Fault, 1);
+            self.tally.add(kind, 1);
             return false;
         }
         true
@@ -158,7 +158,9 @@ impl<F> Engine<F> {
                 });
             }
             // A second frame to be held overtakes the first. (A failure was met before its frame.)
-            Kind::Reorder | Kind::Fault | Kind::Undelivered => self.pass(frame, hands),
+            Kind::Reorder | Kind::Fault | Kind::Remove | Kind::Undelivered => {
+                self.pass(frame, hands);
+            }
         }
     }
 

@@ -72,11 +72,14 @@ impl Fates {
         }
     }
 
-    /// Whether the queue fails at the next frame.
+    /// How the queue fails at the next frame, if it does.
     #[inline]
-    pub(super) fn fails_now(&self) -> bool {
-        self.number >= self.ask_from
-            && self.placed.iter().any(|at| at.kind == Kind::Fault && at.first <= self.number)
+    pub(super) fn fails_now(&self) -> Option<Kind> {
+        if self.number < self.ask_from {
+            return None;
+        }
+        let mut placed = self.placed.iter();
+        placed.find(|at| at.kind.is_final() && at.first <= self.number).map(|at| at.kind)
     }
 
     /// Draws the next frame's fate.
@@ -180,7 +183,7 @@ mod tests {
         let plan = Plan::read("fault#3").unwrap();
         let mut fates = Fates::new(1, true, 0, &plan.rx);
         let fails: Vec<_> = (0..4).map(|_| (fates.fails_now(), fates.next()).0).collect();
-        assert_eq!(fails, [false, false, true, true]);
+        assert_eq!(fails, [None, None, Some(Kind::Fault), Some(Kind::Fault)]);
     }
 
     #[test]

@@ -25,12 +25,14 @@ pub(super) enum Kind {
     Down,
     /// It and all that follow are not delivered: the queue has failed.
     Fault,
+    /// Likewise: the port is being taken away.
+    Remove,
     /// Not for a plan to ask: what the wrapper still held when the queue ended.
     Undelivered,
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::Drop,
         Self::Dup,
         Self::Reorder,
@@ -40,6 +42,7 @@ impl Kind {
         Self::Exhaust,
         Self::Down,
         Self::Fault,
+        Self::Remove,
         Self::Undelivered,
     ];
 
@@ -55,8 +58,14 @@ impl Kind {
             Self::Exhaust => "exhaust",
             Self::Down => "down",
             Self::Fault => "fault",
+            Self::Remove => "remove",
             Self::Undelivered => "undelivered",
         }
+    }
+
+    /// Whether the queue yields, and takes, nothing from there on.
+    pub(super) const fn is_final(self) -> bool {
+        matches!(self, Self::Fault | Self::Remove)
     }
 
     /// Why a frame was lost to which this happened, if it was.

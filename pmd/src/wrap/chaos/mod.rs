@@ -21,6 +21,7 @@
 //! | `exhaust` | a received frame is lost as if the pool were empty (`no_buffer`); no buffer is held | `exhaust.for=N`: and the N-1 behind it |
 //! | `down` | at frames only (`down#100..199`): the link is down and they are lost (`link_down`), until the frame behind them | |
 //! | `fault` | at a frame only (`fault#100000`): the queue fails there, and says so in `health` | |
+//! | `remove` | likewise: `health` says that the port is being removed | |
 //!
 //! Each frame has at most one fate, drawn when it reaches the wrapper, from seed, direction, queue and
 //! its number alone: the same plan on the same traffic does the same. (Time enters with `stall.for` and
@@ -77,8 +78,8 @@ use tx::ChaosTx;
 pub const WRAPPER: Wrapper = Wrapper {
     name: "chaos",
     usage: "chaos:[seed=N][,[rx.|tx.]FAULT=SHARE|#FRAME]*@SPEC",
-    about: "a bad wire from a seed: drop, dup, reorder, flip, truncate, stall, exhaust, down, fault; \
-            such as chaos:seed=7,rx.drop=1%,tx.flip#5000@eth0",
+    about: "a bad wire from a seed: drop, dup, reorder, flip, truncate, stall, exhaust, down, fault, \
+            remove; such as chaos:seed=7,rx.drop=1%,tx.flip#5000@eth0",
     layer: |spec| Ok(Box::new(Chaos::new(spec)?)),
 };
 
@@ -107,14 +108,17 @@ impl Chaos {
         self.rx.iter().chain(&self.tx)
     }
 
-    /// The first queue that failed: direction, number, and at which frame it was to.
-    fn failed(&self) -> Option<String> {
-        for (direction, side, books) in self.sides() {
-            let failed = books.iter().position(|books| books.tally.of(Kind::Fault) > 0);
-            if let Some(queue) = failed {
-                let at = side.placed.iter().filter(|at| at.kind == Kind::Fault).map(|at| at.first);
-                let frame = at.min().unwrap_or(0);
-                return Some(format!("{direction} queue {queue} at frame {frame}"));
+    /// The first queue that failed: how, and in words its direction, its number, and at which frame it
+    /// was to.
+    fn failed(&self) -> Option<(Kind, String)> {
+        for kind in [Kind::Remove, Kind::Fault] {
+            for (direction, side, books) in self.sides() {
+                let failed = books.iter().position(|books| books.tally.of(kind) > 0);
+                if let Some(queue) = failed {
+                    let at = side.placed.iter().filter(|at| at.kind == kind).map(|at| at.first);
+                    let frame = at.min().unwrap_or(0);
+                    return Some((kind, format!("{direction} queue {queue} at frame {frame}")));
+                }
             }
         }
         None
@@ -207,8 +211,14 @@ impl Layer for Chaos {
     }
 
     fn health(&self, inner: Health) -> Health {
-        if let Some(which) = self.failed() {
-            return Health::Faulted(format!("injected fault: {which} (chaos '{}')", self.plan));
+        match self.failed() {
+            Some((Kind::Remove, which)) => {
+                return Health::Removed(format!("injected: {which} (chaos '{}')", self.plan));
+            }
+            Some((_, which)) => {
+                return Health::Faulted(format!("injected fault: {which} (chaos '{}')", self.plan));
+            }
+            None => {}
         }
         // Acquire: pairs with the release fence of a queue that is about to take frames over, so that
         // a port that has ended is not taken for one that has nothing left to yield.

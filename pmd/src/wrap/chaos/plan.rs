@@ -73,7 +73,7 @@ impl Default for Side {
 }
 
 /// Kinds that a plan may ask for.
-const KINDS: [Kind; 9] = [
+const KINDS: [Kind; 10] = [
     Kind::Drop,
     Kind::Dup,
     Kind::Reorder,
@@ -83,6 +83,7 @@ const KINDS: [Kind; 9] = [
     Kind::Exhaust,
     Kind::Down,
     Kind::Fault,
+    Kind::Remove,
 ];
 
 /// What can be set of a kind.
@@ -182,8 +183,10 @@ impl Side {
         if let Some((name, place)) = item.split_once('#') {
             let kind = kind(name)?;
             let (first, last) = place_of(place)?;
-            if kind == Kind::Fault && first != last {
-                return Err("a queue that failed stays so: one number, such as fault#100000".into());
+            if kind.is_final() && first != last {
+                return Err(format!(
+                    "a queue that failed stays so: one number, such as {name}#100000"
+                ));
             }
             self.placed.push(Placed { kind, first, last });
             return Ok(());
@@ -202,7 +205,7 @@ impl Side {
             return self.set(name, value);
         }
         let kind = kind(name)?;
-        if matches!(kind, Kind::Down | Kind::Fault) {
+        if kind == Kind::Down || kind.is_final() {
             return Err(format!("{name} happens at a frame, not to a share: {name}#100000"));
         }
         let share = share(value).ok_or("should be a share from 0 to 1: 1%, 1/1000 or 0.01")?;
@@ -376,6 +379,8 @@ mod tests {
             ("drop#0", "frames are numbered from 1"),
             ("drop#9..5", "frames are numbered from 1"),
             ("fault#5..9", "a queue that failed stays so"),
+            ("remove#5..9", "one number, such as remove#100000"),
+            ("remove=1%", "remove happens at a frame, not to a share: remove#100000"),
             ("fault=1%", "fault happens at a frame, not to a share: fault#100000"),
             ("tx.exhaust=1%", "use tx.stall"),
             ("stall.for=0", "should be a number of polls from 1, or a time"),
