@@ -1,13 +1,19 @@
 //! The stages that are `cargo test` runs. Which tests exist is asked of cargo; the names `soak`,
 //! `netns`, `guest` and `loom` are conventions and mark the stage that a test file belongs to.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
+
+use super::unprivileged::executable_in;
 
 use crate::child::Child;
 use crate::tally::Counts;
 use crate::testbed;
 use crate::workspace::{Workspace, cargo};
 
+/// Names the executable of pmd's suite for real functions to tests that run it in a guest.
+const SUITE: &str = "MEMWIRE_VFIO_TEST";
 /// Test files that have a stage of their own.
 const OWN_STAGE: [&str; 4] = ["guest", "loom", "netns", "soak"];
 
@@ -86,11 +92,30 @@ pub(super) fn guest(workspace: &Workspace, full: bool) -> Result<Counts> {
     if !binaries.success {
         counts += Counts::failure();
     }
-    let runs = cargo(&["test", "--release", "--workspace", "--no-fail-fast", "--test", "guest"])
-        .args(["--", "--test-threads=1", "--nocapture"])
-        .env(::testbed::VARIABLE, state.root());
+    let mut runs =
+        cargo(&["test", "--release", "--workspace", "--no-fail-fast", "--test", "guest"])
+            .args(["--", "--test-threads=1", "--nocapture"])
+            .env(::testbed::VARIABLE, state.root());
+    match suite_for_functions()? {
+        Some(suite) => runs = runs.env(SUITE, suite),
+        None => counts += Counts::failure(),
+    }
     counts += Counts::of_tests(&prepared(runs, workspace, full).stream()?);
     Ok(counts)
+}
+
+/// The executable of pmd's suite for real functions, which a guest's tests run in the guest; none if it
+/// does not build.
+fn suite_for_functions() -> Result<Option<PathBuf>> {
+    let what = ["--release", "-p", "memwire-pmd", "--test", "vfio"];
+    let built = cargo(&["test", "--no-run", "--message-format=json"]).args(what).output()?;
+    if !built.success {
+        eprintln!("{}", built.stderr);
+        return Ok(None);
+    }
+    let mut found = built.stdout.lines().map(executable_in);
+    let suite = found.find_map(Result::transpose).transpose()?;
+    Ok(suite.map(|executable| executable.path))
 }
 
 /// With the tools that setup fetched, and in the long form if asked.
