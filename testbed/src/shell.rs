@@ -28,7 +28,8 @@ impl RawTerminal {
         let before = tcgetattr(std::io::stdin()).map_err(failed)?;
         let mut raw = before.clone();
         raw.make_raw();
-        tcsetattr(std::io::stdin(), OptionalActions::Flush, &raw).map_err(failed)?;
+        // Keys that were hit while the guest booted are for the guest.
+        tcsetattr(std::io::stdin(), OptionalActions::Now, &raw).map_err(failed)?;
         Ok(Self { before })
     }
 }

@@ -1,14 +1,21 @@
 //! The stages that are `cargo test` runs. Which tests exist is asked of cargo; the names `soak`,
-//! `netns` and `loom` are conventions and mark the stage that a test file belongs to.
+//! `netns`, `guest` and `loom` are conventions and mark the stage that a test file belongs to.
+
+use std::path::PathBuf;
 
 use anyhow::Result;
 
+use super::unprivileged::executable_in;
+
 use crate::child::Child;
 use crate::tally::Counts;
+use crate::testbed;
 use crate::workspace::{Workspace, cargo};
 
+/// Names the executable of pmd's suite for real functions to tests that run it in a guest.
+const SUITE: &str = "MEMWIRE_VFIO_TEST";
 /// Test files that have a stage of their own.
-const OWN_STAGE: [&str; 3] = ["loom", "netns", "soak"];
+const OWN_STAGE: [&str; 4] = ["guest", "loom", "netns", "soak"];
 
 /// The arguments that select everything the unit stage runs, doc tests left out.
 pub(super) fn unit_selection(workspace: &Workspace) -> Vec<String> {
@@ -68,6 +75,47 @@ pub(super) fn namespaces(workspace: &Workspace, full: bool) -> Result<Counts> {
         .args(["--", "--test-threads=1", "--nocapture"]);
     counts += Counts::of_tests(&prepared(runs, workspace, full).stream()?);
     Ok(counts)
+}
+
+/// Emulated NICs behind an IOMMU. What a guest is made of is made here if it is not there yet.
+pub(super) fn guest(workspace: &Workspace, full: bool) -> Result<Counts> {
+    if !workspace.has_test("guest") {
+        return Ok(Counts::skip("guest", "no crate has a tests/guest.rs"));
+    }
+    let state = match testbed::set_up_for_tests(workspace) {
+        Ok(state) => state,
+        Err(error) => return Ok(Counts::skip("guest", &format!("{error:#}"))),
+    };
+    let mut counts = Counts::default();
+    // Guests run the programs as users have them.
+    let binaries = cargo(&["build", "--release", "--workspace", "--bins"]).stream()?;
+    if !binaries.success {
+        counts += Counts::failure();
+    }
+    let mut runs =
+        cargo(&["test", "--release", "--workspace", "--no-fail-fast", "--test", "guest"])
+            .args(["--", "--test-threads=1", "--nocapture"])
+            .env(::testbed::VARIABLE, state.root());
+    match suite_for_functions()? {
+        Some(suite) => runs = runs.env(SUITE, suite),
+        None => counts += Counts::failure(),
+    }
+    counts += Counts::of_tests(&prepared(runs, workspace, full).stream()?);
+    Ok(counts)
+}
+
+/// The executable of pmd's suite for real functions, which a guest's tests run in the guest; none if it
+/// does not build.
+fn suite_for_functions() -> Result<Option<PathBuf>> {
+    let what = ["--release", "-p", "memwire-pmd", "--test", "vfio"];
+    let built = cargo(&["test", "--no-run", "--message-format=json"]).args(what).output()?;
+    if !built.success {
+        eprintln!("{}", built.stderr);
+        return Ok(None);
+    }
+    let mut found = built.stdout.lines().map(executable_in);
+    let suite = found.find_map(Result::transpose).transpose()?;
+    Ok(suite.map(|executable| executable.path))
 }
 
 /// With the tools that setup fetched, and in the long form if asked.

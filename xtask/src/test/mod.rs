@@ -44,6 +44,8 @@ enum Stage {
     Soak,
     /// Real traffic in network namespaces (tests/netns.rs of any crate).
     Namespaces,
+    /// Drivers on emulated NICs behind an IOMMU, in QEMU (tests/guest.rs of any crate).
+    Guest,
     /// The benchmarks run at all.
     BenchSmoke,
     /// The unit tests again as an ordinary user.
@@ -97,6 +99,7 @@ fn run_stage(stage: Stage, full: bool) -> Result<Counts> {
         Stage::Loom => cargo_tests::loom(&Workspace::read()?, full),
         Stage::Soak => cargo_tests::soak(&Workspace::read()?, full),
         Stage::Namespaces => cargo_tests::namespaces(&Workspace::read()?, full),
+        Stage::Guest => cargo_tests::guest(&Workspace::read()?, full),
         Stage::BenchSmoke => {
             let output = cargo(&["xtask", "bench", "--quick"]).stream()?;
             Ok(Counts::check(output.success))

@@ -18,9 +18,11 @@ const NOBODY: &str = "65534";
 /// Tests that build something, so that they need to write to the target folder.
 const BUILDING_TESTS: [&str; 1] = ["compile_fail"];
 
-struct TestExecutable {
+/// A test executable that cargo built.
+pub(super) struct TestExecutable {
     target: String,
-    path: PathBuf,
+    /// Where it is.
+    pub(super) path: PathBuf,
     folder: PathBuf,
 }
 
@@ -103,7 +105,7 @@ fn executables(workspace: &Workspace) -> Result<Vec<TestExecutable>> {
 }
 
 /// The test executable that a line of cargo's messages announces, if it does.
-fn executable_in(line: &str) -> Result<Option<TestExecutable>> {
+pub(super) fn executable_in(line: &str) -> Result<Option<TestExecutable>> {
     let message: Value = serde_json::from_str(line).context("a message of cargo")?;
     let is_test = message["reason"] == "compiler-artifact" && message["profile"]["test"] == true;
     let (Some(path), Some(target), Some(manifest)) = (

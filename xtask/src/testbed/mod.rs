@@ -125,7 +125,14 @@ pub(crate) fn run(testbed: Testbed) -> Result<ExitCode> {
     Ok(ExitCode::from(status))
 }
 
-fn set_up(workspace: &Workspace, options: SetupOptions) -> Result<()> {
+/// Makes what is missing for guests with any kernel, as the tests want it.
+pub(crate) fn set_up_for_tests(workspace: &Workspace) -> Result<State> {
+    let (qemu_suite, kernel_suite) = (None, None);
+    let kernel = Kernels::All;
+    set_up(workspace, SetupOptions { kernel, qemu_suite, kernel_suite, update: false })
+}
+
+fn set_up(workspace: &Workspace, options: SetupOptions) -> Result<State> {
     let kernels = match options.kernel {
         Kernels::Debian => vec![Kernel::Debian],
         Kernels::Own => vec![Kernel::Own],
@@ -135,17 +142,17 @@ fn set_up(workspace: &Workspace, options: SetupOptions) -> Result<()> {
     if kernels.contains(&Kernel::Own) && state.check(Kernel::Own).is_err() {
         packages::install(&KERNEL_PACKAGES)?;
     }
+    let from = |name: &str| std::env::var(name).ok();
     let setup = Setup {
         kernels,
-        qemu_suite: options.qemu_suite.or_else(|| std::env::var("MEMWIRE_TESTBED_QEMU_SUITE").ok()),
-        kernel_suite: options
-            .kernel_suite
-            .or_else(|| std::env::var("MEMWIRE_TESTBED_KERNEL_SUITE").ok()),
+        qemu_suite: options.qemu_suite.or_else(|| from("MEMWIRE_TESTBED_QEMU_SUITE")),
+        kernel_suite: options.kernel_suite.or_else(|| from("MEMWIRE_TESTBED_KERNEL_SUITE")),
         agent: build_agent(workspace)?,
         update: options.update,
         state,
     };
-    Ok(setup.run()?)
+    setup.run()?;
+    Ok(setup.state)
 }
 
 fn build_agent(workspace: &Workspace) -> Result<PathBuf> {

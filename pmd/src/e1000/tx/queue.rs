@@ -149,19 +149,23 @@ impl<F: TxFormat, M: Mmio, D: DmaMapper> Tx<F, M, D> {
     #[inline(always)]
     fn send_plain(&mut self, burst: &mut Burst<Cpu>) -> (usize, usize) {
         let most = burst.len().min(self.room()).min(REPORT_EVERY);
-        let span = self.max_frame - SHORTEST;
-        let (mut count, mut bytes) = (0, 0);
-        for frame in burst.iter().take(most) {
-            let len = frame.len();
-            if len.wrapping_sub(SHORTEST) > span || frame.meta().asks() {
+        let run = self.ring.run(self.next, most);
+        let (known, span) = (self.mapping.known(), self.max_frame - SHORTEST);
+        let (mut count, mut bytes, mut last) = (0, 0, (0, 0));
+        for (to, (meta, place)) in run.iter().zip(burst.places()) {
+            let len = meta.len();
+            if len.wrapping_sub(SHORTEST) > span || meta.asks() {
                 break;
             }
-            let Some(iova) = self.mapping.iova(frame.place()) else { break };
-            self.write(iova.0, F::plain(len) | LAST | len as u64);
+            let Some(iova) = known.iova(place) else { break };
+            last = (iova.0, F::plain(len) | LAST | len as u64);
+            to.store([last.0, last.1]);
             count += 1;
             bytes += len;
         }
         if count > 0 {
+            self.next = self.next.wrapping_add(count);
+            self.last_word = last;
             self.own.post(self.ring.place(self.sent.own), burst, count);
             self.sent.own = self.sent.own.wrapping_add(count);
             self.mark();
@@ -417,7 +421,7 @@ impl<F: TxFormat, M: Mmio, D: DmaMapper> TxQueue for Tx<F, M, D> {
             loop {
                 let (count, sum) = self.send_plain(burst);
                 (taken, bytes) = (taken + count, bytes + sum);
-                if count < REPORT_EVERY {
+                if count == 0 {
                     break;
                 }
             }

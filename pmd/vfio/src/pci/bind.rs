@@ -76,6 +76,19 @@ impl System for Linux {
     }
 }
 
+/// Why a step did not work, and whether the user can do something about it.
+#[derive(Debug)]
+struct Problem {
+    why: String,
+    is_refusal: bool,
+}
+
+impl From<String> for Problem {
+    fn from(why: String) -> Self {
+        Self { why, is_refusal: false }
+    }
+}
+
 struct Binder<'a> {
     sysfs: &'a Sysfs,
     address: Address,
@@ -106,7 +119,7 @@ impl Binder<'_> {
         let moved = self.hand_over(from.as_deref(), driver);
         moved
             .and_then(|()| self.look(driver))
-            .map_err(|why| self.put_back(from.as_deref(), &why))?;
+            .map_err(|why| self.put_back(from.as_deref(), why))?;
         Ok(Rebound { from, to: Some(driver.to_owned()) })
     }
 
@@ -121,9 +134,9 @@ impl Binder<'_> {
         self.refuse_if_held(&function)?;
         let moved = self.hand_over(from.as_deref(), "\n");
         let to = moved.and_then(|()| self.driver());
-        let to = to.map_err(|why| self.failed(&why))?;
+        let to = to.map_err(|problem| self.failed(problem))?;
         match &to {
-            Some(driver) if is_for_user_space(driver) => Err(self.failed(&format!(
+            Some(driver) if is_for_user_space(driver) => Err(self.refused(format!(
                 "{driver} took it again: it was told to by its new_id; write the id to \
                  /sys/bus/pci/drivers/{driver}/remove_id"
             ))),
@@ -132,7 +145,7 @@ impl Binder<'_> {
     }
 
     /// Takes the function from one driver and lets the kernel find another, of this name if it is one.
-    fn hand_over(&mut self, from: Option<&str>, to: &str) -> Result<(), String> {
+    fn hand_over(&mut self, from: Option<&str>, to: &str) -> Result<(), Problem> {
         let folder = self.sysfs.function(self.address);
         let address = self.address.to_string();
         self.write(&folder.join("driver_override"), to)?;
@@ -142,10 +155,13 @@ impl Binder<'_> {
         self.write(&self.sysfs.path("sys/bus/pci/drivers_probe"), &address)
     }
 
-    fn write(&mut self, file: &Path, text: &str) -> Result<(), String> {
+    fn write(&mut self, file: &Path, text: &str) -> Result<(), Problem> {
         self.system.write(file, text).map_err(|error| match error.kind() {
-            io::ErrorKind::PermissionDenied => format!("{}: {error}: run as root", file.display()),
-            _ => format!("{}: {error}", file.display()),
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Problem {
+                why: format!("{}: {error}: run as root, on the host", file.display()),
+                is_refusal: true,
+            },
+            _ => format!("{}: {error}", file.display()).into(),
         })
     }
 
@@ -167,24 +183,25 @@ impl Binder<'_> {
             .refused(format!("no driver {driver} here: modprobe {driver} did not bring it{why}")))
     }
 
-    fn driver(&self) -> Result<Option<String>, String> {
+    fn driver(&self) -> Result<Option<String>, Problem> {
         let file = self.sysfs.function(self.address).join("driver");
-        link(&file).map_err(|error| format!("{}: {error}", file.display()))
+        link(&file).map_err(|error| format!("{}: {error}", file.display()).into())
     }
 
     /// Whether the driver has the function now.
-    fn look(&self, driver: &str) -> Result<(), String> {
+    fn look(&self, driver: &str) -> Result<(), Problem> {
         match self.driver()? {
             Some(now) if now == driver => Ok(()),
             now => Err(format!(
                 "{driver} did not take it, {} has it: see dmesg",
                 now.as_deref().unwrap_or("nobody")
-            )),
+            )
+            .into()),
         }
     }
 
     /// Back to the driver that it had, as far as that goes.
-    fn put_back(&mut self, from: Option<&str>, why: &str) -> Error {
+    fn put_back(&mut self, from: Option<&str>, problem: Problem) -> Error {
         let now = self.driver().ok().flatten();
         if now.as_deref() != from {
             let undone = self.hand_over(now.as_deref(), "\n");
@@ -200,7 +217,7 @@ impl Binder<'_> {
             Some(driver) => format!("it is on {driver}"),
             None => "it is on no driver".to_owned(),
         };
-        self.failed(&format!("{why}; {now}"))
+        self.failed(Problem { why: format!("{}; {now}", problem.why), ..problem })
     }
 
     /// A process that has the device would keep the kernel, and so us, waiting for ever.
@@ -216,8 +233,8 @@ impl Binder<'_> {
         Error::Binding { address: self.address, why, is_refusal: true }
     }
 
-    fn failed(&self, why: &str) -> Error {
-        Error::Binding { address: self.address, why: why.to_owned(), is_refusal: false }
+    fn failed(&self, Problem { why, is_refusal }: Problem) -> Error {
+        Error::Binding { address: self.address, why, is_refusal }
     }
 }
 
