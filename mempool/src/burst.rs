@@ -51,7 +51,7 @@ impl<A: Access> Burst<A> {
     }
 
     #[inline(always)]
-    fn core(&self) -> &Core {
+    pub(crate) fn core(&self) -> &Core {
         // SAFETY: `pool` keeps the core alive.
         unsafe { self.core.as_ref() }
     }

@@ -150,26 +150,41 @@ impl<A: Access> InFlight<A> {
     pub fn post_front(&mut self, position: usize, burst: &mut Burst<A>, count: usize) -> usize {
         assert!(burst.core_ptr() == self.pool.core_ptr(), "ledger and burst are of two pools");
         let count = count.min(burst.len());
-        let mut at = position % self.ledger.len();
-        let mut posted = 0;
-        for &slot in &burst.slots()[..count] {
-            if self.ledger[at] != Slot::NONE {
-                break;
-            }
-            if burst.has_chains() {
+        if burst.has_chains() {
+            for &slot in &burst.slots()[..count] {
                 // SAFETY: the burst owns the frame.
                 self.tails += unsafe { self.tails_of(slot) };
             }
-            self.ledger[at] = slot;
-            posted += 1;
-            at += 1;
-            if at == self.ledger.len() {
-                at = 0;
+        }
+        let mut posted = 0;
+        while posted < count {
+            let run = self.run(position.wrapping_add(posted), count - posted);
+            let slots = &burst.slots()[posted..][..run.len()];
+            let places = &mut self.ledger[run];
+            // All at once, which is quick, and one by one only if one is taken.
+            let are_free = places.iter().fold(true, |all, entry| all & (*entry == Slot::NONE));
+            let free = if are_free { places.len() } else { leading(places, true) };
+            places[..free].copy_from_slice(&slots[..free]);
+            posted += free;
+            if free < slots.len() {
+                break;
+            }
+        }
+        if burst.has_chains() {
+            for &slot in &burst.slots()[posted..count] {
+                // SAFETY: the burst owns the frame: it stays there.
+                self.tails -= unsafe { self.tails_of(slot) };
             }
         }
         burst.remove_front(posted);
         self.publish(self.posted + posted);
         posted
+    }
+
+    /// Positions from `position` on, up to `count`, as far as they lie in one piece.
+    fn run(&self, position: usize, count: usize) -> std::ops::Range<usize> {
+        let at = position % self.ledger.len();
+        at..at + count.min(self.ledger.len() - at)
     }
 
     /// Completes up to `count` consecutive positions from `position` on, wrapping, into `burst`;
@@ -179,19 +194,24 @@ impl<A: Access> InFlight<A> {
     /// If the burst is of another pool, or the ledger has no positions.
     pub fn complete_into(&mut self, position: usize, count: usize, burst: &mut Burst<A>) -> usize {
         assert!(burst.core_ptr() == self.pool.core_ptr(), "ledger and burst are of two pools");
-        let mut at = position % self.ledger.len();
+        // At most two pieces, the second at the ledger's start. More than all of it there cannot be.
+        let count = count.min(self.ledger.len());
+        let first = self.run(position, count);
+        let second = 0..count - first.len();
         let ledger = &mut self.ledger;
         let fill = |free: &mut [u32]| {
             let mut done = 0;
-            for place in free.iter_mut().take(count) {
-                if ledger[at] == Slot::NONE {
+            for run in [first, second] {
+                let places = &mut ledger[run];
+                let room = places.len().min(free.len() - done);
+                let are_held =
+                    places[..room].iter().fold(true, |all, entry| all & (*entry != Slot::NONE));
+                let held = if are_held { room } else { leading(&places[..room], false) };
+                free[done..done + held].copy_from_slice(&places[..held]);
+                places[..held].fill(Slot::NONE);
+                done += held;
+                if held < places.len() {
                     break;
-                }
-                *place = std::mem::replace(&mut ledger[at], Slot::NONE);
-                done += 1;
-                at += 1;
-                if at == ledger.len() {
-                    at = 0;
                 }
             }
             done
@@ -215,6 +235,12 @@ impl<A: Access> InFlight<A> {
             drop(self.complete(position));
         }
     }
+}
+
+/// How many entries in front are free, or are not.
+#[cold]
+fn leading(entries: &[u32], free: bool) -> usize {
+    entries.iter().take_while(|entry| (**entry == Slot::NONE) == free).count()
 }
 
 impl<A: Access> Drop for InFlight<A> {

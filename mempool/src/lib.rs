@@ -43,6 +43,7 @@ mod shared;
 mod sizing;
 mod slot;
 mod split;
+mod sweep;
 mod sync;
 mod table;
 mod view;

@@ -105,6 +105,23 @@ impl SplitBurst {
         };
     }
 
+    /// Appends frames in bulk: `fill` puts as many heads behind the others as payloads, in order.
+    ///
+    /// # Panics
+    /// If it does not.
+    #[inline(always)]
+    pub fn push_pairs(&mut self, fill: impl FnOnce(&mut Burst<Cpu>, &mut Burst<Device>)) {
+        let (heads, data) = (self.heads.len(), self.data.len());
+        fill(&mut self.heads, &mut self.data);
+        let more = self.heads.len() - heads;
+        assert!(self.data.len() - data == more, "{more} heads need as many payloads");
+        for (place, at) in self.at[heads..heads + more].iter_mut().zip(data..) {
+            #[expect(clippy::cast_possible_truncation, reason = "below a burst's capacity, 512")]
+            let at = at as u16;
+            *place = at;
+        }
+    }
+
     /// The `index`-th frame.
     ///
     /// # Panics

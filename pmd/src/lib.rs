@@ -37,7 +37,7 @@ pub use config::{Config, PostOrder, Queues, Rss, RxConfig, RxMemory, SplitConfig
 pub use device::{Capabilities, Device, DeviceInfo, Health, Link, SplitSupport};
 pub use error::Error;
 pub use found::Found;
-pub use mapper::{DmaMapper, Iova, MapError, MappedPool, SoftwareMapper};
+pub use mapper::{DmaMapper, Iova, Known, MapError, MappedPool, SoftwareMapper};
 pub use queue::{AnyRxQueue, RxQueue, SplitRxQueue, TxQueue};
 pub use registry::{Driver, Open, Registry};
 pub use spec::{PortSpec, SpecError};

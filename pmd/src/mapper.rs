@@ -91,7 +91,12 @@ pub struct MappedPool<A: Access, M: DmaMapper> {
     pool: Pool<A>,
     mapper: M,
     areas: Vec<Option<(Iova, RegionHandle)>>,
+    /// Where areas start, by area; [`NOWHERE`] for those that are not mapped.
+    bases: Vec<u64>,
 }
+
+/// No area starts here: there is no room behind it.
+const NOWHERE: u64 = u64::MAX;
 
 impl<A: Access, M: DmaMapper> MappedPool<A, M> {
     /// Maps every area the pool has now.
@@ -99,7 +104,7 @@ impl<A: Access, M: DmaMapper> MappedPool<A, M> {
     /// # Errors
     /// One cannot be mapped; none stays mapped then.
     pub fn new(pool: &Pool<A>, mapper: M) -> Result<Self, MapError> {
-        let mut mapped = Self { pool: pool.clone(), mapper, areas: Vec::new() };
+        let mut mapped = Self { pool: pool.clone(), mapper, areas: Vec::new(), bases: Vec::new() };
         mapped.refresh()?;
         Ok(mapped)
     }
@@ -127,8 +132,11 @@ impl<A: Access, M: DmaMapper> MappedPool<A, M> {
             if self.areas[at].is_none() {
                 let iova = self.mapper.map(&area.region)?;
                 self.areas[at] = Some((iova, area.region.clone()));
+                self.bases.resize(self.areas.len(), NOWHERE);
+                self.bases[at] = iova.0;
             }
         }
+        self.bases.resize(self.areas.len(), NOWHERE);
         for at in 0..self.areas.len() {
             if !known.iter().any(|area| area.id.index() == at) {
                 self.forget(at);
@@ -139,6 +147,7 @@ impl<A: Access, M: DmaMapper> MappedPool<A, M> {
 
     fn forget(&mut self, at: usize) {
         if let Some((_, region)) = self.areas[at].take() {
+            self.bases[at] = NOWHERE;
             self.mapper.unmap(&region);
         }
     }
@@ -147,10 +156,17 @@ impl<A: Access, M: DmaMapper> MappedPool<A, M> {
     /// new. `None` if that fails.
     #[inline]
     pub fn iova(&mut self, (area, offset): (AreaId, usize)) -> Option<Iova> {
-        match self.areas.get(area.index()) {
-            Some(Some((base, _))) => Some(Iova(base.0 + offset as u64)),
+        match self.bases.get(area.index()) {
+            Some(base) if *base != NOWHERE => Some(Iova(base + offset as u64)),
             _ => self.iova_of_new(area, offset),
         }
+    }
+
+    /// Device address of a place in an area that is mapped already: [`MappedPool::iova`] without a look
+    /// for new ones.
+    #[inline(always)]
+    pub fn known(&self) -> Known<'_> {
+        Known(&self.bases)
     }
 
     #[cold]
@@ -158,6 +174,20 @@ impl<A: Access, M: DmaMapper> MappedPool<A, M> {
         self.refresh().ok()?;
         let (base, _) = self.areas.get(area.index())?.as_ref()?;
         Some(Iova(base.0 + offset as u64))
+    }
+}
+
+/// The areas that are mapped, for a pass over many places.
+#[derive(Clone, Copy)]
+pub struct Known<'a>(&'a [u64]);
+
+impl Known<'_> {
+    /// Device address of a place, if its area is mapped.
+    #[inline(always)]
+    #[must_use]
+    pub fn iova(self, (area, offset): (AreaId, usize)) -> Option<Iova> {
+        let base = self.0.get(area.index()).filter(|base| **base != NOWHERE)?;
+        Some(Iova(base + offset as u64))
     }
 }
 

@@ -6,13 +6,14 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use memwire_apps::units::parse_size;
 use providers::PageSize;
+use vfio::pci::Address;
 
 const LONG_ABOUT: &str = "\
-Shows what memwire can use on this machine, sets hugepages, and writes the completions and manuals of \
-all of its apps.
+Shows what memwire can use on this machine, hands NICs to VFIO and back, sets hugepages, and writes the \
+completions and manuals of all of its apps.
 
-It reads the kernel's files and asks the drivers; only `hugepages set` and `hugepages clear` change \
-anything, and only they need root.";
+It reads the kernel's files and asks the drivers; only `bind`, `unbind`, `hugepages set` and `hugepages \
+clear` change anything, and only they need root.";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -22,6 +23,10 @@ Examples:
       opens one port and shows what it can do
   memwire info --only ports --json
       the same for programs
+  memwire status
+      NICs on the PCI bus, and who drives them
+  memwire bind 0000:01:00.0
+      hands a NIC to VFIO, for programs to drive (as root)
   memwire hugepages set 1G
       1 GiB in pages of 2 MiB, spread over the NUMA nodes (as root)
   memwire completions bash gpurx > /etc/bash_completion.d/gpurx
@@ -49,6 +54,12 @@ pub struct Args {
 pub enum Command {
     /// Show the ports, drivers, memory and cores that are here, and what works with what
     Info(InfoArgs),
+    /// Show who drives the NICs on the PCI bus
+    Status(StatusArgs),
+    /// Hand devices to a driver for user space
+    Bind(BindArgs),
+    /// Give devices back to the kernel's drivers
+    Unbind(UnbindArgs),
     /// Show hugepages, or set how many there are
     Hugepages(HugepagesArgs),
     /// Write the completions of an app for a shell
@@ -97,6 +108,85 @@ pub enum Section {
     Memory,
     /// What works with what, and how that is known
     Support,
+}
+
+const STATUS_HELP: &str = "\
+Examples:
+  memwire status
+      NICs, and whatever is on VFIO
+  memwire status --all
+      every function on the bus
+  memwire status 01:00.0 --json
+      one, for programs
+
+Exit codes:
+  0 ok    2 bad usage    3 a named device is not there";
+
+/// Who drives what.
+#[derive(ClapArgs, Clone, Debug, Default)]
+#[command(after_help = STATUS_HELP)]
+pub struct StatusArgs {
+    /// Show these alone; a PCI address, with or without domain
+    #[arg(value_name = "ADDRESS")]
+    pub addresses: Vec<Address>,
+    /// Show every function on the bus, not NICs alone
+    #[arg(long, conflicts_with = "addresses")]
+    pub all: bool,
+    /// Print one JSON object, to stdout or to FILE
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "-")]
+    pub json: Option<PathBuf>,
+}
+
+const BIND_HELP: &str = "\
+Examples:
+  memwire bind 0000:01:00.0 0000:02:00.0
+      two NICs, for programs to drive
+  memwire bind 01:00.0 --force
+      even if its interface has an address
+
+An interface that is up and has a default route, or that belongs to a bridge or a bond, is never taken \
+away; one that has an address only with --force; and no device that a process has open. If the driver \
+does not take a device, it gets back the one that it had.
+
+A user who is not root may then open it, with no capability at all, once its node is theirs: \
+chown USER /dev/vfio/GROUP, with the group that `memwire status` shows.
+
+Exit codes:
+  0 ok    1 the kernel failed    2 bad usage    3 refused, not there, not permitted, or no such driver";
+
+/// To a driver for user space.
+#[derive(ClapArgs, Clone, Debug)]
+#[command(after_help = BIND_HELP)]
+pub struct BindArgs {
+    /// PCI addresses, with or without domain
+    #[arg(value_name = "ADDRESS", required = true)]
+    pub addresses: Vec<Address>,
+    /// The driver
+    #[arg(long, value_name = "DRIVER", default_value = "vfio-pci")]
+    pub driver: String,
+    /// Take interfaces away that have an address
+    #[arg(long)]
+    pub force: bool,
+}
+
+const UNBIND_HELP: &str = "\
+Examples:
+  memwire unbind 0000:01:00.0
+      back to the kernel's own driver
+
+A device that a process has open is refused, with the process's name.
+
+Exit codes:
+  0 ok, also if no driver of the kernel's takes it    1 the kernel failed    2 bad usage    3 in use, \
+not there, or not permitted";
+
+/// Back to the kernel's driver.
+#[derive(ClapArgs, Clone, Debug)]
+#[command(after_help = UNBIND_HELP)]
+pub struct UnbindArgs {
+    /// PCI addresses, with or without domain
+    #[arg(value_name = "ADDRESS", required = true)]
+    pub addresses: Vec<Address>,
 }
 
 const HUGEPAGES_HELP: &str = "\

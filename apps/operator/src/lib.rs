@@ -1,13 +1,15 @@
-//! `memwire`, the operator's command: what is here (`info`), hugepages, completions and manuals of
-//! all apps. Reads the machine and sets what it is asked to set; moves no packet.
+//! `memwire`, the operator's command: what is here (`info`, `status`), who drives NICs (`bind`, `unbind`),
+//! hugepages, completions and manuals of all apps. Reads the machine and sets what it is asked to set; moves no packet.
 
 mod apps;
 mod args;
+mod bind;
 mod completions;
 mod hugepages;
 mod info;
 mod man;
 mod pci;
+mod status;
 mod support;
 
 use std::io::{self, Write};
@@ -25,6 +27,9 @@ pub use support::markdown as support_table;
 pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
     match &args.command {
         Command::Info(info) => info::run(info, &args.root, out),
+        Command::Status(status) => status::run(status, &args.root, out),
+        Command::Bind(bind) => bind::bind(bind, &args.root, out),
+        Command::Unbind(unbind) => bind::unbind(unbind, &args.root, out),
         Command::Hugepages(hugepages) => hugepages::run(hugepages, &args.root, out),
         Command::Completions(completions) => completions::run(completions, out),
         Command::Man(man) => man::run(man, out),

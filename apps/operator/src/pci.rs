@@ -1,23 +1,13 @@
-//! NICs on the PCI bus as the kernel lists them, for lines in the manner of `dpdk-devbind`. Reads
-//! sysfs; binds nothing.
+//! Functions on the PCI bus as the operator sees them: lines in the manner of `dpdk-devbind`. Reads;
+//! binds nothing.
 
-use std::{
-    collections::HashSet,
-    fmt, fs,
-    path::{Path, PathBuf},
-};
+use std::{fmt, path::Path};
 
+use memwire_apps::AppError;
 use serde::Serialize;
+use vfio::pci::{Function, Names, Sysfs, USER_SPACE_DRIVERS, routed_interfaces};
 
-/// Drivers that hand a device to user space.
-const HANDING_OVER: [&str; 3] = ["vfio-pci", "uio_pci_generic", "igb_uio"];
-/// Where distributions keep the names of devices.
-const NAMES: [&str; 3] =
-    ["usr/share/misc/pci.ids", "usr/share/hwdata/pci.ids", "var/lib/pciutils/pci.ids"];
-/// The class of network controllers, in the top byte of three.
-const NETWORK: u32 = 0x02;
-
-/// A NIC on the PCI bus.
+/// A function of the bus: a NIC, as a rule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Nic {
     pub(crate) address: String,
@@ -26,11 +16,12 @@ pub(crate) struct Nic {
     /// From pci.ids; none where it does not know the device or is not here.
     pub(crate) name: Option<String>,
     pub(crate) interfaces: Vec<String>,
-    /// The kernel's driver that it is bound to.
+    /// The driver that it is bound to.
     pub(crate) driver: Option<String>,
-    /// Drivers that are loaded and could have it instead.
+    /// Drivers for user space that are loaded and could have it instead.
     pub(crate) unused: Vec<String>,
     pub(crate) numa_node: Option<u32>,
+    pub(crate) iommu_group: Option<u32>,
     /// Whether a route leads through it: who takes it away cuts a connection.
     pub(crate) is_active: bool,
 }
@@ -50,144 +41,118 @@ impl fmt::Display for Nic {
     }
 }
 
-/// The NICs below `root`, by address.
-pub(crate) fn nics(root: &Path) -> Vec<Nic> {
-    let Ok(entries) = fs::read_dir(root.join("sys/bus/pci/devices")) else {
-        return Vec::new();
-    };
-    let mut found: Vec<(String, PathBuf)> = entries
-        .filter_map(Result::ok)
-        .map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.path()))
-        .filter(|(_, path)| class(path) == Some(NETWORK))
-        .collect();
-    found.sort();
-    let names = names(root);
-    let routed = routed(root);
-    found
-        .into_iter()
-        .filter_map(|(address, path)| nic(root, address, &path, names.as_deref(), &routed))
-        .collect()
-}
-
-fn class(device: &Path) -> Option<u32> {
-    Some(hex(&device.join("class"))? >> 16)
-}
-
-fn nic(
-    root: &Path,
-    address: String,
-    path: &Path,
-    names: Option<&str>,
-    routed: &HashSet<String>,
-) -> Option<Nic> {
-    let (vendor, device) = (hex(&path.join("vendor"))?, hex(&path.join("device"))?);
-    let id = format!("{vendor:04x}:{device:04x}");
-    let driver = fs::read_link(path.join("driver")).ok();
-    let driver = driver.and_then(|link| Some(link.file_name()?.to_string_lossy().into_owned()));
-    let drivers = root.join("sys/bus/pci/drivers");
-    let unused = HANDING_OVER.into_iter().filter(|name| drivers.join(name).is_dir());
-    let unused = unused.filter(|name| driver.as_deref() != Some(name)).map(str::to_owned);
-    let interfaces = interfaces(path);
-    let node = fs::read_to_string(path.join("numa_node")).ok();
-    Some(Nic {
-        name: names.and_then(|names| device_name(names, vendor, device)),
-        is_active: interfaces.iter().any(|name| routed.contains(name)),
-        unused: unused.collect(),
-        // The kernel says -1 where there is none.
-        numa_node: node.and_then(|node| node.trim().parse().ok()),
-        address,
-        id,
-        interfaces,
-        driver,
-    })
-}
-
-/// Network interfaces of a device: its own, or those of a bus below it (virtio).
-fn interfaces(device: &Path) -> Vec<String> {
-    let list = |folder: &Path| -> Vec<(String, PathBuf)> {
-        let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
-        entries.map(|e| (e.file_name().to_string_lossy().into_owned(), e.path())).collect()
-    };
-    let mut names: Vec<String> =
-        list(&device.join("net")).into_iter().map(|(name, _)| name).collect();
-    for (name, below) in list(device) {
-        if name.starts_with("virtio") {
-            names.extend(list(&below.join("net")).into_iter().map(|(name, _)| name));
-        }
+impl Nic {
+    /// Whether programs, not the kernel, may drive it.
+    pub(crate) fn is_for_user_space(&self) -> bool {
+        let driver = self.driver.as_deref();
+        driver.is_some_and(|driver| USER_SPACE_DRIVERS.contains(&driver) || driver.contains("vfio"))
     }
-    names.sort();
-    names
 }
 
-/// Interfaces that a route leads through, of both address families.
-fn routed(root: &Path) -> HashSet<String> {
-    let read =
-        |name: &str| fs::read_to_string(root.join("proc/net").join(name)).unwrap_or_default();
-    let (four, six) = (read("route"), read("ipv6_route"));
-    let first = four.lines().skip(1).filter_map(|line| line.split_whitespace().next());
-    // Every interface has a link-local route; a flag says which came from a router or a person.
-    let last = six.lines().filter_map(|line| {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let is_link_local = words.first()?.starts_with("fe80") || words.first()?.starts_with("ff");
-        (!is_link_local).then(|| *words.last().unwrap_or(&""))
-    });
-    first.chain(last).map(str::to_owned).collect()
+/// The NICs below `root`, by address; none where the bus cannot be read.
+pub(crate) fn nics(root: &Path) -> Vec<Nic> {
+    functions(root, |function| function.class.is_network()).unwrap_or_default()
 }
 
-fn names(root: &Path) -> Option<String> {
-    // Some releases hold a name that is not UTF-8.
-    let bytes = NAMES.iter().find_map(|path| fs::read(root.join(path)).ok())?;
-    Some(String::from_utf8_lossy(&bytes).into_owned())
+/// The functions below `root` that are `wanted`, by address. What cannot be read of the others is told
+/// in the log.
+pub(crate) fn functions(
+    root: &Path,
+    wanted: impl Fn(&Function) -> bool,
+) -> Result<Vec<Nic>, AppError> {
+    let sysfs = Sysfs::at(root);
+    let scan = sysfs.scan().map_err(|error| AppError::missing(error.to_string()))?;
+    for problem in &scan.problems {
+        tracing::warn!("{problem}; it is left out");
+    }
+    let (names, routed) = (Names::load(&sysfs), routed_interfaces(&sysfs));
+    let drivers = root.join("sys/bus/pci/drivers");
+    let loaded: Vec<&str> =
+        USER_SPACE_DRIVERS.into_iter().filter(|name| drivers.join(name).is_dir()).collect();
+    let shown = |function: Function| Nic {
+        address: function.address.to_string(),
+        id: function.id(),
+        name: names.device(function.vendor, function.device).map(str::to_owned),
+        is_active: function.interfaces.iter().any(|name| routed.contains(name)),
+        unused: loaded
+            .iter()
+            .filter(|name| function.driver.as_deref() != Some(name))
+            .map(ToString::to_string)
+            .collect(),
+        numa_node: function.numa_node,
+        iommu_group: function.iommu_group,
+        interfaces: function.interfaces,
+        driver: function.driver,
+    };
+    Ok(scan.functions.into_iter().filter(|function| wanted(function)).map(shown).collect())
 }
 
-/// The device's name: below its vendor's line, by one tab.
-fn device_name(names: &str, vendor: u32, device: u32) -> Option<String> {
-    let (vendor, device) = (format!("{vendor:04x}  "), format!("\t{device:04x}  "));
-    let mut lines = names.lines().skip_while(|line| !line.starts_with(&vendor)).skip(1);
-    let mut below = lines.by_ref().take_while(|line| line.starts_with(['\t', '#']));
-    below.find_map(|line| line.strip_prefix(&device)).map(|name| name.trim().to_owned())
+/// What an error of VFIO's means for the exit code.
+pub(crate) fn app_error(error: &vfio::Error) -> AppError {
+    let text = error.to_string();
+    match error {
+        vfio::Error::Address(_) => AppError::usage(text),
+        vfio::Error::NoFunction(_) | vfio::Error::Binding { is_refusal: true, .. } => {
+            AppError::missing(text)
+        }
+        _ => AppError::failed(text),
+    }
 }
 
-fn hex(file: &Path) -> Option<u32> {
-    let text = fs::read_to_string(file).ok()?;
-    u32::from_str_radix(text.trim().strip_prefix("0x")?, 16).ok()
-}
-
+/// Trees of files that stand for machines.
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::symlink;
+pub(crate) mod fixture {
+    use std::{fs, os::unix::fs::symlink, path::Path};
 
-    use super::*;
+    pub(crate) const IDS: &str = "1af4  Red Hat, Inc.\n\t1041  Virtio 1.0 network device\n";
 
-    const IDS: &str = "# names\n1af3  Other\n\t1041  Not this\n1af4  Red Hat, Inc.\n\t1000  Old\n\
-                       \t1041  Virtio 1.0 network device\n\t\t1af4 1041  A subsystem\n1af5  Next\n\
-                       \t10d3  Beyond\n";
-
-    fn put(root: &Path, path: &str, text: &str) {
+    pub(crate) fn put(root: &Path, path: &str, text: &str) {
         let path = root.join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     }
 
-    fn device(root: &Path, address: &str, [class, vendor, device]: [&str; 3]) -> String {
+    /// A function with class, vendor and device; yields its folder.
+    pub(crate) fn function(
+        root: &Path,
+        address: &str,
+        [class, vendor, device]: [&str; 3],
+    ) -> String {
         let folder = format!("sys/bus/pci/devices/{address}");
-        for (name, text) in [("class", class), ("vendor", vendor), ("device", device)] {
-            put(root, &format!("{folder}/{name}"), &format!("{text}\n"));
+        let resource = "0x0000000000000000 0x0000000000000000 0x0000000000000000\n".repeat(7);
+        for (name, text) in
+            [("class", class), ("vendor", vendor), ("device", device), ("resource", &resource)]
+        {
+            put(root, &format!("{folder}/{name}"), &format!("{}\n", text.trim_end()));
         }
         folder
     }
+
+    /// Binds the function in that folder.
+    pub(crate) fn bind(root: &Path, folder: &str, driver: &str) {
+        let drivers = root.join("sys/bus/pci/drivers");
+        fs::create_dir_all(drivers.join(driver)).unwrap();
+        symlink(format!("../../drivers/{driver}"), root.join(folder).join("driver")).unwrap();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        fixture::{IDS, bind, function, put},
+        *,
+    };
 
     #[test]
     fn a_nic_is_shown_as_devbind_shows_it() {
         let root = tempfile::tempdir().unwrap();
         let root = root.path();
-        let folder = device(root, "0000:00:03.0", ["0x020000", "0x1af4", "0x1041"]);
-        device(root, "0000:00:01.0", ["0x010000", "0x1af4", "0x1042"]);
+        let folder = function(root, "0000:00:03.0", ["0x020000", "0x1af4", "0x1041"]);
+        let disk = function(root, "0000:00:01.0", ["0x010000", "0x1af4", "0x1042"]);
         put(root, &format!("{folder}/virtio2/net/eth0/address"), "");
         put(root, &format!("{folder}/numa_node"), "-1\n");
-        fs::create_dir_all(root.join("sys/bus/pci/drivers/virtio-pci")).unwrap();
-        fs::create_dir_all(root.join("sys/bus/pci/drivers/vfio-pci")).unwrap();
-        symlink("../../drivers/virtio-pci", root.join(&folder).join("driver")).unwrap();
+        bind(root, &folder, "virtio-pci");
+        bind(root, &disk, "vfio-pci");
         put(root, "usr/share/misc/pci.ids", IDS);
         put(root, "proc/net/route", "Iface\tDestination\neth0\t00000000\n");
         let nics = nics(root);
@@ -197,13 +162,14 @@ mod tests {
             "0000:00:03.0 'Virtio 1.0 network device 1041' if=eth0 drv=virtio-pci \
              unused=vfio-pci *Active*"
         );
-        assert_eq!(nics[0].numa_node, None);
+        assert_eq!((nics[0].numa_node, nics[0].iommu_group), (None, None));
+        assert!(!nics[0].is_for_user_space());
     }
 
     #[test]
     fn a_nic_without_driver_and_name_is_shown_with_what_is_known() {
         let root = tempfile::tempdir().unwrap();
-        device(root.path(), "0000:01:00.0", ["0x020000", "0x8086", "0x10d3"]);
+        function(root.path(), "0000:01:00.0", ["0x020000", "0x8086", "0x10d3"]);
         put(root.path(), "sys/bus/pci/devices/0000:01:00.0/numa_node", "1\n");
         let nics = nics(root.path());
         assert_eq!(nics[0].to_string(), "0000:01:00.0 'Device 10d3' unused=");
@@ -211,28 +177,8 @@ mod tests {
     }
 
     #[test]
-    fn names_are_those_of_the_right_vendor() {
-        assert_eq!(device_name(IDS, 0x1af4, 0x1041).as_deref(), Some("Virtio 1.0 network device"));
-        assert_eq!(device_name(IDS, 0x1af4, 0x10d3), None);
-        assert_eq!(device_name(IDS, 0x8086, 0x10d3), None);
-        assert_eq!(device_name("", 0, 0), None);
-    }
-
-    #[test]
     fn a_tree_without_pci_has_no_nics() {
         let root = tempfile::tempdir().unwrap();
         assert_eq!(nics(root.path()), []);
-    }
-
-    #[test]
-    fn a_route_of_ipv6_makes_an_interface_active_and_its_link_local_ones_do_not() {
-        let root = tempfile::tempdir().unwrap();
-        let line =
-            |to: &str, name: &str| format!("{to} 40 {} 00 x 00000001 {name}\n", "0".repeat(32));
-        let far = format!("2001{}", "0".repeat(28));
-        let near = format!("fe80{}", "0".repeat(28));
-        put(root.path(), "proc/net/ipv6_route", &(line(&far, "eth1") + &line(&near, "eth2")));
-        let routed = routed(root.path());
-        assert!(routed.contains("eth1") && !routed.contains("eth2"));
     }
 }

@@ -48,6 +48,7 @@ fn fits(schema: &str, json: &str) -> Value {
 }
 
 const INFO: &str = include_str!("../../../docs/schema/memwire-info.json");
+const STATUS: &str = include_str!("../../../docs/schema/memwire-status.json");
 const HUGEPAGES: &str = include_str!("../../../docs/schema/memwire-hugepages.json");
 
 #[test]
@@ -65,6 +66,39 @@ fn what_is_here_fits_its_schema() {
     );
     let some = fits(INFO, &stdout("info --only drivers --json"));
     assert!(some["machine"].is_null() && some["ports"].is_null());
+}
+
+#[test]
+fn functions_on_the_bus_fit_their_schema() {
+    let all = fits(STATUS, &stdout("status --all --json"));
+    let functions = all["functions"].as_array().unwrap();
+    let text = stdout("status --all");
+    for function in functions {
+        let address = function["address"].as_str().unwrap();
+        assert!(text.contains(&format!("{address} '")), "{address} is not in {text}");
+    }
+    let nics = fits(STATUS, &stdout("status --json"));
+    assert!(nics["functions"].as_array().unwrap().len() <= functions.len());
+}
+
+#[test]
+fn an_address_that_is_none_or_not_there_ends_before_anything_is_bound() {
+    for line in ["bind eth0", "unbind 1:0.0", "status 01:00", "bind"] {
+        let (code, _, stderr) = output(&mut memwire(line));
+        assert_eq!(code, Some(2), "memwire {line}: {stderr}");
+    }
+    let (_, _, stderr) = output(&mut memwire("bind eth0"));
+    assert!(
+        stderr.contains("'eth0' is no PCI address: write domain:bus:device.function"),
+        "{stderr}"
+    );
+    for line in ["bind ffff:ff:1f.7", "unbind ffff:ff:1f.7", "status ffff:ff:1f.7"] {
+        let (code, stdout, stderr) = output(&mut memwire(line));
+        assert_eq!((code, stdout.as_str()), (Some(3), ""), "memwire {line}: {stderr}");
+        assert!(stderr.contains("ffff:ff:1f.7: no such PCI function here"), "{stderr}");
+    }
+    let (code, _, stderr) = output(&mut memwire("bind 01:00.0 --root /tmp"));
+    assert_eq!(code, Some(2), "{stderr}");
 }
 
 #[test]

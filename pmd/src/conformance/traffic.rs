@@ -13,7 +13,7 @@ use super::{Joined, Setup, Wire};
 use crate::{AnyRxQueue, PostOrder, QueueStats, RxMemory, SplitAt, SplitConfig};
 
 /// How long nothing may arrive before a frame counts as lost.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) struct Memory<'m> {
     pub(super) host: &'m dyn Provider,

@@ -33,6 +33,8 @@ pub struct E1000<B: Bus> {
     /// What the system said so far; it says everything once.
     notices: RefCell<Notices>,
     running: Option<Running>,
+    /// The last stop ended DMA, but could not reach the registers: they have to be reset first.
+    unreset: bool,
     /// Why the last stop could not end it; a port that may still write to memory is not started again.
     lost: Option<Trouble>,
     /// Sums of the queues of earlier starts.
@@ -88,6 +90,7 @@ impl<B: Bus> E1000<B> {
             statistics: RefCell::new(Statistics::new(chip)),
             notices: RefCell::default(),
             running: None,
+            unreset: false,
             lost: None,
             past: Default::default(),
         })
@@ -148,6 +151,7 @@ impl<B: Bus> E1000<B> {
     /// Ends every DMA. On success nothing of this function reads or writes memory any more; what went
     /// wrong otherwise.
     fn halt(&mut self, rx: usize, tx: usize) -> Result<(), Trouble> {
+        let removal = self.notices().removal;
         let (chip, regs) = (self.chip, &self.regs);
         let bus = self.bus.get_mut();
         init::mask_interrupts(regs, chip);
@@ -156,15 +160,27 @@ impl<B: Bus> E1000<B> {
         if chip == Chip::E82576 {
             chip_82576::disable_queues(regs, rx, tx);
         }
-        let reset = clean(regs, chip, bus);
+        regs.update(|control: CTRL_EXT| control.with(CTRL_EXT::DRV_LOAD, false));
+        let mut reset = clean(regs, chip, bus);
+        // Registers that read as all ones may be behind a memory decode that somebody switched off; a
+        // reset of the function brings them back. Not where the system wants the device: it holds it.
+        if reset == Err(Trouble::Gone) && !removal && bus.reset().is_ok() {
+            reset = init::reset(regs, chip);
+        }
         // Bus mastering off ends DMA too, even of a device whose registers cannot be reached: switching
         // it off is waited for by the configuration write.
         let mastering = bus.set_bus_master(false);
         if let Err(error) = bus.interrupts(0) {
             tracing::debug!(address = bus.address(), %error, "interrupts stay on");
         }
+        self.unreset = reset.is_err();
         match (reset, mastering) {
-            (Ok(()), _) | (Err(Trouble::Gone), Ok(())) => Ok(()),
+            (Ok(()), _) => {
+                // What the bus reported was of the time before.
+                self.notices.get_mut().error = false;
+                Ok(())
+            }
+            (Err(Trouble::Gone), Ok(())) => Ok(()),
             (Err(trouble), _) => Err(trouble),
         }
     }
@@ -226,6 +242,11 @@ impl<B: Bus> Device for E1000<B> {
         }
         if init::is_gone(&self.regs) {
             return Err(self.trouble(Trouble::Gone));
+        }
+        if self.unreset {
+            clean(&self.regs, self.chip, self.bus.get_mut()).map_err(|why| self.trouble(why))?;
+            self.unreset = false;
+            self.set_link_up();
         }
         let (gate, mut built) = (Gate::new(), Built::default());
         match self.bring_up(&plan, &gate, &mut built) {
@@ -310,6 +331,15 @@ impl<B: Bus> Device for E1000<B> {
         }
         if let Some(trouble) = self.lost {
             return Health::Faulted(trouble.to_string());
+        }
+        // Set by every start, and lost by a reset; registers that cannot be reached may read as zero too.
+        let state: CTRL_EXT = self.regs.read();
+        if self.running.is_some() && !state.has(CTRL_EXT::DRV_LOAD) {
+            return Health::Faulted(format!(
+                "registers do not hold what they were set to (CTRL_EXT {:#x}): memory decode was \
+                 switched off, or somebody else reset the device; open it again",
+                state.0
+            ));
         }
         let why = self.running.as_ref().and_then(|running| running.gate.why());
         why.map_or(Health::Good, |why| Health::Faulted(why.to_owned()))

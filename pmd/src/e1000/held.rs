@@ -6,7 +6,7 @@ use std::mem::ManuallyDrop;
 
 use mempool::{Access, AreaId, Buf, Burst, InFlight, Pool};
 
-use crate::{DmaMapper, Iova, MapError, MappedPool, pci::Gate};
+use crate::{DmaMapper, Iova, Known, MapError, MappedPool, pci::Gate};
 
 /// Which buffer is where with the device.
 pub(super) struct Ledger<A: Access> {
@@ -86,6 +86,12 @@ impl<A: Access, D: DmaMapper> Mapping<A, D> {
     #[inline(always)]
     pub(super) fn iova(&mut self, place: (AreaId, usize)) -> Option<Iova> {
         self.inner.iova(place)
+    }
+
+    /// What is mapped now, for a pass over many places.
+    #[inline(always)]
+    pub(super) fn known(&self) -> Known<'_> {
+        self.inner.known()
     }
 }
 

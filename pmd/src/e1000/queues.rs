@@ -7,7 +7,7 @@ use super::{
     chip::{Chip, LONGEST},
     descriptor::{
         receive::{HeaderSplit, PacketSplit},
-        transmit::{Advanced, Legacy},
+        transmit::{Advanced, Legacy, TxFormat},
     },
     interrupts::Vectors,
     plan::{Plan, RxForm, RxPlan},
@@ -126,7 +126,7 @@ impl<B: Bus> Built<B> {
             let tail = regs.at(chip.tx_queue(index)).offset_of::<TDT>();
             let wiring = wiring(bus, (index, tail), queue.ring, size_of::<Short>(), gate)?;
             self.tx_rings.push(RingMemory::of(&wiring.memory, queue.ring * size_of::<Short>()));
-            self.tx.push(sender(chip, bus, wiring, queue).map_err(Failure::Map)?);
+            self.tx.push(sender(chip, bus, wiring, plan, queue).map_err(Failure::Map)?);
         }
         Ok(())
     }
@@ -207,11 +207,22 @@ fn sender<B: Bus>(
     chip: Chip,
     bus: &B,
     wiring: Wiring<B::Mmio>,
+    plan: &Plan,
     queue: &TxConfig,
 ) -> Result<Box<dyn TxQueue>, MapError> {
-    let (pool, mapper) = (&queue.pool, bus.mapper());
-    Ok(match chip {
-        Chip::E82574 => Box::new(Tx::<Legacy, _, _>::new(wiring, LONGEST, pool, mapper)?),
-        Chip::E82576 => Box::new(Tx::<Advanced, _, _>::new(wiring, LONGEST, pool, mapper)?),
-    })
+    match chip {
+        Chip::E82574 => sender_of::<Legacy, B>(bus, wiring, plan, queue),
+        Chip::E82576 => sender_of::<Advanced, B>(bus, wiring, plan, queue),
+    }
+}
+
+fn sender_of<F: TxFormat, B: Bus>(
+    bus: &B,
+    wiring: Wiring<B::Mmio>,
+    plan: &Plan,
+    queue: &TxConfig,
+) -> Result<Box<dyn TxQueue>, MapError> {
+    let sender = Tx::<F, _, _>::new(wiring, LONGEST, &queue.pool, bus.mapper())?;
+    // CTRL.VME is one switch for both ways.
+    Ok(Box::new(if plan.strip_vlan { sender } else { sender.without_device_tags() }))
 }

@@ -5,6 +5,7 @@
 use std::{
     mem,
     ptr::NonNull,
+    slice,
     sync::atomic::{AtomicU64, Ordering, fence},
 };
 
@@ -89,6 +90,17 @@ impl<D> Ring<D> {
     #[inline(always)]
     pub(super) fn place(&self, index: usize) -> usize {
         index & self.mask
+    }
+
+    /// The descriptors from an index on, up to `most`, as far as they lie in one piece.
+    #[inline(always)]
+    pub(super) fn run(&self, index: usize, most: usize) -> &[D] {
+        let at = index & self.mask;
+        let count = most.min(self.count() - at);
+        // SAFETY: `at + count <= count of all`, which the memory spans (`new`).
+        let first = unsafe { self.first.add(at) };
+        // SAFETY: as `at`, for each of them.
+        unsafe { slice::from_raw_parts(first.as_ptr(), count) }
     }
 
     /// The descriptor at an index.

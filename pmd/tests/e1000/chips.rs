@@ -299,7 +299,7 @@ fn the_82574_sends_legacy_and_data_descriptors() {
     let frame = udp([2, 0, 0, 0, 0, 7], [5, 6], 100, true);
     let at = raw.put(0, &frame);
     raw.send(&[[at, frame.len() as u64 | 0x0b << 24]]);
-    assert_eq!(raw.model.sent(), [frame.clone()]);
+    assert_eq!(raw.model.sent(), [frame]);
     assert_eq!(raw.read_tx(0)[1] >> 32 & 1, 1, "reported");
     // A context, and a frame in two pieces whose checksums and tag are the chip's to insert.
     raw.mmio.write(0, 1 << 6 | 1 << 30);

@@ -8,7 +8,9 @@
 mod chips;
 mod conformance;
 mod faults;
+mod fuzz;
 mod hostile;
+mod offload;
 mod raw;
 mod rig;
 mod stream;

@@ -354,7 +354,7 @@ pub(crate) trait Books {
     fn stats_of(&self, rx: bool) -> pmd::QueueStats;
 }
 
-impl<D: pmd::Device> Books for D {
+impl<D: Device> Books for D {
     fn stats_of(&self, rx: bool) -> pmd::QueueStats {
         let (received, sent, _) = self.stats();
         if rx { received } else { sent }

@@ -97,6 +97,21 @@ fn what_the_system_says_of_a_device_is_its_health() {
 }
 
 #[test]
+fn a_port_that_the_bus_reported_an_error_of_is_good_again_after_a_restart() {
+    for chips in CHIPS {
+        let mut rig = Rig::new(chips);
+        let pool = pool(512);
+        let queues = rig.port.start(both_ways(&pool)).unwrap();
+        rig.model.report_error();
+        assert!(matches!(rig.port.health(), Health::Faulted(_)));
+        rig.port.stop(queues).unwrap();
+        assert_eq!(rig.port.health(), Health::Good);
+        let queues = rig.port.start(both_ways(&pool)).unwrap();
+        rig.port.stop(queues).unwrap();
+    }
+}
+
+#[test]
 fn a_device_that_is_pulled_out_gives_its_buffers_back() {
     for chips in CHIPS {
         let mut rig = Rig::new(chips);

@@ -2,7 +2,14 @@
 //! builds a tenth of that.
 
 mod chaos;
+mod nic;
 mod pcap;
+#[path = "../e1000/rig.rs"]
+#[allow(dead_code, reason = "shared with the tests of these drivers, which use all of it")]
+mod rig;
+#[path = "../e1000/stream.rs"]
+#[allow(dead_code, clippy::cast_possible_truncation, reason = "as above; patterns of bytes")]
+mod stream;
 mod wires;
 
 use std::{

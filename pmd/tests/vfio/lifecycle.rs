@@ -7,12 +7,17 @@ use providers::Host;
 
 use super::rig;
 
-fn config(pool: &Pool<Cpu>) -> Config {
+pub(crate) fn config(pool: &Pool<Cpu>) -> Config {
     Config { promiscuous: true, ..Config::one_queue(pool).rings(64) }
 }
 
 /// Sends `count` frames from `from` to `to` and waits for them, with a limit.
-fn exchange(from: &mut Queues, to: &mut Queues, cache: &mut Cache<Cpu>, count: usize) -> usize {
+pub(crate) fn exchange(
+    from: &mut Queues,
+    to: &mut Queues,
+    cache: &mut Cache<Cpu>,
+    count: usize,
+) -> usize {
     let pool = cache.pool().clone();
     let AnyRxQueue::Whole(rx) = &mut to.rx[0] else { panic!("whole frames") };
     let mut burst = Burst::with_limit(&pool, 32);
@@ -79,7 +84,8 @@ fn a_receiver_that_waits_is_woken_by_a_frame() {
             let mut registry = Registry::new();
             let mut a = rig::open(&mut registry, &pair[0], space, "");
             let mut b = rig::open(&mut registry, &pair[1], space, "");
-            let pool = Pool::builder().name("frames").slots(1024).stride(2048 + 128);
+            // One hugepage: without an IOMMU a region has to be one physical piece.
+            let pool = Pool::builder().name("frames").slots(512).stride(2048 + 128);
             let pool = pool.memory(&*rig::host()).build().unwrap();
             let mut cache = pool.cache();
             let (mut ours, mut theirs) =

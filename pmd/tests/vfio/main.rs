@@ -1,6 +1,6 @@
 //! The e1000 drivers on real functions: in the testbed's guest, or on a machine that has the NICs.
 //! `MEMWIRE_PCI=01:00.0,02:00.0` names pairs of functions that are bound to vfio-pci and wired back to
-//! back; without it every test says SKIP. Needs the VFIO nodes, no other privilege.
+//! back; without it every test says SKIP. `MEMWIRE_IOMMU=type1` leaves out iommufd. Needs the VFIO nodes, no other privilege.
 //!
 //! ```text
 //! cargo test -p memwire-pmd --test vfio --no-run
@@ -10,4 +10,6 @@
 
 mod lifecycle;
 mod rig;
+
+mod stray;
 mod suite;

@@ -46,7 +46,7 @@ struct Patient(Box<dyn RxQueue>);
 
 impl RxQueue for Patient {
     fn recv(&mut self, cache: &mut Cache<Cpu>, burst: &mut Burst<Cpu>) -> usize {
-        let end = Instant::now() + Duration::from_millis(1);
+        let end = Instant::now() + Duration::from_millis(3);
         loop {
             let got = self.0.recv(cache, burst);
             if got > 0 || Instant::now() > end {

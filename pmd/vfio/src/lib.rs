@@ -24,6 +24,8 @@ mod bar;
 mod device;
 mod dma;
 mod error;
+#[doc(hidden)]
+pub mod fuzz;
 mod guard;
 mod interrupts;
 mod iommu;

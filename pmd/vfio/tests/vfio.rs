@@ -110,7 +110,8 @@ fn memory_behind_a_bar_keeps_what_is_written() {
 #[test]
 fn capabilities_of_a_real_configuration_space_are_walked() {
     let Some((_bench, found)) = bench("capabilities_of_a_real", &[E1000E]) else { return };
-    let device = open(found[0], kinds("capabilities_of_a_real")[0]);
+    let Some(&kind) = kinds("capabilities_of_a_real").first() else { return };
+    let device = open(found[0], kind);
     // 256 bytes where the kernel has no way to the rest.
     let len = device.region(7).expect("configuration space").size;
     let mut config = vec![0; usize::try_from(len).expect("4096 at most")];
@@ -146,6 +147,45 @@ fn a_region_is_one_mapping_however_often_it_is_mapped() {
         let far = 1 << 50;
         assert!(matches!(map(iommu, base, far), Err(Error::NoIova { .. })), "{kind:?}");
     }
+}
+
+/// A limit of the kernel's, as it was once this is dropped.
+struct EntryLimit(String);
+
+impl EntryLimit {
+    const FILE: &str = "/sys/module/vfio_iommu_type1/parameters/dma_entry_limit";
+
+    fn set(limit: usize) -> Option<Self> {
+        let before = fs::read_to_string(Self::FILE).ok()?;
+        fs::write(Self::FILE, limit.to_string()).ok()?;
+        Some(Self(before))
+    }
+}
+
+impl Drop for EntryLimit {
+    fn drop(&mut self) {
+        fs::write(Self::FILE, &self.0).expect("as it was");
+    }
+}
+
+#[test]
+fn the_kernels_limit_of_mappings_is_told_before_it_is_hit() {
+    let test = "the_kernels_limit_of_mappings";
+    let Some((_bench, found)) = bench(test, &[E1000E]) else { return };
+    if !kinds(test).contains(&Kind::Type1) {
+        return;
+    }
+    let Some(_limit) = EntryLimit::set(3) else {
+        println!("SKIP {test}: {} cannot be written", EntryLimit::FILE);
+        return;
+    };
+    let device = open(found[0], Kind::Type1);
+    for _ in 0..3 {
+        map(device.iommu(), memory(4096), 4096).expect("within the limit");
+    }
+    let error = map(device.iommu(), memory(4096), 4096).expect_err("one too many").to_string();
+    assert!(error.starts_with("3 maps reached, the kernel allows no more"), "{error}");
+    assert_eq!(device.iommu().mappings(), 3);
 }
 
 #[test]
@@ -369,6 +409,32 @@ fn whoever_wants_the_device_back_gets_it_once_it_is_closed() {
         assert_eq!(function.driver, None);
         fs::write("/sys/bus/pci/drivers/vfio-pci/bind", address.to_string()).expect("bound again");
     }
+}
+
+#[test]
+fn without_an_iommu_a_device_is_had_only_by_who_accepts_it_and_sees_physical_addresses() {
+    let test = "without_an_iommu";
+    let Some((_bench, found)) = bench(test, &[E1000E]) else { return };
+    let switch = "/sys/module/vfio/parameters/enable_unsafe_noiommu_mode";
+    let is_on = fs::read_to_string(switch).is_ok_and(|on| on.trim() == "Y");
+    if !is_on {
+        println!("SKIP {test}: this machine has an IOMMU, or {switch} is not Y");
+        return;
+    }
+    let sysfs = Sysfs::system();
+    for kind in [Kind::Auto, Kind::Type1, Kind::Iommufd] {
+        let error = Device::open(&sysfs, found[0], &Iommu::new(kind)).expect_err("no IOMMU");
+        assert!(error.to_string().contains("no IOMMU group"), "{kind:?}: {error}");
+    }
+    let accepted = Kind::NoIommu(vfio::UnsafeDmaAccepted::i_accept_unsafe_dma());
+    let mut device = Device::open(&sysfs, found[0], &Iommu::new(accepted)).expect("accepted");
+    let iommu = device.iommu().clone();
+    assert_eq!((iommu.name(), iommu.is_unprotected()), ("none", true));
+    let error = map(&iommu, memory(MIB), MIB).expect_err("ordinary pages").to_string();
+    assert!(error.contains("not made of hugepages"), "{error}");
+    let page = device.dma_block(2 * MIB).expect("a hugepage");
+    assert!(page.iova() > 0 && page.iova().is_multiple_of(2 << 20), "{:#x}", page.iova());
+    assert!(Sender::start(&mut device).send(page.iova(), 60), "the device reads it");
 }
 
 /// The node that opens a function, for a user who has no capability.

@@ -10,9 +10,17 @@ const EXECUTABLE: &str = "MEMWIRE_VFIO_TEST";
 /// The whole suite, under emulation.
 const LIMIT: Duration = Duration::from_secs(180);
 
-fn suite(test: &str, nics: [&str; 2]) {
-    let Some(executable) = std::env::var_os(EXECUTABLE) else {
+/// Where the executable is, or none, and on stderr why `test` is skipped.
+pub(crate) fn executable(test: &str) -> Option<String> {
+    let Some(path) = std::env::var_os(EXECUTABLE) else {
         eprintln!("SKIP {test}: {EXECUTABLE} does not name pmd's test executable vfio");
+        return None;
+    };
+    Some(path.to_string_lossy().into_owned())
+}
+
+fn suite(test: &str, nics: [&str; 2]) {
+    let Some(executable) = executable(test) else {
         return;
     };
     let Some(machine) = Machine::open(test, "pairs") else {
@@ -20,8 +28,10 @@ fn suite(test: &str, nics: [&str; 2]) {
     };
     let start = Instant::now();
     let ports = nics.map(|nic| machine.address(nic).unwrap()).join(",");
-    let executable = executable.to_string_lossy();
-    let line = format!("MEMWIRE_PCI={ports} exec {executable} --test-threads=1 --nocapture");
+    // Strays have a test of their own, which looks at the kernel's log too.
+    let line = format!(
+        "MEMWIRE_PCI={ports} exec {executable} --test-threads=1 --nocapture --skip stray::"
+    );
     let output = machine.run_for(&line, LIMIT).unwrap();
     let text = format!("{}{}", output.stdout, output.stderr);
     assert_eq!(output.status, 0, "{text}");

@@ -129,6 +129,13 @@ pub(crate) struct App<'a> {
     pub(crate) job: Job<'a>,
 }
 
+impl<'a> App<'a> {
+    /// A program of ours that was started some other way.
+    pub(crate) fn of(name: &str, job: Job<'a>) -> Self {
+        Self { name: name.to_owned(), job }
+    }
+}
+
 impl App<'_> {
     /// Asks it to end, as ^C does.
     pub(crate) fn interrupt(&self) {

@@ -6,8 +6,16 @@
 //! printed: run with `--nocapture`.
 
 mod apps;
+mod bus;
 mod conformance;
+mod far;
+mod flaps;
 mod forward;
+mod kills;
 mod machine;
 mod peers;
+mod probe;
+mod strays;
 mod traffic;
+mod unplug;
+mod unprivileged;

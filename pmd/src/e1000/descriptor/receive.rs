@@ -44,6 +44,12 @@ impl Arrived {
     /// A place for copies.
     pub(in crate::e1000) const NONE: Self = Self { low: 0, high: 0 };
 
+    /// Whether the device is done with the descriptor; else nothing here means anything.
+    #[inline(always)]
+    pub(in crate::e1000) const fn is_done(self) -> bool {
+        self.high & DONE != 0
+    }
+
     /// Bytes in the buffer, as the device says: to be checked against the buffer.
     #[inline(always)]
     pub(in crate::e1000) const fn len(self) -> usize {
@@ -59,7 +65,7 @@ impl Arrived {
     /// Whether this is all of a frame, and nothing is wrong with it but perhaps checksums.
     #[inline(always)]
     pub(in crate::e1000) const fn is_whole(self) -> bool {
-        self.high & (LAST | SPOILT) == LAST
+        self.high & (DONE | LAST | SPOILT) == DONE | LAST
     }
 
     /// Whether the frame is damaged; only the last descriptor of a frame can say.
@@ -76,12 +82,11 @@ impl Arrived {
 
     /// What was found out about the frame that ends here.
     #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, reason = "fields are cut out of a word")]
     pub(in crate::e1000) fn meta(self, strip: Strip) -> RxMeta {
         let status = self.status() & strip.0;
         // VLAN, checksums seen and to be ignored are bits 6:2, their errors 30:29.
         let found = FOUND[(status >> 2 & 0x1f | status >> 24 & 0x60) as usize];
-        let hashed = if self.low & 0xf == 0 { Offload::NONE } else { Offload::RX_HASH };
+        let hashed = HASHED[(self.low & 0xf) as usize];
         RxMeta {
             port: 0,
             vlan: (self.high >> 48) as u16,
@@ -101,6 +106,13 @@ impl Strip {
         Self(if on { u32::MAX } else { !VLAN })
     }
 }
+
+/// What hash types mean: 0 is none.
+static HASHED: [Offload; 16] = {
+    let mut table = [Offload::RX_HASH; 16];
+    table[0] = Offload::NONE;
+    table
+};
 
 /// What the bits of VLAN, checksums and their errors mean, by all their combinations.
 static FOUND: [Offload; 128] = {
@@ -140,14 +152,12 @@ pub(in crate::e1000) fn give_whole(to: &Short, buffer: Iova) {
     to.store([buffer.0, 0]);
 }
 
-/// What came back, if something did.
+/// What came back, if something did ([`Arrived::is_done`]).
 #[inline(always)]
-pub(in crate::e1000) fn take_whole(from: &Short) -> Option<Arrived> {
+pub(in crate::e1000) fn take_whole(from: &Short) -> Arrived {
+    // In this order: the word with the done bit first.
     let high = from.load_done(1);
-    if high & DONE == 0 {
-        return None;
-    }
-    Some(Arrived { low: from.load(0), high })
+    Arrived { low: from.load(0), high }
 }
 
 /// A piece of a frame that was split.
@@ -174,14 +184,19 @@ pub(in crate::e1000) trait SplitFormat: Send + 'static {
     /// Gives a pair of buffers.
     fn give(to: &Self::Descriptor, head: Iova, data: Iova);
 
-    /// What came back, if something did. `head_buffer` is the size of head buffers.
-    fn take(from: &Self::Descriptor, head_buffer: usize) -> Option<SplitArrived>;
+    /// What came back, if something did ([`Arrived::is_done`]). `head_buffer` is the size of head buffers.
+    fn take(from: &Self::Descriptor, head_buffer: usize) -> SplitArrived;
 }
 
 /// 82574: header and up to three payload buffers (§7.1.5); one is used, so that a frame takes as many
 /// payload buffers as it fills. A frame without headers that it knows fills the head's buffer and goes
 /// on in the other.
 pub(in crate::e1000) struct PacketSplit;
+
+impl SplitArrived {
+    /// A place for copies.
+    pub(in crate::e1000) const NONE: Self = Self { arrived: Arrived::NONE, head: 0, data: 0 };
+}
 
 impl SplitFormat for PacketSplit {
     type Descriptor = Long;
@@ -195,18 +210,15 @@ impl SplitFormat for PacketSplit {
     }
 
     #[inline(always)]
-    fn take(from: &Long, _head_buffer: usize) -> Option<SplitArrived> {
+    fn take(from: &Long, _head_buffer: usize) -> SplitArrived {
         let high = from.load_done(1);
-        if high & DONE == 0 {
-            return None;
-        }
         let lens = from.load(2);
         let arrived = Arrived { low: from.load(0), high };
         // Header status 15:0, then the lengths of buffers 1 to 3. There are no buffers 2 and 3: what
         // claims bytes there comes out longer than any buffer, and is refused.
         let beyond = (lens >> 32) as usize;
         let data = (lens >> 16 & 0xffff) as usize | beyond << 16;
-        Some(SplitArrived { arrived, head: arrived.len(), data })
+        SplitArrived { arrived, head: arrived.len(), data }
     }
 }
 
@@ -225,11 +237,11 @@ impl SplitFormat for HeaderSplit {
     }
 
     #[inline(always)]
-    fn take(from: &Short, head_buffer: usize) -> Option<SplitArrived> {
-        let arrived = take_whole(from)?;
+    fn take(from: &Short, head_buffer: usize) -> SplitArrived {
+        let arrived = take_whole(from);
         // HDR_LEN, bits 14:5 of HDR_INFO, is the length of the headers, which may be longer than what
         // fits: the rest is in the packet buffer then (§7.1.10.1).
         let head = (arrived.low >> 21 & 0x3ff) as usize;
-        Some(SplitArrived { arrived, head: head.min(head_buffer), data: arrived.len() })
+        SplitArrived { arrived, head: head.min(head_buffer), data: arrived.len() }
     }
 }

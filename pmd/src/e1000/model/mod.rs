@@ -25,6 +25,8 @@ mod checker;
 mod core;
 mod counters;
 mod frame;
+#[doc(hidden)]
+pub mod fuzz;
 mod interrupt;
 mod lies;
 mod map;

@@ -202,6 +202,8 @@ impl Iterator for Segmentation<'_> {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::cast_possible_truncation, reason = "patterns of bytes")]
+
     use super::{super::frame, *};
 
     fn tcp4(payload: usize) -> Vec<u8> {

@@ -62,10 +62,10 @@ impl<D: DmaMapper> Payloads<D> {
         index & (self.at.len() - 1)
     }
 
-    /// Address of the buffer at a descriptor.
+    /// Addresses of the buffers from a descriptor on, `count` that do not wrap.
     #[inline(always)]
-    pub(super) fn address(&self, index: usize) -> Iova {
-        self.at[index & (self.at.len() - 1)]
+    pub(super) fn addresses(&self, index: usize, count: usize) -> &[Iova] {
+        &self.at[self.place(index)..][..count]
     }
 
     /// Takes the buffer at a descriptor, which is done.
@@ -74,22 +74,24 @@ impl<D: DmaMapper> Payloads<D> {
         self.ledger.complete(self.place(index))
     }
 
+    /// Takes those of `count` descriptors, which are done.
+    #[inline(always)]
+    pub(super) fn complete_into(&mut self, index: usize, count: usize, to: &mut Burst<Device>) {
+        let done = self.ledger.complete_into(self.place(index), count, to);
+        debug_assert_eq!(done, count, "what was given is in the ledger");
+    }
+
     /// Posts up to `room` buffers of the worker's.
     pub(super) fn refill(&mut self, cache: &mut Cache<Device>, mut room: usize) {
         while room > 0 {
-            let got = cache.take_bare(&mut self.stock, room);
-            let mut mapped = 0;
-            for frame in self.stock.iter() {
-                let Some(iova) = self.mapping.iova(frame.home()) else { break };
-                let place = self.posted.wrapping_add(mapped) & (self.at.len() - 1);
-                self.at[place] = iova;
-                mapped += 1;
-            }
             let place = self.place(self.posted);
+            let most = room.min(self.at.len() - place);
+            let got = cache.take_bare(&mut self.stock, most);
+            let mapped = address(&mut self.mapping, &self.stock, &mut self.at[place..][..most]);
             self.ledger.post(place, &mut self.stock, mapped);
             self.posted = self.posted.wrapping_add(mapped);
             room -= mapped;
-            if mapped < got || got == 0 {
+            if mapped < most || got < most {
                 break;
             }
         }
@@ -102,17 +104,19 @@ impl<D: DmaMapper> Payloads<D> {
 
     /// Posts up to `room` buffers of the application's; returns how many.
     pub(super) fn post(&mut self, burst: &mut Burst<Device>, room: usize) -> usize {
-        let mut mapped = 0;
-        for frame in burst.iter().take(room) {
-            let Some(iova) = self.mapping.iova(frame.home()) else { break };
-            let place = self.posted.wrapping_add(mapped) & (self.at.len() - 1);
-            self.at[place] = iova;
-            mapped += 1;
+        let mut posted = 0;
+        while posted < room && !burst.is_empty() {
+            let place = self.place(self.posted);
+            let most = (room - posted).min(self.at.len() - place).min(burst.len());
+            let mapped = address(&mut self.mapping, burst, &mut self.at[place..][..most]);
+            self.ledger.post(place, burst, mapped);
+            self.posted = self.posted.wrapping_add(mapped);
+            posted += mapped;
+            if mapped < most {
+                break;
+            }
         }
-        let place = self.place(self.posted);
-        self.ledger.post(place, burst, mapped);
-        self.posted = self.posted.wrapping_add(mapped);
-        mapped
+        posted
     }
 
     /// Posts a buffer once more that was not filled, or whose frame is thrown away. The place that it
@@ -124,6 +128,32 @@ impl<D: DmaMapper> Payloads<D> {
         if self.ledger.post_one(place, buf).is_ok() {
             self.at[place] = iova;
             self.posted = self.posted.wrapping_add(1);
+        }
+    }
+}
+
+/// Notes where the device finds the buffers in front of a burst, as far as it can reach them and there are
+/// places; returns how many.
+fn address<D: DmaMapper>(
+    mapping: &mut Mapping<Device, D>,
+    burst: &Burst<Device>,
+    places: &mut [Iova],
+) -> usize {
+    loop {
+        let known = mapping.known();
+        let mut unknown = None;
+        for (at, (place, home)) in places.iter_mut().zip(burst.homes()).enumerate() {
+            let Some(iova) = known.iova(home) else {
+                unknown = Some((at, home));
+                break;
+            };
+            *place = iova;
+        }
+        match unknown {
+            None => return places.len().min(burst.len()),
+            // An area that came since: once more, with it.
+            Some((at, home)) if mapping.iova(home).is_none() => return at,
+            Some(_) => {}
         }
     }
 }

@@ -9,7 +9,7 @@ use std::{mem, os::fd::BorrowedFd};
 
 use mempool::{Buf, Burst, Cache, Cpu, Device, RxMeta, Split, SplitBurst, SplitCache};
 
-use super::{Bad, Payloads, Suspicion, Wake, refill_at};
+use super::{BATCH, Bad, Payloads, Suspicion, Wake, refill_at};
 use crate::{
     DmaMapper, DropReason, MapError, PostOrder, QueueCounters, SplitConfig, SplitRxQueue,
     e1000::{
@@ -52,6 +52,7 @@ pub(in crate::e1000) struct SplitRx<F: SplitFormat, M: Mmio, D: DmaMapper> {
     strip: Strip,
     /// Fresh heads on their way into the ring; empty between calls.
     stock: Burst<Cpu>,
+    batch: [SplitArrived; BATCH],
     open: Open,
     suspicion: Suspicion,
     wake: Option<Wake<M>>,
@@ -109,6 +110,7 @@ impl<F: SplitFormat, M: Mmio, D: DmaMapper + Clone> SplitRx<F, M, D> {
             shape,
             strip: Strip::new(shape.strip_vlan),
             stock: Burst::with_limit(heads, Burst::<Cpu>::CAPACITY),
+            batch: [SplitArrived::NONE; BATCH],
             open: Open::No,
             suspicion: Suspicion::default(),
             wake,
@@ -152,18 +154,13 @@ impl<F: SplitFormat, M: Mmio, D: DmaMapper> SplitRx<F, M, D> {
     fn give(&mut self, cache: &mut Cache<Cpu>, mut headless: usize) {
         let before = self.given;
         while headless > 0 {
-            let got = cache.take_bare(&mut self.stock, headless);
-            let mut mapped = 0;
-            for frame in self.stock.iter() {
-                let Some(head) = self.mapping.iova(frame.home()) else { break };
-                let index = self.given.wrapping_add(mapped);
-                F::give(self.ring.at(index), head, self.payloads.address(index));
-                mapped += 1;
-            }
+            let most = self.ring.run(self.given, headless).len();
+            let got = cache.take_bare(&mut self.stock, most);
+            let mapped = self.describe();
             self.heads.post(self.ring.place(self.given), &mut self.stock, mapped);
             self.given = self.given.wrapping_add(mapped);
             headless -= mapped;
-            if mapped < got || got == 0 {
+            if mapped < most || got < most {
                 break;
             }
         }
@@ -177,6 +174,30 @@ impl<F: SplitFormat, M: Mmio, D: DmaMapper> SplitRx<F, M, D> {
         }
     }
 
+    /// Writes the descriptors of the stock, as far as the device can reach it; returns how many.
+    fn describe(&mut self) -> usize {
+        loop {
+            let known = self.mapping.known();
+            let run = self.ring.run(self.given, self.stock.len());
+            let data = self.payloads.addresses(self.given, run.len());
+            let mut unknown = None;
+            for (at, ((to, home), data)) in run.iter().zip(self.stock.homes()).zip(data).enumerate()
+            {
+                let Some(head) = known.iova(home) else {
+                    unknown = Some((at, home));
+                    break;
+                };
+                F::give(to, head, *data);
+            }
+            match unknown {
+                None => return run.len(),
+                // An area that came since: once more, with it.
+                Some((at, home)) if self.mapping.iova(home).is_none() => return at,
+                Some(_) => {}
+            }
+        }
+    }
+
     /// Takes the buffers of the descriptor at `next`, which is done.
     #[inline(always)]
     fn take_pair(&mut self) -> Option<(Buf<Cpu>, Buf<Device>)> {
@@ -184,6 +205,46 @@ impl<F: SplitFormat, M: Mmio, D: DmaMapper> SplitRx<F, M, D> {
         let data = self.payloads.complete(self.next)?;
         self.next = self.next.wrapping_add(1);
         Some((head, data))
+    }
+
+    /// Copies the descriptors of up to `most` good frames that have both head and payload into `batch`;
+    /// returns how many, and their bytes.
+    #[inline(always)]
+    fn look(&mut self, most: usize) -> (usize, usize) {
+        let SplitShape { head_buffer, data_buffer, .. } = self.shape;
+        let most = most.min(self.given.wrapping_sub(self.next)).min(BATCH);
+        let run = self.ring.run(self.next, most);
+        let (mut ready, mut bytes) = (0, 0);
+        for (from, place) in run.iter().zip(&mut self.batch) {
+            let split = F::take(from, head_buffer);
+            // One compare for 1..=buffer.
+            let data_fits = split.data.wrapping_sub(1) < data_buffer;
+            if !split.arrived.is_whole() || !data_fits || split.head > head_buffer {
+                break;
+            }
+            *place = split;
+            ready += 1;
+            bytes += split.head + split.data;
+        }
+        (ready, bytes)
+    }
+
+    /// Takes the first frames of `batch`.
+    #[inline(always)]
+    fn take_pairs(&mut self, count: usize, burst: &mut SplitBurst) {
+        let (place, index, strip) = (self.ring.place(self.next), self.next, self.strip);
+        let batch = &self.batch[..count];
+        burst.push_pairs(|heads, data| {
+            let before = (heads.len(), data.len());
+            self.heads.complete_into(place, count, heads);
+            self.payloads.complete_into(index, count, data);
+            let received = batch.iter().map(move |split| (split.head, split.arrived.meta(strip)));
+            heads.received_each(before.0, received);
+            let received = batch.iter().map(|split| (split.data, RxMeta::default()));
+            data.received_each(before.1, received);
+        });
+        self.next = self.next.wrapping_add(count);
+        self.suspicion.allay();
     }
 
     /// One frame that came in one descriptor.
@@ -332,8 +393,18 @@ impl<F: SplitFormat, M: Mmio, D: DmaMapper> SplitRxQueue for SplitRx<F, M, D> {
     fn recv(&mut self, cache: &mut SplitCache, burst: &mut SplitBurst) -> usize {
         let (mut delivered, mut bytes) = (0, 0);
         while burst.room() > 0 && self.next != self.given && self.report.gate.is_live() {
-            let seen = F::take(self.ring.at(self.next), self.shape.head_buffer);
-            let Some(split) = seen else { break };
+            if matches!(self.open, Open::No) {
+                let (ready, sum) = self.look(burst.room());
+                if ready > 0 {
+                    self.take_pairs(ready, burst);
+                    (delivered, bytes) = (delivered + ready, bytes + sum);
+                    continue;
+                }
+            }
+            let split = F::take(self.ring.at(self.next), self.shape.head_buffer);
+            if !split.arrived.is_done() {
+                break;
+            }
             if self.is_plain(split) {
                 let Some(frame) = self.take_frame(split) else { break };
                 burst.push(frame);

@@ -64,6 +64,8 @@ enum Open {
 enum Seen {
     /// Nothing more has come, or the caller wants no more.
     End,
+    /// All that was looked at are good frames.
+    More,
     /// At a descriptor that is not a good frame by itself.
     Odd(Arrived),
 }
@@ -125,17 +127,13 @@ impl<M: Mmio, D: DmaMapper> WholeRx<M, D> {
     fn give(&mut self, cache: &mut Cache<Cpu>, mut missing: usize) {
         let before = self.given;
         while missing > 0 {
-            let got = cache.take_bare(&mut self.stock, missing);
-            let mut mapped = 0;
-            for frame in self.stock.iter() {
-                let Some(iova) = self.mapping.iova(frame.home()) else { break };
-                give_whole(self.ring.at(self.given.wrapping_add(mapped)), iova);
-                mapped += 1;
-            }
+            let most = self.ring.run(self.given, missing).len();
+            let got = cache.take_bare(&mut self.stock, most);
+            let mapped = self.describe();
             self.held.post(self.ring.place(self.given), &mut self.stock, mapped);
             self.given = self.given.wrapping_add(mapped);
             missing -= mapped;
-            if mapped < got || got == 0 {
+            if mapped < most || got < most {
                 break;
             }
         }
@@ -147,6 +145,28 @@ impl<M: Mmio, D: DmaMapper> WholeRx<M, D> {
         }
     }
 
+    /// Writes the descriptors of the stock, as far as the device can reach it; returns how many.
+    fn describe(&mut self) -> usize {
+        loop {
+            let known = self.mapping.known();
+            let run = self.ring.run(self.given, self.stock.len());
+            let mut unknown = None;
+            for (at, (to, home)) in run.iter().zip(self.stock.homes()).enumerate() {
+                let Some(iova) = known.iova(home) else {
+                    unknown = Some((at, home));
+                    break;
+                };
+                give_whole(to, iova);
+            }
+            match unknown {
+                None => return run.len(),
+                // An area that came since: once more, with it.
+                Some((at, home)) if self.mapping.iova(home).is_none() => return at,
+                Some(_) => {}
+            }
+        }
+    }
+
     /// Buffers of memory that the device cannot reach.
     #[cold]
     fn give_back(&mut self, cache: &mut Cache<Cpu>) {
@@ -154,21 +174,20 @@ impl<M: Mmio, D: DmaMapper> WholeRx<M, D> {
         self.stock.recycle(cache);
     }
 
-    /// Copies up to `most` good single-buffer frames' descriptors into `batch`; returns how many.
+    /// Copies the descriptors of up to `most` good single-buffer frames into `batch`; returns how many.
     #[inline(always)]
     fn look(&mut self, most: usize) -> (usize, Seen) {
         let most = most.min(self.given.wrapping_sub(self.next)).min(BATCH);
-        for (at, place) in self.batch[..most].iter_mut().enumerate() {
-            let Some(arrived) = take_whole(self.ring.at(self.next.wrapping_add(at))) else {
-                return (at, Seen::End);
-            };
+        let run = self.ring.run(self.next, most);
+        for (at, (from, place)) in run.iter().zip(&mut self.batch).enumerate() {
+            let arrived = take_whole(from);
             // One compare for 1..=buffer.
             if !arrived.is_whole() || arrived.len().wrapping_sub(1) >= self.shape.buffer {
-                return (at, Seen::Odd(arrived));
+                return (at, if arrived.is_done() { Seen::Odd(arrived) } else { Seen::End });
             }
             *place = arrived;
         }
-        (most, Seen::End)
+        (run.len(), if run.is_empty() { Seen::End } else { Seen::More })
     }
 
     /// Takes a descriptor that is no good frame by itself; returns the bytes of a frame that it ends.
@@ -269,13 +288,11 @@ impl<M: Mmio, D: DmaMapper> RxQueue for WholeRx<M, D> {
                 let done = self.held.complete_into(self.ring.place(self.next), ready, burst);
                 debug_assert_eq!(done, ready, "what was given is in the ledger");
                 self.next = self.next.wrapping_add(done);
-                let mut arrived = self.batch[..done].iter();
-                burst.for_each_mut(before, |mut frame| {
-                    if let Some(arrived) = arrived.next() {
-                        bytes += arrived.len();
-                        frame.received(arrived.len(), &arrived.meta(self.strip));
-                    }
-                });
+                let (batch, strip) = (&self.batch[..done], self.strip);
+                bytes += batch.iter().map(|arrived| arrived.len()).sum::<usize>();
+                let received =
+                    batch.iter().map(move |arrived| (arrived.len(), arrived.meta(strip)));
+                burst.received_each(before, received);
                 delivered += done;
                 self.suspicion.allay();
             }
@@ -285,7 +302,7 @@ impl<M: Mmio, D: DmaMapper> RxQueue for WholeRx<M, D> {
                         (delivered, bytes) = (delivered + 1, bytes + len);
                     }
                 }
-                Seen::End if ready == BATCH => {}
+                Seen::More => {}
                 Seen::End => break,
             }
         }

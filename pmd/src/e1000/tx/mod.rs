@@ -4,6 +4,7 @@
 mod fate;
 mod marks;
 mod queue;
+mod tag;
 #[cfg(test)]
 mod tests;
 

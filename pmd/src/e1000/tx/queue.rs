@@ -5,6 +5,7 @@ use mempool::{Access, Buf, Burst, Cache, Cpu, Frame, Pool, Readable, Shared};
 use super::{
     fate::{Fate, decide},
     marks::{Mark, Marks},
+    tag,
 };
 use crate::{
     DmaMapper, DropReason, MapError, QueueCounters, TxQueue,
@@ -44,6 +45,8 @@ pub(in crate::e1000) struct Tx<F: TxFormat, M: Mmio, D: DmaMapper> {
     /// The context descriptor that the device has.
     context: Option<[u64; 2]>,
     max_frame: usize,
+    /// Whether the device inserts tags; if not, the queue does.
+    device_tags: bool,
     /// Frames on their way home; empty between calls.
     stock: Burst<Cpu>,
     shared_stock: Burst<Shared>,
@@ -72,7 +75,7 @@ enum Offered {
 
 impl<F: TxFormat, M: Mmio, D: DmaMapper> Tx<F, M, D> {
     /// A queue that has sent nothing. `max_frame` is the longest frame, in bytes without FCS and
-    /// without a tag that the device inserts.
+    /// without a tag that is inserted.
     ///
     /// # Errors
     /// The pool's memory cannot be mapped for the device.
@@ -104,11 +107,18 @@ impl<F: TxFormat, M: Mmio, D: DmaMapper> Tx<F, M, D> {
             marked: origin,
             context: None,
             max_frame,
+            device_tags: true,
             stock: Burst::with_limit(pool, Burst::<Cpu>::CAPACITY),
             shared_stock,
             report,
             format: std::marker::PhantomData,
         })
+    }
+
+    /// The same of a device that was not told to insert tags.
+    pub(in crate::e1000) fn without_device_tags(mut self) -> Self {
+        self.device_tags = false;
+        self
     }
 
     /// Descriptors that may be written: one stays free, or a full ring would look empty.
@@ -139,19 +149,23 @@ impl<F: TxFormat, M: Mmio, D: DmaMapper> Tx<F, M, D> {
     #[inline(always)]
     fn send_plain(&mut self, burst: &mut Burst<Cpu>) -> (usize, usize) {
         let most = burst.len().min(self.room()).min(REPORT_EVERY);
-        let span = self.max_frame - SHORTEST;
-        let (mut count, mut bytes) = (0, 0);
-        for frame in burst.iter().take(most) {
-            let len = frame.len();
-            if len.wrapping_sub(SHORTEST) > span || frame.meta().asks() {
+        let run = self.ring.run(self.next, most);
+        let (known, span) = (self.mapping.known(), self.max_frame - SHORTEST);
+        let (mut count, mut bytes, mut last) = (0, 0, (0, 0));
+        for (to, (meta, place)) in run.iter().zip(burst.places()) {
+            let len = meta.len();
+            if len.wrapping_sub(SHORTEST) > span || meta.asks() {
                 break;
             }
-            let Some(iova) = self.mapping.iova(frame.place()) else { break };
-            self.write(iova.0, F::plain(len) | LAST | len as u64);
+            let Some(iova) = known.iova(place) else { break };
+            last = (iova.0, F::plain(len) | LAST | len as u64);
+            to.store([last.0, last.1]);
             count += 1;
             bytes += len;
         }
         if count > 0 {
+            self.next = self.next.wrapping_add(count);
+            self.last_word = last;
             self.own.post(self.ring.place(self.sent.own), burst, count);
             self.sent.own = self.sent.own.wrapping_add(count);
             self.mark();
@@ -190,6 +204,7 @@ impl<F: TxFormat, M: Mmio, D: DmaMapper> Tx<F, M, D> {
         copy: bool,
     ) -> Offered {
         let most = MOST_PIECES.min(self.ring.count() / 2);
+        let copy = copy || !self.device_tags && tag::is_asked(frame.meta());
         match decide::<F, A>(frame, self.max_frame, most) {
             Fate::Dropped(reason) => self.refuse(reason),
             Fate::Sent { request, pieces, len } if !copy => {
@@ -212,6 +227,10 @@ impl<F: TxFormat, M: Mmio, D: DmaMapper> Tx<F, M, D> {
         frame: Frame<'_, A>,
         len: usize,
     ) -> Offered {
+        let tagged = !self.device_tags && tag::is_asked(frame.meta());
+        let bytes = if tagged { tag::of(frame.meta()) } else { [0; tag::LEN] };
+        let inserted = if tagged { &bytes[..] } else { &[] };
+        let len = len + inserted.len();
         let most = len.div_ceil(self.own.pool().room()) + 1;
         if most >= self.ring.count() || !cache.pool().is_same(self.own.pool()) {
             return self.refuse(DropReason::SendError);
@@ -219,18 +238,29 @@ impl<F: TxFormat, M: Mmio, D: DmaMapper> Tx<F, M, D> {
         if most > self.room() {
             return Offered::Full;
         }
-        let parts = frame.segments().map(Frame::bytes);
-        let Ok(mut copy) = copy_frame(cache, len, parts, &mempool::RxMeta::default()) else {
+        let nothing = mempool::RxMeta::default();
+        let copied = if tagged {
+            let Some(parts) = tag::parts(frame, inserted) else {
+                return self.refuse(DropReason::SendError);
+            };
+            copy_frame(cache, len, parts, &nothing)
+        } else {
+            copy_frame(cache, len, frame.segments().map(Frame::bytes), &nothing)
+        };
+        let Ok(mut copy) = copied else {
             return Offered::Full;
         };
         let padding = SHORTEST.saturating_sub(len);
         if !copy.frame_mut().append(&[0; SHORTEST][..padding]) {
             return self.refuse(DropReason::SendError);
         }
-        if frame.meta().asks() {
+        if tagged {
+            tag::ask_the_rest(&mut copy.frame_mut(), frame.meta());
+        } else if frame.meta().asks() {
             copy.frame_mut().ask(&frame.meta().tx());
         }
-        let fate = decide::<F, Cpu>(copy.frame(), self.max_frame, most);
+        let most_bytes = self.max_frame + inserted.len();
+        let fate = decide::<F, Cpu>(copy.frame(), most_bytes, most);
         let Fate::Sent { request, .. } = fate else {
             return self.refuse(DropReason::SendError);
         };
@@ -238,7 +268,7 @@ impl<F: TxFormat, M: Mmio, D: DmaMapper> Tx<F, M, D> {
             return self.refuse(DropReason::SendError);
         }
         self.keep_own(copy);
-        Offered::Copied(len)
+        Offered::Copied(len - inserted.len())
     }
 
     #[cold]
@@ -391,7 +421,7 @@ impl<F: TxFormat, M: Mmio, D: DmaMapper> TxQueue for Tx<F, M, D> {
             loop {
                 let (count, sum) = self.send_plain(burst);
                 (taken, bytes) = (taken + count, bytes + sum);
-                if count < REPORT_EVERY {
+                if count == 0 {
                     break;
                 }
             }

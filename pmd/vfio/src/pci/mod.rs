@@ -2,16 +2,23 @@
 //! another driver. Touches no device.
 
 mod address;
+mod addresses;
+mod bind;
 mod capability;
 mod function;
+mod interface;
+mod names;
 mod sysfs;
-mod text;
+pub(crate) mod text;
 
 pub use address::Address;
+pub use bind::{Rebound, USER_SPACE_DRIVERS, bind, unbind};
 pub use capability::{
     Capability, ExtendedCapability, MsixTable, capabilities, extended_capabilities,
 };
 pub use function::{Class, Function, Resource};
+pub use interface::{Interface, routed_interfaces};
+pub use names::Names;
 pub use sysfs::{Scan, Sysfs};
 
 #[cfg(test)]

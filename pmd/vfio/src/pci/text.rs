@@ -10,7 +10,7 @@ const MOST_LINES: usize = 32;
 const LEAST_LINES: usize = 6;
 
 /// `0x8086`, with a line's end.
-pub(super) fn hex<T: TryFrom<u64>>(text: &str) -> Result<T, String> {
+pub(crate) fn hex<T: TryFrom<u64>>(text: &str) -> Result<T, String> {
     let word = text.trim_end_matches('\n');
     let value =
         hex_word(word).ok_or_else(|| format!("expected 0x and digits, got {}", shown(word)))?;
@@ -18,13 +18,13 @@ pub(super) fn hex<T: TryFrom<u64>>(text: &str) -> Result<T, String> {
 }
 
 /// A decimal number, with a line's end.
-pub(super) fn number<T: FromStr>(text: &str) -> Result<T, String> {
+pub(crate) fn number<T: FromStr>(text: &str) -> Result<T, String> {
     let word = text.trim_end_matches('\n');
     word.parse().map_err(|_| format!("expected a number, got {}", shown(word)))
 }
 
 /// The lines of `resource`: start, end and flags of each window.
-pub(super) fn resources(text: &str) -> Result<Vec<Resource>, String> {
+pub(crate) fn resources(text: &str) -> Result<Vec<Resource>, String> {
     let lines = text.lines().count();
     if !(LEAST_LINES..=MOST_LINES).contains(&lines) {
         return Err(format!("expected {LEAST_LINES} to {MOST_LINES} lines, got {lines}"));
