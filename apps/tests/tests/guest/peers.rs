@@ -6,8 +6,7 @@ use std::{os::unix::net::UnixDatagram, time::Duration};
 use crate::machine::{Machine, received_mpps, wait_for};
 
 /// Frames put into each port; as many as testpmd's `--tx-first` sends.
-static LOADS: std::sync::LazyLock<usize> =
-    std::sync::LazyLock::new(|| std::env::var("LOAD").map_or(32, |l| l.parse().unwrap()));
+const LOAD: usize = 32;
 /// Bytes of one, without FCS.
 const FRAME: usize = 60;
 /// Times that each program has its turn, and its best counts: the machine is not ours alone.
@@ -23,7 +22,7 @@ fn load(machine: &Machine, nics: [&str; 2]) {
     for nic in nics {
         let mut frame = [0; FRAME];
         frame[..14].copy_from_slice(&[2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 0x88, 0xb5]);
-        for _ in 0..*LOADS {
+        for _ in 0..LOAD {
             socket.send_to(&frame, machine.inlet(nic).unwrap()).unwrap();
         }
     }
@@ -42,29 +41,6 @@ fn steady(name: &str, rates: &[f64]) -> f64 {
     steady.iter().sum::<f64>() / SECONDS as f64
 }
 
-fn cpu(machine: &Machine) -> [f64; 2] {
-    let cpus = machine.qmp().execute("query-cpus-fast", &serde_json::json!({})).unwrap();
-    let of = |tid: u64| -> f64 {
-        std::fs::read_to_string(format!("/proc/{tid}/schedstat"))
-            .unwrap()
-            .split(' ')
-            .next()
-            .unwrap()
-            .parse::<f64>()
-            .unwrap()
-            / 1e9
-    };
-    let tid = cpus[1]["thread-id"].as_u64().unwrap();
-    let status = std::fs::read_to_string(format!("/proc/{tid}/status")).unwrap();
-    let pid: u64 =
-        status.lines().find_map(|l| l.strip_prefix("Tgid:")).unwrap().trim().parse().unwrap();
-    [of(tid), of(pid)]
-}
-fn tell(what: &str, machine: &Machine, go: impl FnOnce() -> f64) -> f64 {
-    go();
-    0.0
-}
-
 /// Frames per second that testpmd receives, of both ports.
 fn testpmd(machine: &Machine, nics: [&str; 2]) -> f64 {
     let [a, b] = nics.map(|nic| machine.address(nic).unwrap());
@@ -79,8 +55,6 @@ fn testpmd(machine: &Machine, nics: [&str; 2]) -> f64 {
         let lines = text.lines().filter_map(|line| line.trim().strip_prefix("Rx-pps:"));
         lines.map(|line| line.split_whitespace().next().unwrap().parse().unwrap()).collect()
     };
-    let before = cpu(machine);
-    let t = std::time::Instant::now();
     let rates = wait_for("seconds of testpmd", || {
         assert!(!job.poll(), "testpmd ended: {}", job.stderr_so_far());
         let ports = per_port(&job.stdout_so_far());
@@ -88,17 +62,6 @@ fn testpmd(machine: &Machine, nics: [&str; 2]) -> f64 {
         let loaded: Vec<f64> = rates.into_iter().filter(|rate| *rate > 0.0).collect();
         (loaded.len() >= SECONDS + 2).then_some(loaded)
     });
-    {
-        let a = cpu(machine);
-        let w = t.elapsed().as_secs_f64();
-        let n: f64 = rates.iter().sum::<f64>() / rates.len() as f64 * w;
-        eprintln!(
-            "testpmd {rates:?} us/frame: wall {:.2} vcpu {:.2} io {:.2}",
-            w * 1e6 / n,
-            (a[0] - before[0]) * 1e6 / n,
-            (a[1] - before[1]) * 1e6 / n
-        );
-    }
     job.kill(testbed::Signal::Interrupt).unwrap();
     job.wait(Duration::from_secs(60)).unwrap();
     steady("testpmd", &rates)
@@ -110,24 +73,11 @@ fn l2fwd(machine: &Machine, nics: [&str; 2]) -> f64 {
     let mut l2fwd = machine.start("l2fwd", &format!("-p {ports} -l 1 --json-stream -i 1s"));
     l2fwd.wait_for("\"seconds\"");
     load(machine, nics);
-    let before = cpu(machine);
-    let t = std::time::Instant::now();
     let rates = wait_for("seconds of l2fwd", || {
         let rates = l2fwd.intervals().into_iter().map(|interval| 1e6 * received_mpps(&interval));
         let rates: Vec<f64> = rates.filter(|rate| *rate > 0.0).collect();
         (rates.len() >= SECONDS + 2).then_some(rates)
     });
-    {
-        let a = cpu(machine);
-        let w = t.elapsed().as_secs_f64();
-        let n: f64 = rates.iter().sum::<f64>() / rates.len() as f64 * w;
-        eprintln!(
-            "l2fwd {rates:?} us/frame: wall {:.2} vcpu {:.2} io {:.2}",
-            w * 1e6 / n,
-            (a[0] - before[0]) * 1e6 / n,
-            (a[1] - before[1]) * 1e6 / n
-        );
-    }
     l2fwd.interrupt();
     let summary = l2fwd.summary();
     assert!(summary["ports"].is_array(), "{summary:#}");

@@ -19,15 +19,20 @@ struct Traffic {
     frames: [u64; 2],
 }
 
+/// Longer rings than apps take by themselves: an 82576 of QEMU's that finds none free drops frames and
+/// counts nothing.
+const RING: &str = "--ring 4096";
+
 /// A million frames per driver and mode.
 const SHORT: Traffic = Traffic {
-    options: "--size 60 --rate 6kpps --linger 2s",
+    options: "--size 400 --rate 6kpps --linger 2s",
     receiving: "",
     frames: [10_000, 1_000_000],
 };
-/// Every size, from the shortest frame to the longest, from and into buffers that the longest fits.
+/// Every size, from the shortest frame to the longest. No buffer that is sent lies across two hugepages:
+/// QEMU drops, without a word, what its host's memory does not have in one piece (`net_tx_pkt.c`).
 const MIXED: Traffic = Traffic {
-    options: "--size 60-9018 --buffer-size 9344 --rate 2kpps --linger 2s",
+    options: "--size 60-9018 --buffer-size 16K --rate 1kpps --linger 2s",
     receiving: "--buffer-size 9K",
     frames: [9_000, 90_000],
 };
@@ -53,7 +58,8 @@ fn books(summary: &Value, port: usize, direction: &str) -> (u64, u64) {
 fn whole(machine: &Machine, test: &str, nic: &str, [from, to]: [&str; 2], traffic: &Traffic) {
     let (from, to, count) = (machine.port(from), machine.port(to), traffic.count());
     let sending = traffic.options;
-    let receiver = machine.receive("pktgen", &format!("--rx-only -p {to} --size 60-9018"));
+    let receiver =
+        machine.receive("pktgen", &format!("--rx-only -p {to} -c {count} --size 60-9018 {RING}"));
     let sent = machine.summary("pktgen", &format!("-p {from} -c {count} {sending}"));
     let received = receiver.end_when_quiet();
     assert_eq!(books(&sent, 0, "tx"), (count, 0), "{sent:#}");
@@ -72,7 +78,9 @@ fn whole(machine: &Machine, test: &str, nic: &str, [from, to]: [&str; 2], traffi
 fn split(machine: &Machine, test: &str, nic: &str, [from, to]: [&str; 2], traffic: &Traffic) {
     let (from, to, count) = (machine.port(from), machine.port(to), traffic.count());
     let Traffic { options, receiving, .. } = traffic;
-    let line = format!("-p {to} --path direct -m fake --seq ipid --udp-port 9000 {receiving}");
+    let line = format!(
+        "-p {to} --path direct -m fake --seq ipid --udp-port 9000 -c {count} {RING} {receiving}"
+    );
     let receiver = machine.receive("gpurx", &line);
     let sending = format!("--ip-id -c {count} {options}");
     let sent = machine.summary("pktgen", &format!("-p {from} {sending}"));
@@ -87,10 +95,16 @@ fn split(machine: &Machine, test: &str, nic: &str, [from, to]: [&str; 2], traffi
     for harm in ["/verify/bad", "/verify/duplicate", "/frames/foreign", "/frames/invalid"] {
         assert_eq!(number(&received, harm), 0, "{harm}: {received:#}");
     }
-    let unnumbered = number(&received, "/frames/late") + number(&received, "/frames/jump");
-    assert_eq!(rows + unnumbered, count - dropped, "{received:#}");
+    let frames = &received["frames"];
+    let unplaced = number(frames, "/late") + number(frames, "/jump");
+    // What fits a head's buffer as a whole, an 82576 leaves there.
+    let short = number(frames, "/unsplit");
+    assert_eq!(rows + unplaced + short, count - dropped, "{received:#}");
+    assert!(rows > count * 9 / 10 && short <= count / 30, "{received:#}");
     let rate = count as f64 / sent["seconds"].as_f64().unwrap();
-    eprintln!("{test}: {nic} {sending}: {count} frames, {dropped} dropped, {rate:.0} frames/s");
+    eprintln!(
+        "{test}: {nic} {sending}: {count} frames, {short} unsplit, {dropped} dropped, {rate:.0} frames/s"
+    );
 }
 
 #[test]
