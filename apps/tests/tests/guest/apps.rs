@@ -100,7 +100,7 @@ fn payloads_reach_device_memory_without_the_cpu_and_without_loss() {
     for [from, to] in [["e1000e0", "e1000e1"], ["igb0", "igb1"]] {
         let [from, to] = [from, to].map(|nic| machine.port(nic));
         let options = "--path direct -m fake --seq ipid --udp-port 9000 --max-loss 0%";
-        let receiver = machine.receive("gpurx", &format!("-p {to} {options}"));
+        let receiver = machine.receive("gpurx", &format!("-p {to} -c 6k {options}"));
         let options = format!("--ip-id --size 1066 -c 6k {RATE}");
         machine.summary("pktgen", &format!("-p {from} {options}"));
         let summary = receiver.end_when_quiet();
@@ -121,7 +121,7 @@ fn what_a_nic_received_is_a_capture_that_wireshark_reads() {
     for [from, to] in [["e1000e0", "e1000e1"], ["igb0", "igb1"]] {
         let file = machine.out().join(format!("{to}.pcapng"));
         let [from, to] = [from, to].map(|nic| machine.port(nic));
-        let capture = machine.receive("capture", &format!("-p {to} -w {}", file.display()));
+        let capture = machine.receive("capture", &format!("-p {to} -c 2k -w {}", file.display()));
         let options = format!("--size imix --checksum -c 2k {RATE}");
         machine.summary("pktgen", &format!("-p {from} {options}"));
         let summary = capture.end_when_quiet();
@@ -144,7 +144,7 @@ fn apps_on_the_host_talk_to_apps_in_the_guest() {
         let (port, end) = (machine.port(nic), machine.host_end(nic).unwrap());
         // In: pktgen there, gpurx here.
         let options = "--path direct -m fake --seq ipid --udp-port 9000 --max-loss 0%";
-        let receiver = machine.receive("gpurx", &format!("-p {port} {options}"));
+        let receiver = machine.receive("gpurx", &format!("-p {port} -c 4k {options}"));
         let options = format!("--ip-id --size 1066 -c 4k {RATE}");
         Host::start("pktgen", &end, &options).summary();
         let summary = receiver.end_when_quiet();

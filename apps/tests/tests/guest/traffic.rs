@@ -58,7 +58,8 @@ fn books(summary: &Value, port: usize, direction: &str) -> (u64, u64) {
 fn whole(machine: &Machine, test: &str, nic: &str, [from, to]: [&str; 2], traffic: &Traffic) {
     let (from, to, count) = (machine.port(from), machine.port(to), traffic.count());
     let sending = traffic.options;
-    let receiver = machine.receive("pktgen", &format!("--rx-only -p {to} --size 60-9018 {RING}"));
+    let receiver =
+        machine.receive("pktgen", &format!("--rx-only -p {to} -c {count} --size 60-9018 {RING}"));
     let sent = machine.summary("pktgen", &format!("-p {from} -c {count} {sending}"));
     let received = receiver.end_when_quiet();
     assert_eq!(books(&sent, 0, "tx"), (count, 0), "{sent:#}");
@@ -77,8 +78,9 @@ fn whole(machine: &Machine, test: &str, nic: &str, [from, to]: [&str; 2], traffi
 fn split(machine: &Machine, test: &str, nic: &str, [from, to]: [&str; 2], traffic: &Traffic) {
     let (from, to, count) = (machine.port(from), machine.port(to), traffic.count());
     let Traffic { options, receiving, .. } = traffic;
-    let line =
-        format!("-p {to} --path direct -m fake --seq ipid --udp-port 9000 {RING} {receiving}");
+    let line = format!(
+        "-p {to} --path direct -m fake --seq ipid --udp-port 9000 -c {count} {RING} {receiving}"
+    );
     let receiver = machine.receive("gpurx", &line);
     let sending = format!("--ip-id -c {count} {options}");
     let sent = machine.summary("pktgen", &format!("-p {from} {sending}"));
@@ -98,7 +100,7 @@ fn split(machine: &Machine, test: &str, nic: &str, [from, to]: [&str; 2], traffi
     // What fits a head's buffer as a whole, an 82576 leaves there.
     let short = number(frames, "/unsplit");
     assert_eq!(rows + unplaced + short, count - dropped, "{received:#}");
-    assert!(rows > count * 9 / 10 && short <= count / 40, "{received:#}");
+    assert!(rows > count * 9 / 10 && short <= count / 30, "{received:#}");
     let rate = count as f64 / sent["seconds"].as_f64().unwrap();
     eprintln!(
         "{test}: {nic} {sending}: {count} frames, {short} unsplit, {dropped} dropped, {rate:.0} frames/s"

@@ -16,11 +16,8 @@ use vfio::{
 
 /// The 82574L.
 pub(crate) const E1000E: (u16, u16) = (0x8086, 0x10d3);
-<<<<<<< HEAD
-=======
 /// The 82576.
 pub(crate) const IGB: (u16, u16) = (0x8086, 0x10c9);
->>>>>>> nic
 /// QEMU's memory with a doorbell; BAR 2 is the memory.
 pub(crate) const IVSHMEM: (u16, u16) = (0x1af4, 0x1110);
 
@@ -95,32 +92,22 @@ pub(crate) struct Sender {
     tail: u32,
 }
 
-<<<<<<< HEAD
-=======
 /// Resets an 82574 by its own register (§10.2.2.1, CTRL.RST): whatever the test before left.
 pub(crate) fn restart(registers: &Bar) {
     registers.write32(0, registers.read32(0) | 1 << 26);
     assert!(eventually(|| registers.read32(0) & 1 << 26 == 0), "reset does not end");
 }
 
->>>>>>> nic
 /// Descriptors in the ring.
 const DESCRIPTORS: u32 = 8;
 
 impl Sender {
-<<<<<<< HEAD
-    /// Starts the transmitter of a device; bus mastering goes on.
-=======
     /// Starts the transmitter of a device, after a reset of its own; bus mastering goes on.
->>>>>>> nic
     pub(crate) fn start(device: &mut Device) -> Self {
         let registers = device.bar(0).and_then(|bar| bar.at_least(128 << 10)).expect("registers");
         let ring = device.dma_block(DESCRIPTORS as usize * 16).expect("a ring");
         device.set_bus_master(true).expect("a bus master");
-<<<<<<< HEAD
-=======
         restart(&registers);
->>>>>>> nic
         let [low, high] = [ring.iova(), ring.iova() >> 32].map(|half| half & 0xffff_ffff);
         let words = [low, high].map(|half| u32::try_from(half).expect("32 bits"));
         // TDBAL, TDBAH, TDLEN, TDH, TDT (§10.2.6.3 to 10.2.6.7), TCTL (§10.2.6.1): enable, pad.
