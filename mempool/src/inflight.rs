@@ -5,7 +5,7 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use crate::{
-    Access, Buf, Burst, Pool, Slot,
+    Access, Buf, Burst, Pool, RxMeta, Slot,
     core::{Gauge, bump},
 };
 
@@ -226,6 +226,39 @@ impl<A: Access> InFlight<A> {
         }
         self.publish(self.posted - done);
         done
+    }
+
+    /// Completes consecutive positions from `position` on into `burst`, each with the next length and
+    /// metadata of `received` (see [`crate::FrameMut::received`]): as many as it yields before it ends, as
+    /// the burst has room for and as lie in one piece; stops at one where nothing is posted. Returns how
+    /// many.
+    ///
+    /// # Panics
+    /// If the burst is of another pool, the ledger has no positions or holds chains, or a slot has no room
+    /// for its length.
+    #[inline(always)]
+    pub fn receive_into(
+        &mut self,
+        position: usize,
+        burst: &mut Burst<A>,
+        received: impl Iterator<Item = (usize, RxMeta)>,
+    ) -> usize {
+        assert!(self.tails == 0, "frames are received into single buffers");
+        let core = self.pool.core();
+        let (fresh, stride, table) = (core.fresh, core.table.stride(), core.table.meta(0));
+        let run = self.run(position, burst.room());
+        let mut done = 0;
+        for (&slot, (len, rx)) in self.ledger[run].iter().zip(received) {
+            if slot == Slot::NONE {
+                break;
+            }
+            // SAFETY: the table spans every slot of the pool (as `Table::meta`).
+            let meta = unsafe { table.add(slot as usize) };
+            // SAFETY: the ledger owns the slot, hence its metadata.
+            unsafe { meta.write(fresh.received(stride, len, &rx)) };
+            done += 1;
+        }
+        self.complete_into(position, done, burst)
     }
 
     /// Takes everything back: the device has stopped.

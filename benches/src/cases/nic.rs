@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context, ensure};
 use mempool::{Burst, Cache, Cpu, Pool, SplitBurst, SplitCache, heap::Heap};
 use pmd::{
-    AnyRxQueue, Config, Device, Queues, RxQueue, SplitAt, SplitRxQueue, TxQueue,
+    AnyRxQueue, Config, Device, Queues, SplitAt,
     e1000::{
         Chip, E1000, Options,
         model::{self, Model, ModelBus, ModelMmio, Work},

@@ -4,7 +4,7 @@
 
 use std::mem::ManuallyDrop;
 
-use mempool::{Access, AreaId, Buf, Burst, InFlight, Pool};
+use mempool::{Access, AreaId, Buf, Burst, InFlight, Pool, RxMeta};
 
 use crate::{DmaMapper, Iova, Known, MapError, MappedPool, pci::Gate};
 
@@ -45,6 +45,18 @@ impl<A: Access> Ledger<A> {
     #[inline(always)]
     pub(super) fn complete(&mut self, position: usize) -> Option<Buf<A>> {
         self.inner.complete(position)
+    }
+
+    /// Takes those at consecutive positions back, each with what was received into it; see
+    /// [`InFlight::receive_into`].
+    #[inline(always)]
+    pub(super) fn receive_into(
+        &mut self,
+        position: usize,
+        burst: &mut Burst<A>,
+        received: impl Iterator<Item = (usize, RxMeta)>,
+    ) -> usize {
+        self.inner.receive_into(position, burst, received)
     }
 
     /// Takes those at consecutive positions back, as far as the burst has room; returns how many.

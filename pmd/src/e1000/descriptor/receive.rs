@@ -83,18 +83,35 @@ impl Arrived {
     /// What was found out about the frame that ends here.
     #[inline(always)]
     pub(in crate::e1000) fn meta(self, strip: Strip) -> RxMeta {
-        let status = self.status() & strip.0;
-        // VLAN, checksums seen and to be ignored are bits 6:2, their errors 30:29.
-        let found = FOUND[(status >> 2 & 0x1f | status >> 24 & 0x60) as usize];
-        let hashed = HASHED[(self.low & 0xf) as usize];
-        RxMeta {
-            port: 0,
-            vlan: (self.high >> 48) as u16,
-            offload: found.with(hashed),
-            hash: (self.low >> 32) as u32,
-            timestamp: 0,
-        }
+        self.meta_after(strip, &mut Found::default())
     }
+
+    /// The same; frames that follow each other are mostly alike, and `last` keeps what was found out
+    /// about the one before.
+    #[inline(always)]
+    pub(in crate::e1000) fn meta_after(self, strip: Strip, last: &mut Found) -> RxMeta {
+        let key = u64::from(self.status() & strip.0) | (self.low & 0xf) << 32;
+        if key != last.key {
+            *last = Found { key, offload: found_by(key) };
+        }
+        let (vlan, hash) = ((self.high >> 48) as u16, (self.low >> 32) as u32);
+        RxMeta { port: 0, vlan, offload: last.offload, hash, timestamp: 0 }
+    }
+}
+
+/// What was found out about the last frame.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::e1000) struct Found {
+    /// Status and errors, and the hash type in bits 35:32.
+    key: u64,
+    offload: Offload,
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "seven bits")]
+fn found_by(key: u64) -> Offload {
+    // VLAN, checksums seen and to be ignored are bits 6:2, their errors 30:29.
+    let found = FOUND[(key >> 2 & 0x1f | key >> 24 & 0x60) as usize];
+    if key >> 32 == 0 { found } else { found.with(Offload::RX_HASH) }
 }
 
 /// Whether the queue's tags are taken out: without, the device's bit says that there is one, no more.
@@ -106,13 +123,6 @@ impl Strip {
         Self(if on { u32::MAX } else { !VLAN })
     }
 }
-
-/// What hash types mean: 0 is none.
-static HASHED: [Offload; 16] = {
-    let mut table = [Offload::RX_HASH; 16];
-    table[0] = Offload::NONE;
-    table
-};
 
 /// What the bits of VLAN, checksums and their errors mean, by all their combinations.
 static FOUND: [Offload; 128] = {
