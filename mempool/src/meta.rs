@@ -140,6 +140,8 @@ impl Meta {
         #[expect(clippy::cast_possible_truncation, reason = "at most the stride, 2^30")]
         let len = len as u32;
         let RxMeta { port, vlan, offload, hash, timestamp } = *rx;
+        // As in every fresh one; said again, these are constants to the compiler.
+        (self.next, self.segments) = (Slot::NONE, 1);
         (self.len, self.port, self.vlan, self.offload) = (len, port, vlan, offload);
         (self.hash, self.timestamp) = (hash, timestamp);
         self

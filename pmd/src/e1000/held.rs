@@ -50,13 +50,14 @@ impl<A: Access> Ledger<A> {
     /// Takes those at consecutive positions back, each with what was received into it; see
     /// [`InFlight::receive_into`].
     #[inline(always)]
-    pub(super) fn receive_into(
+    pub(super) fn receive_into<C>(
         &mut self,
         position: usize,
         burst: &mut Burst<A>,
-        received: impl Iterator<Item = (usize, RxMeta)>,
+        completions: &[C],
+        received: impl FnMut(&C) -> Option<(usize, RxMeta)>,
     ) -> usize {
-        self.inner.receive_into(position, burst, received)
+        self.inner.receive_into(position, burst, completions, received)
     }
 
     /// Takes those at consecutive positions back, as far as the burst has room; returns how many.

@@ -89,10 +89,11 @@ impl Arrived {
     /// The same; frames that follow each other are mostly alike, and `last` keeps what was found out
     /// about the one before.
     #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "the low half is asked for")]
     pub(in crate::e1000) fn meta_after(self, strip: Strip, last: &mut Found) -> RxMeta {
-        let key = u64::from(self.status() & strip.0) | (self.low & 0xf) << 32;
-        if key != last.key {
-            *last = Found { key, offload: found_by(key) };
+        let (status, kind) = (self.status(), self.low as u32);
+        if (status, kind) != (last.status, last.kind) {
+            *last = Found { status, kind, offload: found_by(status & strip.0, kind) };
         }
         let (vlan, hash) = ((self.high >> 48) as u16, (self.low >> 32) as u32);
         RxMeta { port: 0, vlan, offload: last.offload, hash, timestamp: 0 }
@@ -102,16 +103,17 @@ impl Arrived {
 /// What was found out about the last frame.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::e1000) struct Found {
-    /// Status and errors, and the hash type in bits 35:32.
-    key: u64,
+    /// Status and errors. 0, which is not done, is of no frame.
+    status: u32,
+    /// Hash type in bits 3:0, and what else the chip says of the kind of frame.
+    kind: u32,
     offload: Offload,
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "seven bits")]
-fn found_by(key: u64) -> Offload {
+fn found_by(status: u32, kind: u32) -> Offload {
     // VLAN, checksums seen and to be ignored are bits 6:2, their errors 30:29.
-    let found = FOUND[(key >> 2 & 0x1f | key >> 24 & 0x60) as usize];
-    if key >> 32 == 0 { found } else { found.with(Offload::RX_HASH) }
+    let found = FOUND[(status >> 2 & 0x1f | status >> 24 & 0x60) as usize];
+    if kind & 0xf == 0 { found } else { found.with(Offload::RX_HASH) }
 }
 
 /// Whether the queue's tags are taken out: without, the device's bit says that there is one, no more.

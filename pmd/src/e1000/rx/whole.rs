@@ -136,7 +136,7 @@ impl<M: Mmio, D: DmaMapper> WholeRx<M, D> {
     /// Writes the descriptors of the stock, as far as the device can reach it; returns how many.
     fn describe(&mut self) -> usize {
         loop {
-            let known = self.mapping.known();
+            let mut known = self.mapping.known();
             let run = self.ring.run(self.given, self.stock.len());
             let mut unknown = None;
             for (at, (to, home)) in run.iter().zip(self.stock.homes()).enumerate() {
@@ -170,7 +170,7 @@ impl<M: Mmio, D: DmaMapper> WholeRx<M, D> {
         let run = self.ring.run(self.next, most);
         let (buffer, strip) = (self.shape.buffer, self.strip);
         let (mut bytes, mut odd, mut last) = (0, None, Found::default());
-        let received = run.iter().map_while(|from| {
+        let received = |from: &Short| {
             let arrived = take_whole(from);
             let len = arrived.len();
             // One compare for 1..=buffer.
@@ -180,8 +180,8 @@ impl<M: Mmio, D: DmaMapper> WholeRx<M, D> {
             }
             bytes += len;
             Some((len, arrived.meta_after(strip, &mut last)))
-        });
-        let done = self.held.receive_into(self.ring.place(self.next), burst, received);
+        };
+        let done = self.held.receive_into(self.ring.place(self.next), burst, run, received);
         self.next = self.next.wrapping_add(done);
         (done, bytes, odd)
     }
