@@ -18,7 +18,7 @@ use crate::{
     bar,
     interrupts::{Set, was_signalled},
     iommu::{Attachment, page_size},
-    pci::{Address, Function, MsixTable, Sysfs, capabilities},
+    pci::{Address, Function, MsixTable, Sysfs},
     sys,
 };
 
@@ -30,11 +30,6 @@ const MEMORY: u16 = 1 << 1;
 const BUS_MASTER: u16 = 1 << 2;
 /// The bit of a BAR that says that it is of I/O ports.
 const IO_PORTS: u32 = 1;
-/// The id of the PCI Express capability, its device control register, and the bits there that have errors
-/// reported that were not corrected: non-fatal, fatal (PCI Express 5.0 §7.5.3.4).
-const EXPRESS: u8 = 0x10;
-const DEVICE_CONTROL: u16 = 8;
-const REPORT_UNCORRECTED: u16 = 1 << 1 | 1 << 2;
 /// BARs of a function.
 const BARS: u8 = 6;
 
@@ -109,7 +104,6 @@ impl Device {
         device.request = device.notice(Set::Request)?;
         device.error = device.notice(Set::Error)?;
         device.set_command(MEMORY, BUS_MASTER)?;
-        device.report_errors()?;
         Ok(device)
     }
 
@@ -275,24 +269,7 @@ impl Device {
         }
         self.set_bus_master(false)?;
         sys::reset(self.fd()).map_err(Error::system(format!("{address}: reset")))?;
-        self.set_command(MEMORY, BUS_MASTER)?;
-        self.report_errors()
-    }
-
-    /// Has the device report the errors that [`Device::notices`] tells of: kernels leave that to drivers.
-    /// One that is no PCI Express device has no way to.
-    fn report_errors(&mut self) -> Result<()> {
-        let mut config = [0; 256];
-        self.read_config(0, &mut config)?;
-        let all = capabilities(&config)?;
-        let Some(express) = all.iter().find(|capability| capability.id == EXPRESS) else {
-            return Ok(());
-        };
-        let at = express.offset + DEVICE_CONTROL;
-        let mut bytes = [0; 2];
-        self.read_config(at, &mut bytes)?;
-        let control = u16::from_le_bytes(bytes) | REPORT_UNCORRECTED;
-        self.write_config(at, &control.to_le_bytes())
+        self.set_command(MEMORY, BUS_MASTER)
     }
 
     /// Turns `vectors` MSI-X interrupts on, each with an eventfd that becomes readable; turns off those
