@@ -83,7 +83,12 @@ fn a_port_whose_registers_are_switched_off_faults_and_works_again() {
         let nic = VICTIMS[round % 2];
         let before = command(&machine, nic);
         let off = |_: &Guest| set_command(&machine, nic, before & !MEMORY_SPACE);
-        let on = || set_command(&machine, nic, command(&machine, nic) | MEMORY_SPACE);
+        // Whoever opens a device through VFIO has it switched on; a write from here would race with that.
+        let on = || {
+            wait_for(&format!("{nic} decoding addresses"), || {
+                (command(&machine, nic) & MEMORY_SPACE != 0).then_some(())
+            });
+        };
         last = harmed(&machine, &mut l2fwd, nic, off, "0x", on);
     }
     end_l2fwd(l2fwd);
