@@ -16,7 +16,7 @@ impl fmt::LowerHex for Iova {
 }
 
 /// Maps regions into one device's address space.
-pub trait DmaMapper: Send {
+pub trait DmaMapper: Send + 'static {
     /// The name in errors and reports.
     fn name(&self) -> &'static str;
 

@@ -1,5 +1,6 @@
 //! Buffers that a device holds, and their addresses there. They come home by completion, or all at once
-//! when the device has provably stopped; else they, and their mapping, stay with it.
+//! when the device has provably stopped, even if their queue ended before; else they, and their mapping,
+//! stay with it.
 #![allow(unsafe_code, reason = "takes a field out of a value that is being dropped")]
 
 use std::mem::ManuallyDrop;
@@ -73,14 +74,12 @@ impl<A: Access> Ledger<A> {
 }
 
 impl<A: Access> Drop for Ledger<A> {
-    /// Without proof the device may still use the buffers: they leak, and are counted.
+    /// Until the device has stopped it may use the buffers: they come home then. If it never does they
+    /// leak, and are counted.
     fn drop(&mut self) {
         // SAFETY: once, here; the field is not used again.
         let inner = unsafe { ManuallyDrop::take(&mut self.inner) };
-        match self.gate.proof() {
-            Some(proof) => inner.reclaim(proof),
-            None => drop(inner),
-        }
+        self.gate.when_stopped(|proof| inner.reclaim(proof));
     }
 }
 
@@ -109,11 +108,10 @@ impl<A: Access, D: DmaMapper> Mapping<A, D> {
 }
 
 impl<A: Access, D: DmaMapper> Drop for Mapping<A, D> {
-    /// Without proof the device may still use its addresses: they stay mapped.
+    /// Until the device has stopped it may use its addresses: they are unmapped then, or stay mapped.
     fn drop(&mut self) {
-        if self.gate.proof().is_some() {
-            // SAFETY: once, here; the field is not used again.
-            unsafe { ManuallyDrop::drop(&mut self.inner) };
-        }
+        // SAFETY: once, here; the field is not used again.
+        let inner = ManuallyDrop::new(unsafe { ManuallyDrop::take(&mut self.inner) });
+        self.gate.when_stopped(|_| drop(ManuallyDrop::into_inner(inner)));
     }
 }

@@ -3,7 +3,7 @@
 #![allow(unsafe_code, reason = "atomic access to memory that a device shares")]
 
 use std::{
-    mem,
+    mem::ManuallyDrop,
     ptr::NonNull,
     slice,
     sync::atomic::{AtomicU64, Ordering, fence},
@@ -115,11 +115,10 @@ impl<D> Ring<D> {
 }
 
 impl<D> Drop for Ring<D> {
-    /// Without proof that the device has stopped it may still read and write here: the memory stays.
+    /// Until the device has stopped it may read and write here: the memory goes then, or stays.
     fn drop(&mut self) {
-        if self.gate.proof().is_none() {
-            mem::forget(self.memory.take());
-        }
+        let memory = ManuallyDrop::new(self.memory.take());
+        self.gate.when_stopped(|_| drop(ManuallyDrop::into_inner(memory)));
     }
 }
 

@@ -20,7 +20,7 @@ pub trait Bus: Send + 'static {
     /// Its registers.
     type Mmio: Mmio;
     /// Its address space; clones map into the same one.
-    type Mapper: DmaMapper + Clone + 'static;
+    type Mapper: DmaMapper + Clone;
 
     /// `domain:bus:device.function`, for messages.
     fn address(&self) -> &str;

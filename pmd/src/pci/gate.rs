@@ -1,11 +1,12 @@
 //! Between a device and the queues it was started with: has it provably stopped, and what went wrong.
 //! One gate for each start; queues that come home late still find it.
 #![allow(unsafe_code, reason = "turns the device's word into a proof")]
+#![expect(clippy::disallowed_types, reason = "control plane: what ended queues leave behind")]
 
 use std::{
-    fmt,
+    fmt, mem,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -16,10 +17,22 @@ use mempool::Quiesced;
 #[derive(Clone, Debug, Default)]
 pub struct Gate(Arc<State>);
 
-#[derive(Debug, Default)]
+/// What is done once the device has stopped.
+type Deed = Box<dyn FnOnce(Quiesced) + Send>;
+
+#[derive(Default)]
 struct State {
     stopped: AtomicBool,
     fault: OnceLock<String>,
+    /// What queues left that ended before the device did.
+    left: Mutex<Vec<Deed>>,
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { stopped, fault, left: _ } = self;
+        f.debug_struct("State").field("stopped", stopped).field("fault", fault).finish()
+    }
 }
 
 impl Gate {
@@ -35,8 +48,29 @@ impl Gate {
     /// No descriptor of these queues will be read or written, nor any buffer they name: the device was
     /// reset, may no longer master the bus, or is gone.
     pub unsafe fn close(&self) {
-        // Release: whatever proved it happened before; pairs with `proof`.
+        let mut left = self.0.left.lock().unwrap_or_else(PoisonError::into_inner);
+        // Release: whatever proved it happened before; pairs with `proof`. Under the lock, so that nothing
+        // is left behind that nobody looks at any more.
         self.0.stopped.store(true, Ordering::Release);
+        let deeds = mem::take(&mut *left);
+        drop(left);
+        for deed in deeds {
+            // SAFETY: the caller vouches for it.
+            deed(unsafe { Quiesced::new() });
+        }
+    }
+
+    /// Does it with the proof: now if the device has stopped, else when it does. If it never does, `deed`
+    /// is dropped without having been called, when the last handle of this gate goes.
+    pub fn when_stopped(&self, deed: impl FnOnce(Quiesced) + Send + 'static) {
+        let mut left = self.0.left.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.proof() {
+            None => left.push(Box::new(deed)),
+            Some(proof) => {
+                drop(left);
+                deed(proof);
+            }
+        }
     }
 
     /// The proof that lets a queue have its buffers back; none while the device may run.
@@ -79,6 +113,29 @@ mod tests {
         // SAFETY: there is no device.
         unsafe { gate.close() };
         assert!(queue.proof().is_some());
+    }
+
+    #[test]
+    fn what_is_left_behind_is_done_once_the_device_has_stopped_and_at_once_from_then_on() {
+        let gate = Gate::new();
+        let (done, count) =
+            (Arc::new(Mutex::new(0)), |done: &Arc<Mutex<u32>>| *done.lock().unwrap());
+        let deed = || {
+            let done = Arc::clone(&done);
+            move |_proof: Quiesced| *done.lock().unwrap() += 1
+        };
+        gate.when_stopped(deed());
+        assert_eq!(count(&done), 0);
+        // SAFETY: there is no device.
+        unsafe { gate.close() };
+        assert_eq!(count(&done), 1);
+        gate.when_stopped(deed());
+        assert_eq!(count(&done), 2);
+
+        let never = Gate::new();
+        never.when_stopped(deed());
+        drop(never);
+        assert_eq!(count(&done), 2);
     }
 
     #[test]

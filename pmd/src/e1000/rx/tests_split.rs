@@ -269,9 +269,12 @@ fn nonsense_is_counted_and_its_buffers_are_posted_again() {
 
 #[test]
 fn a_queue_dropped_while_the_device_may_write_keeps_both_kinds_of_buffers() {
-    let Rig { mut rx, pools, cache, .. } = Rig::<HeaderSplit>::new(64, 128, 128, PostOrder::Cache);
+    let Rig { desk, mut rx, pools, cache, .. } =
+        Rig::<HeaderSplit>::new(64, 128, 128, PostOrder::Cache);
     rx.fill();
     drop((rx, cache));
+    assert_eq!((pools.0.audit().in_flight, pools.1.audit().in_flight), (63, 63));
+    drop(desk);
     assert_eq!((pools.0.audit().leaked, pools.1.audit().leaked), (63, 63));
 }
 
