@@ -337,6 +337,7 @@ impl Core {
         self.tx.iter_mut().for_each(TxQueue::reset);
         self.fifo.clear();
         self.fifo_bytes = 0;
+        self.set(map::CTRL, map::CTRL_FD);
         self.set(map::VET, 0x8100);
         self.set(map::RXCSUM, map::RXCSUM_IPOFLD | map::RXCSUM_TUOFLD);
         let mac = self.options.mac;

@@ -6,6 +6,8 @@
 pub(super) const BAR_BYTES: u32 = 0x2_0000;
 
 pub(super) const CTRL: u32 = 0x0000;
+/// Full duplex: set by every reset (82574 §10.2.2.1, 82576 §8.2.1).
+pub(super) const CTRL_FD: u32 = 1;
 pub(super) const CTRL_GIO_MASTER_DISABLE: u32 = 1 << 2;
 pub(super) const CTRL_SLU: u32 = 1 << 6;
 pub(super) const CTRL_RST: u32 = 1 << 26;
