@@ -60,6 +60,7 @@ pub use frame::{Frame, FrameMut};
 pub use inflight::{InFlight, Quiesced};
 pub use meta::{Meta, Offload, RxMeta, TxMeta};
 pub use pool::{AreaId, AreaInfo, AreaState, Pool};
+pub use sweep::OneArea;
 pub use provider::{Provider, ProviderError, ProviderInfo, RegionRequest};
 pub use region::{CopyError, Memory, Region, RegionHandle, Revoker, Window};
 pub use registry::{PoolInfo, pools, reap_orphans};
