@@ -51,16 +51,31 @@ impl<'a> OneArea<'a> {
     /// [`Burst::places`], as addresses.
     #[inline(always)]
     pub fn places(self) -> impl ExactSizeIterator<Item = (&'a Meta, u64)> + use<'a> {
-        let Self { slots, core, bias, stride } = self;
-        let table = core.table.meta(0);
-        slots.iter().map(move |slot| {
+        let table = self.core.table.meta(0);
+        self.slots.iter().map(move |slot| {
             // SAFETY: the table spans every slot of the pool (as `Table::meta`).
             let meta = unsafe { table.add(*slot as usize) };
             // SAFETY: the burst owns the slot, hence its metadata, and is borrowed.
-            let meta = unsafe { &*meta };
-            let start = (u64::from(*slot) * stride).wrapping_add(bias);
-            (meta, start.wrapping_add(meta.offset() as u64))
+            self.placed(unsafe { &*meta }, *slot)
         })
+    }
+
+    /// The `index`-th of [`OneArea::places`].
+    ///
+    /// # Panics
+    /// If there are fewer frames.
+    #[inline(always)]
+    #[must_use]
+    pub fn place(self, index: usize) -> (&'a Meta, u64) {
+        let slot = self.slots[index];
+        // SAFETY: the burst owns the slot, hence its metadata, and is borrowed.
+        self.placed(unsafe { &*self.core.table.meta(slot) }, slot)
+    }
+
+    #[inline(always)]
+    fn placed(self, meta: &'a Meta, slot: u32) -> (&'a Meta, u64) {
+        let start = (u64::from(slot) * self.stride).wrapping_add(self.bias);
+        (meta, start.wrapping_add(meta.offset() as u64))
     }
 }
 
@@ -78,6 +93,8 @@ impl<A: Access> Burst<A> {
         let stride = geometry.stride as u64;
         let before = u64::from(first & !geometry.mask) * stride;
         let bias = start(geometry.area(first))?.wrapping_sub(before);
+        // Opaque, or the compiler subtracts the area's first slot from each before it multiplies.
+        let bias = std::hint::black_box(bias);
         Some(OneArea { slots, core: self.core(), bias, stride })
     }
 

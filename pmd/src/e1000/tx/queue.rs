@@ -1,10 +1,11 @@
 //! The transmit queue of both chips.
 
-use mempool::{Access, AreaId, Buf, Burst, Cache, Cpu, Frame, Meta, Pool, Readable, Shared};
+use mempool::{Access, AreaId, Buf, Burst, Cache, Cpu, Frame, Pool, Readable, Shared};
 
 use super::{
     fate::{Fate, decide},
     marks::{Mark, Marks},
+    plain::{write_each, write_plain},
     tag,
 };
 use crate::{
@@ -153,14 +154,11 @@ impl<F: TxFormat, M: Mmio, D: DmaMapper> Tx<F, M, D> {
         let (mut known, span) = (self.mapping.known(), self.max_frame - SHORTEST);
         let start = |area: AreaId| known.iova((area, 0)).map(|iova| iova.0);
         let (count, bytes, last) = if let Some(frames) = burst.in_one_area(start) {
-            write_plain::<F>(run, frames.places().map(|(meta, iova)| (meta, Some(iova))), span)
+            write_plain::<F>(run, frames, span)
         } else {
-            let frames = burst.places();
-            write_plain::<F>(
-                run,
-                frames.map(|(meta, place)| (meta, known.iova(place).map(|iova| iova.0))),
-                span,
-            )
+            let places = burst.places();
+            let places = places.map(|(meta, place)| known.iova(place).map(|iova| (meta, iova.0)));
+            write_each::<F>(run, places, span)
         };
         if count > 0 {
             self.next = self.next.wrapping_add(count);
@@ -397,27 +395,6 @@ impl<F: TxFormat, M: Mmio, D: DmaMapper> Tx<F, M, D> {
             self.doorbell.ring(self.ring.place(self.next));
         }
     }
-}
-
-/// Writes a descriptor for each frame, up to the first one that is not of `SHORTEST..=SHORTEST + span`
-/// bytes, asks for something or has no address. Returns how many, their bytes, and the last one.
-#[inline(always)]
-fn write_plain<'a, F: TxFormat>(
-    run: &[Short],
-    frames: impl Iterator<Item = (&'a Meta, Option<u64>)>,
-    span: usize,
-) -> (usize, usize, (u64, u64)) {
-    let (mut count, mut bytes, mut last) = (0, 0, (0, 0));
-    for (to, (meta, iova)) in run.iter().zip(frames) {
-        let len = meta.len();
-        let is_plain = len.wrapping_sub(SHORTEST) <= span && !meta.asks();
-        let (true, Some(iova)) = (is_plain, iova) else { break };
-        last = (iova, F::plain(len) | LAST | len as u64);
-        to.store([last.0, last.1]);
-        count += 1;
-        bytes += len;
-    }
-    (count, bytes, last)
 }
 
 /// Posts one frame where the queue knows room. Should there be none, its descriptors are written: it is
