@@ -87,7 +87,6 @@ impl Arrived {
     }
 
     #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, reason = "the low half is asked for")]
     fn meta_with(self, offload: Offload) -> RxMeta {
         let (vlan, hash) = ((self.high >> 48) as u16, (self.low >> 32) as u32);
         RxMeta { port: 0, vlan, offload, hash, timestamp: 0 }
