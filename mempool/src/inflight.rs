@@ -147,9 +147,25 @@ impl<A: Access> InFlight<A> {
     ///
     /// # Panics
     /// If the burst is of another pool, or the ledger has no positions.
+    #[inline]
     pub fn post_front(&mut self, position: usize, burst: &mut Burst<A>, count: usize) -> usize {
         assert!(burst.core_ptr() == self.pool.core_ptr(), "ledger and burst are of two pools");
         let count = count.min(burst.len());
+        let run = self.run(position, count);
+        let places = &mut self.ledger[run];
+        if burst.has_chains() || places.len() < count || !are_free(places) {
+            return self.post_pieces(position, burst, count);
+        }
+        places.copy_from_slice(&burst.slots()[..count]);
+        burst.remove_front(count);
+        self.publish(self.posted + count);
+        count
+    }
+
+    /// [`InFlight::post_front`] of frames that may be chains, in two pieces of the ledger, of which not
+    /// all may be free.
+    #[cold]
+    fn post_pieces(&mut self, position: usize, burst: &mut Burst<A>, count: usize) -> usize {
         if burst.has_chains() {
             for &slot in &burst.slots()[..count] {
                 // SAFETY: the burst owns the frame.
@@ -180,8 +196,11 @@ impl<A: Access> InFlight<A> {
     }
 
     /// Positions from `position` on, up to `count`, as far as they lie in one piece.
+    #[inline(always)]
     fn run(&self, position: usize, count: usize) -> std::ops::Range<usize> {
-        let at = position % self.ledger.len();
+        let all = self.ledger.len();
+        // Without a division where none is due.
+        let at = if position < all { position } else { position % all };
         at..at + count.min(self.ledger.len() - at)
     }
 
@@ -190,8 +209,35 @@ impl<A: Access> InFlight<A> {
     ///
     /// # Panics
     /// If the burst is of another pool, or the ledger has no positions.
+    #[inline]
     pub fn complete_into(&mut self, position: usize, count: usize, burst: &mut Burst<A>) -> usize {
         assert!(burst.core_ptr() == self.pool.core_ptr(), "ledger and burst are of two pools");
+        let run = self.run(position, count.min(burst.room()));
+        let places = &self.ledger[run.clone()];
+        if self.tails > 0 || places.len() < count || !are_held(places) {
+            return self.complete_pieces(position, count, burst);
+        }
+        self.hand_over(run, burst);
+        count
+    }
+
+    /// Moves single buffers into a burst that has room for them.
+    #[inline(always)]
+    fn hand_over(&mut self, run: std::ops::Range<usize>, burst: &mut Burst<A>) {
+        let places = &mut self.ledger[run];
+        let count = places.len();
+        debug_assert!(count <= burst.room() && are_held(places), "handed over");
+        // SAFETY: the burst has room for `count` (callers); two allocations.
+        unsafe { burst.tail_ptr().cast::<u32>().copy_from_nonoverlapping(places.as_ptr(), count) };
+        places.fill(Slot::NONE);
+        burst.grow(count);
+        self.publish(self.posted - count);
+    }
+
+    /// [`InFlight::complete_into`] of frames that may be chains, in two pieces of the ledger, which may
+    /// not all be posted or find room.
+    #[cold]
+    fn complete_pieces(&mut self, position: usize, count: usize, burst: &mut Burst<A>) -> usize {
         // At most two pieces, the second at the ledger's start. More than all of it there cannot be.
         let count = count.min(self.ledger.len()).min(burst.room());
         let first = self.run(position, count);
@@ -240,10 +286,12 @@ impl<A: Access> InFlight<A> {
         completions: &[C],
         mut received: impl FnMut(&C) -> Option<(usize, RxMeta)>,
     ) -> usize {
+        assert!(burst.core_ptr() == self.pool.core_ptr(), "ledger and burst are of two pools");
         assert!(self.tails == 0, "frames are received into single buffers");
         let core = self.pool.core();
         let (fresh, stride, table) = (core.fresh, core.table.stride(), core.table.meta(0));
-        let slots = &self.ledger[self.run(position, burst.room().min(completions.len()))];
+        let run = self.run(position, burst.room().min(completions.len()));
+        let slots = &self.ledger[run.clone()];
         let most = held(slots);
         let mut done = most;
         for (at, (&slot, completion)) in slots[..most].iter().zip(completions).enumerate() {
@@ -256,7 +304,8 @@ impl<A: Access> InFlight<A> {
             // SAFETY: the ledger owns the slot, hence its metadata.
             unsafe { meta.write(fresh.received(stride, len, &rx)) };
         }
-        self.complete_into(position, done, burst)
+        self.hand_over(run.start..run.start + done, burst);
+        done
     }
 
     /// Takes everything back: the device has stopped.
@@ -271,18 +320,26 @@ impl<A: Access> InFlight<A> {
 /// Positions in front at which nothing is posted. All at once, which is quick, and one by one only if that
 /// is not so for all.
 fn free(positions: &[u32]) -> usize {
-    if empty(positions) == positions.len() { positions.len() } else { leading(positions, true) }
+    if are_free(positions) { positions.len() } else { leading(positions, true) }
 }
 
 /// Positions in front at which something is posted, as [`free`].
+#[inline(always)]
 fn held(positions: &[u32]) -> usize {
-    if empty(positions) == 0 { positions.len() } else { leading(positions, false) }
+    if are_held(positions) { positions.len() } else { leading(positions, false) }
 }
 
-/// Positions at which nothing is posted. 32 bits wide, so that four and more are counted at once.
+/// Whether nothing is posted at any. Over all their bits, four positions and more at once: no slot's number
+/// but [`Slot::NONE`] has all of them set.
 #[inline(always)]
-fn empty(positions: &[u32]) -> usize {
-    positions.iter().fold(0_u32, |sum, slot| sum + u32::from(*slot == Slot::NONE)) as usize
+fn are_free(positions: &[u32]) -> bool {
+    positions.iter().fold(Slot::NONE, |bits, slot| bits & slot) == Slot::NONE
+}
+
+/// Whether something is posted at all. Slots' numbers are below 2^31 (`PoolBuilder::build`).
+#[inline(always)]
+fn are_held(positions: &[u32]) -> bool {
+    positions.iter().fold(0, |bits, slot| bits | slot) >> 31 == 0
 }
 
 #[cold]

@@ -67,4 +67,5 @@ pub use shared::SharedBuf;
 pub use sizing::{QueuePlan, Sizing, SizingError, format_bytes};
 pub use slot::Slot;
 pub use split::{Split, SplitBurst, SplitCache, SplitFrame};
+pub use sweep::OneArea;
 pub use view::DeviceView;

@@ -29,7 +29,75 @@ impl Geometry {
     }
 }
 
+/// Frames of a burst that all lie in one area, which starts at a known address.
+#[derive(Clone, Copy)]
+pub struct OneArea<'a> {
+    slots: &'a [u32],
+    core: &'a Core,
+    /// What a slot's number times the stride lacks to its address.
+    bias: u64,
+    stride: u64,
+}
+
+impl<'a> OneArea<'a> {
+    /// [`Burst::homes`], as addresses.
+    #[inline(always)]
+    pub fn homes(self) -> impl ExactSizeIterator<Item = u64> + use<'a> {
+        let bias = self.bias.wrapping_add(self.core.fresh.offset() as u64);
+        let stride = self.stride;
+        self.slots.iter().map(move |slot| (u64::from(*slot) * stride).wrapping_add(bias))
+    }
+
+    /// [`Burst::places`], as addresses.
+    #[inline(always)]
+    pub fn places(self) -> impl ExactSizeIterator<Item = (&'a Meta, u64)> + use<'a> {
+        let table = self.core.table.meta(0);
+        self.slots.iter().map(move |slot| {
+            // SAFETY: the table spans every slot of the pool (as `Table::meta`).
+            let meta = unsafe { table.add(*slot as usize) };
+            // SAFETY: the burst owns the slot, hence its metadata, and is borrowed.
+            self.placed(unsafe { &*meta }, *slot)
+        })
+    }
+
+    /// The `index`-th of [`OneArea::places`].
+    ///
+    /// # Panics
+    /// If there are fewer frames.
+    #[inline(always)]
+    #[must_use]
+    pub fn place(self, index: usize) -> (&'a Meta, u64) {
+        let slot = self.slots[index];
+        // SAFETY: the burst owns the slot, hence its metadata, and is borrowed.
+        self.placed(unsafe { &*self.core.table.meta(slot) }, slot)
+    }
+
+    #[inline(always)]
+    fn placed(self, meta: &'a Meta, slot: u32) -> (&'a Meta, u64) {
+        let start = (u64::from(slot) * self.stride).wrapping_add(self.bias);
+        (meta, start.wrapping_add(meta.offset() as u64))
+    }
+}
+
 impl<A: Access> Burst<A> {
+    /// The frames, if the first segments of all of them lie in one area and `start` knows that area's
+    /// address, in whatever address space.
+    #[inline(always)]
+    pub fn in_one_area(&self, start: impl FnOnce(AreaId) -> Option<u64>) -> Option<OneArea<'_>> {
+        let (slots, geometry) = (self.slots(), Geometry::of(self.core()));
+        let first = *slots.first()?;
+        let differing = slots.iter().fold(0, |bits, slot| bits | (slot ^ first));
+        if differing & !geometry.mask != 0 {
+            return None;
+        }
+        let stride = geometry.stride as u64;
+        let before = u64::from(first & !geometry.mask) * stride;
+        let bias = start(geometry.area(first))?.wrapping_sub(before);
+        // Opaque, or the compiler subtracts the area's first slot from each before it multiplies.
+        let bias = std::hint::black_box(bias);
+        Some(OneArea { slots, core: self.core(), bias, stride })
+    }
+
     /// For each frame, where a fresh buffer's payload starts in its slot, whatever the metadata says:
     /// [`crate::Frame::home`] of all.
     #[inline(always)]

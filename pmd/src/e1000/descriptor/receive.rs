@@ -83,31 +83,58 @@ impl Arrived {
     /// What was found out about the frame that ends here.
     #[inline(always)]
     pub(in crate::e1000) fn meta(self, strip: Strip) -> RxMeta {
-        self.meta_after(strip, &mut Found::default())
+        self.meta_with(Found::of(self, strip).offload)
     }
 
-    /// The same; frames that follow each other are mostly alike, and `last` keeps what was found out
-    /// about the one before.
     #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, reason = "the low half is asked for")]
-    pub(in crate::e1000) fn meta_after(self, strip: Strip, last: &mut Found) -> RxMeta {
-        let (status, kind) = (self.status(), self.low as u32);
-        if (status, kind) != (last.status, last.kind) {
-            *last = Found { status, kind, offload: found_by(status & strip.0, kind) };
-        }
+    fn meta_with(self, offload: Offload) -> RxMeta {
         let (vlan, hash) = ((self.high >> 48) as u16, (self.low >> 32) as u32);
-        RxMeta { port: 0, vlan, offload: last.offload, hash, timestamp: 0 }
+        RxMeta { port: 0, vlan, offload, hash, timestamp: 0 }
+    }
+
+    /// [`Arrived::meta`] if [`Arrived::is_whole`]. Frames that follow each other are mostly alike: `last`
+    /// keeps what was found out about the one before.
+    #[inline(always)]
+    pub(in crate::e1000) fn whole_after(self, strip: Strip, last: &mut Found) -> Option<RxMeta> {
+        if !last.is_of(self) {
+            if !self.is_whole() {
+                return None;
+            }
+            *last = Found::of(self, strip);
+        }
+        Some(self.meta_with(last.offload))
     }
 }
 
-/// What was found out about the last frame.
-#[derive(Clone, Copy, Debug, Default)]
+/// What was found out about the last whole frame.
+#[derive(Clone, Copy, Debug)]
 pub(in crate::e1000) struct Found {
-    /// Status and errors. 0, which is not done, is of no frame.
-    status: u32,
+    /// Status and errors, in 32 bits.
+    status: u64,
     /// Hash type in bits 3:0, and what else the chip says of the kind of frame.
     kind: u32,
     offload: Offload,
+}
+
+impl Found {
+    /// Of no frame: no status is like it.
+    pub(in crate::e1000) const NONE: Self =
+        Self { status: u64::MAX, kind: 0, offload: Offload::NONE };
+
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "the low half is asked for")]
+    fn of(arrived: Arrived, strip: Strip) -> Self {
+        let (status, kind) = (arrived.status(), arrived.low as u32);
+        let offload = found_by(status & strip.0, kind);
+        Self { status: u64::from(status), kind, offload }
+    }
+
+    /// Whether a descriptor says the same, but for length, tag and hash.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "the low half is asked for")]
+    fn is_of(&self, arrived: Arrived) -> bool {
+        u64::from(arrived.status()) == self.status && arrived.low as u32 == self.kind
+    }
 }
 
 fn found_by(status: u32, kind: u32) -> Offload {

@@ -3,11 +3,11 @@
 
 use std::{mem, os::fd::BorrowedFd};
 
-use mempool::{Buf, Burst, Cache, Cpu, Pool, RxMeta};
+use mempool::{AreaId, Buf, Burst, Cache, Cpu, Pool, RxMeta};
 
 use super::{Bad, Suspicion, Wake, refill_at};
 use crate::{
-    DmaMapper, DropReason, MapError, QueueCounters, RxQueue,
+    DmaMapper, DropReason, Iova, MapError, QueueCounters, RxQueue,
     e1000::{
         descriptor::receive::{Arrived, Found, Strip, give_whole, take_whole},
         held::{Ledger, Mapping},
@@ -134,7 +134,23 @@ impl<M: Mmio, D: DmaMapper> WholeRx<M, D> {
     }
 
     /// Writes the descriptors of the stock, as far as the device can reach it; returns how many.
+    #[inline(always)]
     fn describe(&mut self) -> usize {
+        let mut known = self.mapping.known();
+        let start = |area: AreaId| known.iova((area, 0)).map(|iova| iova.0);
+        let Some(stock) = self.stock.in_one_area(start) else {
+            return self.describe_each();
+        };
+        let run = self.ring.run(self.given, self.stock.len());
+        for (to, home) in run.iter().zip(stock.homes()) {
+            give_whole(to, Iova(home));
+        }
+        run.len()
+    }
+
+    /// The same of buffers in several areas, or in one that is new.
+    #[cold]
+    fn describe_each(&mut self) -> usize {
         loop {
             let mut known = self.mapping.known();
             let run = self.ring.run(self.given, self.stock.len());
@@ -169,17 +185,21 @@ impl<M: Mmio, D: DmaMapper> WholeRx<M, D> {
         let most = burst.room().min(self.given.wrapping_sub(self.next));
         let run = self.ring.run(self.next, most);
         let (buffer, strip) = (self.shape.buffer, self.strip);
-        let (mut bytes, mut odd, mut last) = (0, None, Found::default());
+        let (mut bytes, mut odd, mut last) = (0, None, Found::NONE);
         let received = |from: &Short| {
             let arrived = take_whole(from);
             let len = arrived.len();
-            // One compare for 1..=buffer.
-            if !arrived.is_whole() || len.wrapping_sub(1) >= buffer {
-                odd = arrived.is_done().then_some(arrived);
-                return None;
+            match arrived.whole_after(strip, &mut last) {
+                // One compare for 1..=buffer.
+                Some(meta) if len.wrapping_sub(1) < buffer => {
+                    bytes += len;
+                    Some((len, meta))
+                }
+                _ => {
+                    odd = arrived.is_done().then_some(arrived);
+                    None
+                }
             }
-            bytes += len;
-            Some((len, arrived.meta_after(strip, &mut last)))
         };
         let done = self.held.receive_into(self.ring.place(self.next), burst, run, received);
         self.next = self.next.wrapping_add(done);

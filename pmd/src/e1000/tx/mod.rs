@@ -3,6 +3,7 @@
 
 mod fate;
 mod marks;
+mod plain;
 mod queue;
 mod tag;
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! The transmit queue of both chips.
 
-use mempool::{Access, Buf, Burst, Cache, Cpu, Frame, Pool, Readable, Shared};
+use mempool::{Access, AreaId, Buf, Burst, Cache, Cpu, Frame, Pool, Readable, Shared};
 
 use super::{
     fate::{Fate, decide},
     marks::{Mark, Marks},
+    plain::{write_each, write_plain},
     tag,
 };
 use crate::{
@@ -151,18 +152,14 @@ impl<F: TxFormat, M: Mmio, D: DmaMapper> Tx<F, M, D> {
         let most = burst.len().min(self.room()).min(REPORT_EVERY);
         let run = self.ring.run(self.next, most);
         let (mut known, span) = (self.mapping.known(), self.max_frame - SHORTEST);
-        let (mut count, mut bytes, mut last) = (0, 0, (0, 0));
-        for (to, (meta, place)) in run.iter().zip(burst.places()) {
-            let len = meta.len();
-            if len.wrapping_sub(SHORTEST) > span || meta.asks() {
-                break;
-            }
-            let Some(iova) = known.iova(place) else { break };
-            last = (iova.0, F::plain(len) | LAST | len as u64);
-            to.store([last.0, last.1]);
-            count += 1;
-            bytes += len;
-        }
+        let start = |area: AreaId| known.iova((area, 0)).map(|iova| iova.0);
+        let (count, bytes, last) = if let Some(frames) = burst.in_one_area(start) {
+            write_plain::<F>(run, frames, span)
+        } else {
+            let places = burst.places();
+            let places = places.map(|(meta, place)| known.iova(place).map(|iova| (meta, iova.0)));
+            write_each::<F>(run, places, span)
+        };
         if count > 0 {
             self.next = self.next.wrapping_add(count);
             self.last_word = last;
