@@ -79,6 +79,11 @@ impl<A: Access> Burst<A> {
         self.len += count;
     }
 
+    /// Says that a frame of several segments may be among the slots.
+    pub(crate) fn note_chains(&mut self) {
+        self.chained = true;
+    }
+
     /// Forgets all slots: somebody else owns them now.
     #[inline(always)]
     pub(crate) fn forget(&mut self) {

@@ -5,7 +5,7 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use crate::{
-    Access, Buf, Burst, Pool, Slot,
+    Access, Buf, Burst, Pool, RxMeta, Slot,
     core::{Gauge, bump},
 };
 
@@ -161,9 +161,7 @@ impl<A: Access> InFlight<A> {
             let run = self.run(position.wrapping_add(posted), count - posted);
             let slots = &burst.slots()[posted..][..run.len()];
             let places = &mut self.ledger[run];
-            // All at once, which is quick, and one by one only if one is taken.
-            let are_free = places.iter().fold(true, |all, entry| all & (*entry == Slot::NONE));
-            let free = if are_free { places.len() } else { leading(places, true) };
+            let free = free(places);
             places[..free].copy_from_slice(&slots[..free]);
             posted += free;
             if free < slots.len() {
@@ -195,29 +193,27 @@ impl<A: Access> InFlight<A> {
     pub fn complete_into(&mut self, position: usize, count: usize, burst: &mut Burst<A>) -> usize {
         assert!(burst.core_ptr() == self.pool.core_ptr(), "ledger and burst are of two pools");
         // At most two pieces, the second at the ledger's start. More than all of it there cannot be.
-        let count = count.min(self.ledger.len());
+        let count = count.min(self.ledger.len()).min(burst.room());
         let first = self.run(position, count);
         let second = 0..count - first.len();
-        let ledger = &mut self.ledger;
-        let fill = |free: &mut [u32]| {
-            let mut done = 0;
-            for run in [first, second] {
-                let places = &mut ledger[run];
-                let room = places.len().min(free.len() - done);
-                let are_held =
-                    places[..room].iter().fold(true, |all, entry| all & (*entry != Slot::NONE));
-                let held = if are_held { room } else { leading(&places[..room], false) };
-                free[done..done + held].copy_from_slice(&places[..held]);
-                places[..held].fill(Slot::NONE);
-                done += held;
-                if held < places.len() {
-                    break;
-                }
+        let mut done = 0;
+        for run in [first, second] {
+            let places = &mut self.ledger[run];
+            let held = held(places);
+            // SAFETY: `done + held <= count`, for which the burst has room; two allocations.
+            unsafe {
+                burst.tail_ptr().cast::<u32>().copy_from_nonoverlapping(places.as_ptr(), held)
+            };
+            places[..held].fill(Slot::NONE);
+            burst.grow(held);
+            done += held;
+            if held < places.len() {
+                break;
             }
-            done
-        };
-        // SAFETY: the ledger held the one ownership of each slot, and has just given it up.
-        let done = unsafe { burst.adopt(self.tails > 0, fill) };
+        }
+        if self.tails > 0 {
+            burst.note_chains();
+        }
         if self.tails > 0 {
             for &slot in &burst.slots()[burst.len() - done..] {
                 // SAFETY: the burst owns the frame.
@@ -226,6 +222,41 @@ impl<A: Access> InFlight<A> {
         }
         self.publish(self.posted - done);
         done
+    }
+
+    /// Completes consecutive positions from `position` on into `burst`, each with the length and metadata
+    /// that `received` makes of the next of the `completions` (see [`crate::FrameMut::received`]): until
+    /// it makes none, as many as the burst has room for and as lie in one piece; stops at one where
+    /// nothing is posted. Returns how many.
+    ///
+    /// # Panics
+    /// If the burst is of another pool, the ledger has no positions or holds chains, or a slot has no room
+    /// for its length.
+    #[inline(always)]
+    pub fn receive_into<C>(
+        &mut self,
+        position: usize,
+        burst: &mut Burst<A>,
+        completions: &[C],
+        mut received: impl FnMut(&C) -> Option<(usize, RxMeta)>,
+    ) -> usize {
+        assert!(self.tails == 0, "frames are received into single buffers");
+        let core = self.pool.core();
+        let (fresh, stride, table) = (core.fresh, core.table.stride(), core.table.meta(0));
+        let slots = &self.ledger[self.run(position, burst.room().min(completions.len()))];
+        let most = held(slots);
+        let mut done = most;
+        for (at, (&slot, completion)) in slots[..most].iter().zip(completions).enumerate() {
+            let Some((len, rx)) = received(completion) else {
+                done = at;
+                break;
+            };
+            // SAFETY: the table spans every slot of the pool (as `Table::meta`).
+            let meta = unsafe { table.add(slot as usize) };
+            // SAFETY: the ledger owns the slot, hence its metadata.
+            unsafe { meta.write(fresh.received(stride, len, &rx)) };
+        }
+        self.complete_into(position, done, burst)
     }
 
     /// Takes everything back: the device has stopped.
@@ -237,10 +268,26 @@ impl<A: Access> InFlight<A> {
     }
 }
 
-/// How many entries in front are free, or are not.
+/// Positions in front at which nothing is posted. All at once, which is quick, and one by one only if that
+/// is not so for all.
+fn free(positions: &[u32]) -> usize {
+    if empty(positions) == positions.len() { positions.len() } else { leading(positions, true) }
+}
+
+/// Positions in front at which something is posted, as [`free`].
+fn held(positions: &[u32]) -> usize {
+    if empty(positions) == 0 { positions.len() } else { leading(positions, false) }
+}
+
+/// Positions at which nothing is posted. 32 bits wide, so that four and more are counted at once.
+#[inline(always)]
+fn empty(positions: &[u32]) -> usize {
+    positions.iter().fold(0_u32, |sum, slot| sum + u32::from(*slot == Slot::NONE)) as usize
+}
+
 #[cold]
-fn leading(entries: &[u32], free: bool) -> usize {
-    entries.iter().take_while(|entry| (**entry == Slot::NONE) == free).count()
+fn leading(positions: &[u32], free: bool) -> usize {
+    positions.iter().take_while(|slot| (**slot == Slot::NONE) == free).count()
 }
 
 impl<A: Access> Drop for InFlight<A> {

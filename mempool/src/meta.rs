@@ -134,10 +134,14 @@ impl Meta {
     /// If the slot has no room for it.
     #[inline(always)]
     pub(crate) fn received(mut self, stride: usize, len: usize, rx: &RxMeta) -> Self {
-        assert!(len <= stride - self.offset(), "{len} B leave the slot of {stride} B");
+        if len > stride - self.offset() {
+            leaves(len, stride);
+        }
         #[expect(clippy::cast_possible_truncation, reason = "at most the stride, 2^30")]
         let len = len as u32;
         let RxMeta { port, vlan, offload, hash, timestamp } = *rx;
+        // As in every fresh one; said again, these are constants to the compiler.
+        (self.next, self.segments) = (Slot::NONE, 1);
         (self.len, self.port, self.vlan, self.offload) = (len, port, vlan, offload);
         (self.hash, self.timestamp) = (hash, timestamp);
         self
@@ -226,6 +230,13 @@ impl Meta {
     pub const fn timestamp(&self) -> u64 {
         self.timestamp
     }
+}
+
+/// Out of line, so that who never gets here keeps its registers.
+#[cold]
+#[inline(never)]
+fn leaves(len: usize, stride: usize) -> ! {
+    panic!("{len} B leave the slot of {stride} B")
 }
 
 /// What an application asks of the sender of a frame besides its bytes; the default is "nothing". A

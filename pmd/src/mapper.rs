@@ -166,7 +166,7 @@ impl<A: Access, M: DmaMapper> MappedPool<A, M> {
     /// for new ones.
     #[inline(always)]
     pub fn known(&self) -> Known<'_> {
-        Known(&self.bases)
+        Known { bases: &self.bases, area: usize::MAX, base: NOWHERE }
     }
 
     #[cold]
@@ -177,17 +177,25 @@ impl<A: Access, M: DmaMapper> MappedPool<A, M> {
     }
 }
 
-/// The areas that are mapped, for a pass over many places.
+/// The areas that are mapped, for a pass over many places, most of which are in one area.
 #[derive(Clone, Copy)]
-pub struct Known<'a>(&'a [u64]);
+pub struct Known<'a> {
+    bases: &'a [u64],
+    /// The area of the last place, and where it starts.
+    area: usize,
+    base: u64,
+}
 
 impl Known<'_> {
     /// Device address of a place, if its area is mapped.
     #[inline(always)]
     #[must_use]
-    pub fn iova(self, (area, offset): (AreaId, usize)) -> Option<Iova> {
-        let base = self.0.get(area.index()).filter(|base| **base != NOWHERE)?;
-        Some(Iova(base + offset as u64))
+    pub fn iova(&mut self, (area, offset): (AreaId, usize)) -> Option<Iova> {
+        if area.index() != self.area {
+            self.base = *self.bases.get(area.index()).filter(|base| **base != NOWHERE)?;
+            self.area = area.index();
+        }
+        Some(Iova(self.base + offset as u64))
     }
 }
 

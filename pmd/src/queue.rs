@@ -34,6 +34,10 @@ pub trait SplitRxQueue: Send {
 
     /// Posts payload buffers from the front of `data`, to be filled in this order; returns how many
     /// the ring took. Only for queues started with [`crate::PostOrder::App`]: others take none.
+    ///
+    /// Hardware sets a buffer aside for each frame. One that a frame leaves empty (it has no payload, or is
+    /// thrown away) is posted again by the queue, behind those posted by then: it comes later, out of this
+    /// order, and still counts as posted until it does.
     fn post(&mut self, data: &mut Burst<Device>) -> usize;
 
     /// Asks to be woken by the next frame: the descriptor becomes readable then, once. Whoever waits

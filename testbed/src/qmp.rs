@@ -95,11 +95,8 @@ impl Qmp {
         self.execute("device_add", &Value::Object(properties)).map(|_| ())
     }
 
-    /// Has a device report a PCIe error: `error` is QEMU's word for it: `DLP`, `COMP_TIME`, `BAD_TLP` ….
-    ///
-    /// # Errors
-    /// If there is no such device or error, or the device cannot report any.
-    pub fn inject_aer(&self, id: &str, error: &str) -> Result<()> {
+    /// Has a port report a PCIe error; see `Guest::inject_aer`.
+    pub(crate) fn inject_aer(&self, id: &str, error: &str) -> Result<()> {
         let said = self.human(&format!("pcie_aer_inject_error {id} {error}"))?;
         if said.starts_with("OK") {
             return Ok(());

@@ -79,10 +79,10 @@ pub const CASES: &[Case] = &[
         ..free("watch-tui", "l2fwd with its screen, and without", app::l2fwd_tui)
     },
     case("e1000e-rx", "82574 in software: receive 32 frames of 64 B", nic::e1000e_rx),
-    case("e1000e-split", "the same, heads and payloads split", nic::e1000e_split),
+    case("e1000e-split", "frames of 256 B, heads and payloads split", nic::e1000e_split),
     case("e1000e-tx", "82574 in software: send 32 frames of 64 B, reap as many", nic::e1000e_tx),
     case("igb-rx", "82576 in software: receive 32 frames of 64 B", nic::igb_rx),
-    case("igb-split", "the same, heads and payloads split", nic::igb_split),
+    case("igb-split", "frames of 256 B, heads and payloads split", nic::igb_split),
     case("igb-tx", "82576 in software: send 32 frames of 64 B, reap as many", nic::igb_tx),
     case("spsc-32", "SPSC ring on one core, bulk 32", ring::same_core_32),
     free("spsc-x32", "SPSC ring core to core, bulk 32", ring::cross_32),

@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context, ensure};
 use mempool::{Burst, Cache, Cpu, Pool, SplitBurst, SplitCache, heap::Heap};
 use pmd::{
-    AnyRxQueue, Config, Device, Queues, RxQueue, SplitAt, SplitRxQueue, TxQueue,
+    AnyRxQueue, Config, Device, Queues, SplitAt,
     e1000::{
         Chip, E1000, Options,
         model::{self, Model, ModelBus, ModelMmio, Work},
@@ -147,14 +147,17 @@ impl Rig {
     }
 }
 
-/// 64 bytes on the wire with the FCS: UDP, so that it can be split.
-fn frame() -> [u8; 60] {
-    let mut frame = [0; 60];
+/// UDP, so that it can be split, of `LEN` bytes without FCS.
+fn frame<const LEN: usize>() -> [u8; LEN] {
+    let mut frame = [0; LEN];
     // To everybody: no filter is asked.
     frame[..12].fill(0xff);
     frame[6] = 2;
+    let len = u8::try_from(LEN).unwrap_or(u8::MAX);
+    let (ip_len, udp_len) = (len - 14, len - 34);
     let headers = [
-        8, 0, 0x45, 0, 0, 46, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2, 0, 9, 0, 9, 0, 26,
+        8, 0, 0x45, 0, 0, ip_len, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2, 0, 9, 0, 9,
+        0, udp_len,
     ];
     frame[12..12 + headers.len()].copy_from_slice(&headers);
     frame
@@ -205,7 +208,7 @@ fn receive(windows: usize, chip: Chip) -> anyhow::Result<Outcome> {
     let mut rx = rig.queues.rx.remove(0).whole().context("not a whole-frame queue")?;
     let (cache, burst) = (pool.cache(), Burst::new(&pool));
     let state = std::cell::RefCell::new((cache, burst));
-    let bytes = frame();
+    let bytes = frame::<60>();
     bursts(
         windows,
         || {
@@ -234,7 +237,8 @@ fn receive_split(windows: usize, chip: Chip) -> anyhow::Result<Outcome> {
     };
     let state =
         std::cell::RefCell::new((SplitCache::new(&heads, &data), SplitBurst::new(&heads, &data)));
-    let bytes = frame();
+    // Longer than a head's buffer, or an 82576 leaves it whole.
+    let bytes = frame::<252>();
     bursts(
         windows,
         || {
@@ -257,7 +261,7 @@ fn transmit(windows: usize, chip: Chip) -> anyhow::Result<Outcome> {
     let mut rig = rig(chip, Config::default().with_tx(&pool))?;
     let mut tx = rig.queues.tx.remove(0);
     let state = std::cell::RefCell::new((pool.cache(), Burst::new(&pool)));
-    let bytes = frame();
+    let bytes = frame::<60>();
     let fill = |cache: &mut Cache<Cpu>, burst: &mut Burst<Cpu>| {
         cache.take(burst, BURST);
         burst.for_each_mut(0, |mut frame| {

@@ -162,9 +162,10 @@ impl<B: Bus> E1000<B> {
         }
         regs.update(|control: CTRL_EXT| control.with(CTRL_EXT::DRV_LOAD, false));
         let mut reset = clean(regs, chip, bus);
-        // Registers that read as all ones may be behind a memory decode that somebody switched off; a
+        // Registers that cannot be reached may be behind a memory decode that somebody switched off; a
         // reset of the function brings them back. Not where the system wants the device: it holds it.
-        if reset == Err(Trouble::Gone) && !removal && bus.reset().is_ok() {
+        let is_silent = reset.is_err_and(Trouble::is_silence);
+        if is_silent && !removal && bus.reset().is_ok() {
             reset = init::reset(regs, chip);
         }
         // Bus mastering off ends DMA too, even of a device whose registers cannot be reached: switching
@@ -180,7 +181,7 @@ impl<B: Bus> E1000<B> {
                 self.notices.get_mut().error = false;
                 Ok(())
             }
-            (Err(Trouble::Gone), Ok(())) => Ok(()),
+            (Err(trouble), Ok(())) if trouble.is_silence() => Ok(()),
             (Err(trouble), _) => Err(trouble),
         }
     }

@@ -4,7 +4,7 @@
 
 use std::mem::ManuallyDrop;
 
-use mempool::{Access, AreaId, Buf, Burst, InFlight, Pool};
+use mempool::{Access, AreaId, Buf, Burst, InFlight, Pool, RxMeta};
 
 use crate::{DmaMapper, Iova, Known, MapError, MappedPool, pci::Gate};
 
@@ -45,6 +45,19 @@ impl<A: Access> Ledger<A> {
     #[inline(always)]
     pub(super) fn complete(&mut self, position: usize) -> Option<Buf<A>> {
         self.inner.complete(position)
+    }
+
+    /// Takes those at consecutive positions back, each with what was received into it; see
+    /// [`InFlight::receive_into`].
+    #[inline(always)]
+    pub(super) fn receive_into<C>(
+        &mut self,
+        position: usize,
+        burst: &mut Burst<A>,
+        completions: &[C],
+        received: impl FnMut(&C) -> Option<(usize, RxMeta)>,
+    ) -> usize {
+        self.inner.receive_into(position, burst, completions, received)
     }
 
     /// Takes those at consecutive positions back, as far as the burst has room; returns how many.

@@ -26,6 +26,8 @@ pub(super) const QUEUE: Duration = Duration::from_millis(100);
 pub(super) enum Trouble {
     /// Registers read as all ones.
     Gone,
+    /// Registers read as zeros: nothing decodes their addresses.
+    Mute,
     /// CTRL.RST stayed set.
     Reset,
     /// A queue was not enabled, or not disabled.
@@ -38,6 +40,7 @@ impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Gone => f.write_str("device gone (0xffffffff)"),
+            Self::Mute => f.write_str("registers do not answer (0x00000000): memory decode is off"),
             Self::Reset => write!(f, "reset timeout {} ms", RESET.as_millis()),
             Self::Queue { what, index } => {
                 let limit = QUEUE.as_millis();
@@ -49,11 +52,16 @@ impl fmt::Display for Trouble {
 }
 
 impl Trouble {
+    /// Whether the registers cannot be reached.
+    pub(super) const fn is_silence(self) -> bool {
+        matches!(self, Self::Gone | Self::Mute)
+    }
+
     /// As the error of a port.
     pub(super) fn of(self, port: &str) -> Error {
         let port = port.to_owned();
         match self {
-            Self::Gone => Error::NotThere { port, why: self.to_string() },
+            Self::Gone | Self::Mute => Error::NotThere { port, why: self.to_string() },
             Self::Reset | Self::Queue { .. } | Self::Phy => {
                 let source = io::Error::new(io::ErrorKind::TimedOut, self.to_string());
                 Error::System { port, what: "start".into(), source }
@@ -88,6 +96,11 @@ pub(super) fn reset<M: Mmio>(regs: &Registers<M>, chip: Chip) -> Result<(), Trou
     } else {
         Trouble::Reset
     })?;
+    // Full duplex and other bits of CTRL are set by every reset (82574 §10.2.2.1, 82576 §8.2.1): where all
+    // of it is zero nothing was reset, and nothing was proven.
+    if regs.read::<CTRL>().0 == 0 {
+        return Err(Trouble::Mute);
+    }
     if regs.wait(EEPROM, |eec: EEC| eec.has(EEC::AUTO_RD)).is_none() {
         tracing::debug!(chip = chip.name(), "start values were not read from an EEPROM");
     }

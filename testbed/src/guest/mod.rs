@@ -252,6 +252,19 @@ impl Guest {
         self.run(&line)?.success().map(|_| ())
     }
 
+    /// Has the port above a device report a PCIe error, of which the kernel tells the device's driver:
+    /// `BAD_TLP` is corrected, `COMP_TIME` is not, `DLP` is fatal, and so on in QEMU's words.
+    ///
+    /// The port, because QEMU's NICs have no error reporting that could be switched on. What is no longer
+    /// corrected takes the device along: the emulated link does not come back from its reset.
+    ///
+    /// # Errors
+    /// If there is no such device, or no such error.
+    pub fn inject_aer(&self, id: &str, error: &str) -> Result<()> {
+        let device = self.topology.device(id)?;
+        self.qmp.inject_aer(&device.port(), error)
+    }
+
     fn rebind(&self, id: &str, driver: &str) -> Result<()> {
         let device = format!("/sys/bus/pci/devices/{}", self.topology.address(id)?);
         let line = format!(

@@ -46,11 +46,7 @@ impl Topology {
 
     /// What the monitor's `device_add` needs to put a device that was deleted back into its place.
     pub(crate) fn device_properties(&self, device: &Device) -> Map<String, Value> {
-        let bus = match &device.bus {
-            Bus::Root => format!("root-{}", device.id),
-            Bus::Switch(_) => format!("down-{}", device.id),
-        };
-        let all = properties(device, &bus, self.iommu);
+        let all = properties(device, &device.port(), self.iommu);
         all.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
     }
 
@@ -63,6 +59,16 @@ impl Topology {
             }
         };
         self.devices.iter().filter_map(image).collect()
+    }
+}
+
+impl Device {
+    /// The id of the port that it is plugged into.
+    pub(crate) fn port(&self) -> String {
+        match &self.bus {
+            Bus::Root => format!("root-{}", self.id),
+            Bus::Switch(_) => format!("down-{}", self.id),
+        }
     }
 }
 

@@ -21,6 +21,8 @@ pub(crate) enum Suite {
     Pktgen,
     /// Capture files, read and written.
     Pcap,
+    /// The queues of e1000e and igb, on chips in software.
+    Nic,
     /// The app l2fwd.
     L2fwd,
     /// What it costs to watch an app.

@@ -62,10 +62,7 @@ fn a_pcie_error_takes_its_port_out_of_service_until_it_is_opened_again() {
         // One that the link does not survive, and one that it does (PCIe 5.0 §6.2.2.2).
         let error = ["DLP", "COMP_TIME"][round / 2 % 2];
         let nic = VICTIMS[round % 2];
-        // By the port above it: QEMU's NICs cannot be told to report errors, for those bits of their device
-        // control are read-only. What the port reports, the kernel tells whoever drives what is below.
-        let port = format!("root-{nic}");
-        let inject = |guest: &Guest| guest.qmp().inject_aer(&port, error).unwrap();
+        let inject = |guest: &Guest| guest.inject_aer(nic, error).unwrap();
         last = harmed(&machine, &mut l2fwd, nic, inject, "PCIe error", || {});
     }
     end_l2fwd(l2fwd);

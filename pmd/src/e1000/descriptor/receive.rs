@@ -83,18 +83,37 @@ impl Arrived {
     /// What was found out about the frame that ends here.
     #[inline(always)]
     pub(in crate::e1000) fn meta(self, strip: Strip) -> RxMeta {
-        let status = self.status() & strip.0;
-        // VLAN, checksums seen and to be ignored are bits 6:2, their errors 30:29.
-        let found = FOUND[(status >> 2 & 0x1f | status >> 24 & 0x60) as usize];
-        let hashed = HASHED[(self.low & 0xf) as usize];
-        RxMeta {
-            port: 0,
-            vlan: (self.high >> 48) as u16,
-            offload: found.with(hashed),
-            hash: (self.low >> 32) as u32,
-            timestamp: 0,
-        }
+        self.meta_after(strip, &mut Found::default())
     }
+
+    /// The same; frames that follow each other are mostly alike, and `last` keeps what was found out
+    /// about the one before.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "the low half is asked for")]
+    pub(in crate::e1000) fn meta_after(self, strip: Strip, last: &mut Found) -> RxMeta {
+        let (status, kind) = (self.status(), self.low as u32);
+        if (status, kind) != (last.status, last.kind) {
+            *last = Found { status, kind, offload: found_by(status & strip.0, kind) };
+        }
+        let (vlan, hash) = ((self.high >> 48) as u16, (self.low >> 32) as u32);
+        RxMeta { port: 0, vlan, offload: last.offload, hash, timestamp: 0 }
+    }
+}
+
+/// What was found out about the last frame.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::e1000) struct Found {
+    /// Status and errors. 0, which is not done, is of no frame.
+    status: u32,
+    /// Hash type in bits 3:0, and what else the chip says of the kind of frame.
+    kind: u32,
+    offload: Offload,
+}
+
+fn found_by(status: u32, kind: u32) -> Offload {
+    // VLAN, checksums seen and to be ignored are bits 6:2, their errors 30:29.
+    let found = FOUND[(status >> 2 & 0x1f | status >> 24 & 0x60) as usize];
+    if kind & 0xf == 0 { found } else { found.with(Offload::RX_HASH) }
 }
 
 /// Whether the queue's tags are taken out: without, the device's bit says that there is one, no more.
@@ -106,13 +125,6 @@ impl Strip {
         Self(if on { u32::MAX } else { !VLAN })
     }
 }
-
-/// What hash types mean: 0 is none.
-static HASHED: [Offload; 16] = {
-    let mut table = [Offload::RX_HASH; 16];
-    table[0] = Offload::NONE;
-    table
-};
 
 /// What the bits of VLAN, checksums and their errors mean, by all their combinations.
 static FOUND: [Offload; 128] = {

@@ -140,7 +140,7 @@ fn address<D: DmaMapper>(
     places: &mut [Iova],
 ) -> usize {
     loop {
-        let known = mapping.known();
+        let mut known = mapping.known();
         let mut unknown = None;
         for (at, (place, home)) in places.iter_mut().zip(burst.homes()).enumerate() {
             let Some(iova) = known.iova(home) else {

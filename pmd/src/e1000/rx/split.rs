@@ -177,7 +177,7 @@ impl<F: SplitFormat, M: Mmio, D: DmaMapper> SplitRx<F, M, D> {
     /// Writes the descriptors of the stock, as far as the device can reach it; returns how many.
     fn describe(&mut self) -> usize {
         loop {
-            let known = self.mapping.known();
+            let mut known = self.mapping.known();
             let run = self.ring.run(self.given, self.stock.len());
             let data = self.payloads.addresses(self.given, run.len());
             let mut unknown = None;

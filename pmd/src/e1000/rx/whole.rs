@@ -5,11 +5,11 @@ use std::{mem, os::fd::BorrowedFd};
 
 use mempool::{Buf, Burst, Cache, Cpu, Pool, RxMeta};
 
-use super::{BATCH, Bad, Suspicion, Wake, refill_at};
+use super::{Bad, Suspicion, Wake, refill_at};
 use crate::{
     DmaMapper, DropReason, MapError, QueueCounters, RxQueue,
     e1000::{
-        descriptor::receive::{Arrived, Strip, give_whole, take_whole},
+        descriptor::receive::{Arrived, Found, Strip, give_whole, take_whole},
         held::{Ledger, Mapping},
         ring::{Doorbell, Report, Ring, Short, Wiring},
     },
@@ -41,7 +41,6 @@ pub(in crate::e1000) struct WholeRx<M: Mmio, D: DmaMapper> {
     strip: Strip,
     /// Fresh buffers on their way into the ring; empty between calls.
     stock: Burst<Cpu>,
-    batch: [Arrived; BATCH],
     open: Open,
     suspicion: Suspicion,
     wake: Option<Wake<M>>,
@@ -58,16 +57,6 @@ enum Open {
     Frame(Buf<Cpu>, usize),
     /// Its pieces are thrown away up to its end, for this reason.
     Discarded(Bad),
-}
-
-/// Where a look at the ring ended.
-enum Seen {
-    /// Nothing more has come, or the caller wants no more.
-    End,
-    /// All that was looked at are good frames.
-    More,
-    /// At a descriptor that is not a good frame by itself.
-    Odd(Arrived),
 }
 
 impl<M: Mmio, D: DmaMapper> WholeRx<M, D> {
@@ -99,7 +88,6 @@ impl<M: Mmio, D: DmaMapper> WholeRx<M, D> {
             shape,
             strip: Strip::new(shape.strip_vlan),
             stock: Burst::with_limit(pool, Burst::<Cpu>::CAPACITY),
-            batch: [Arrived::NONE; BATCH],
             open: Open::No,
             suspicion: Suspicion::default(),
             wake,
@@ -148,7 +136,7 @@ impl<M: Mmio, D: DmaMapper> WholeRx<M, D> {
     /// Writes the descriptors of the stock, as far as the device can reach it; returns how many.
     fn describe(&mut self) -> usize {
         loop {
-            let known = self.mapping.known();
+            let mut known = self.mapping.known();
             let run = self.ring.run(self.given, self.stock.len());
             let mut unknown = None;
             for (at, (to, home)) in run.iter().zip(self.stock.homes()).enumerate() {
@@ -174,20 +162,35 @@ impl<M: Mmio, D: DmaMapper> WholeRx<M, D> {
         self.stock.recycle(cache);
     }
 
-    /// Copies the descriptors of up to `most` good single-buffer frames into `batch`; returns how many.
+    /// Takes good single-buffer frames, as far as their descriptors lie in one piece; returns how many,
+    /// their bytes, and the descriptor behind them if it is done and no such frame.
     #[inline(always)]
-    fn look(&mut self, most: usize) -> (usize, Seen) {
-        let most = most.min(self.given.wrapping_sub(self.next)).min(BATCH);
+    fn take_plain(&mut self, burst: &mut Burst<Cpu>) -> (usize, usize, Option<Arrived>) {
+        let most = burst.room().min(self.given.wrapping_sub(self.next));
         let run = self.ring.run(self.next, most);
-        for (at, (from, place)) in run.iter().zip(&mut self.batch).enumerate() {
+        let (buffer, strip) = (self.shape.buffer, self.strip);
+        let (mut bytes, mut odd, mut last) = (0, None, Found::default());
+        let received = |from: &Short| {
             let arrived = take_whole(from);
+            let len = arrived.len();
             // One compare for 1..=buffer.
-            if !arrived.is_whole() || arrived.len().wrapping_sub(1) >= self.shape.buffer {
-                return (at, if arrived.is_done() { Seen::Odd(arrived) } else { Seen::End });
+            if !arrived.is_whole() || len.wrapping_sub(1) >= buffer {
+                odd = arrived.is_done().then_some(arrived);
+                return None;
             }
-            *place = arrived;
-        }
-        (run.len(), if run.is_empty() { Seen::End } else { Seen::More })
+            bytes += len;
+            Some((len, arrived.meta_after(strip, &mut last)))
+        };
+        let done = self.held.receive_into(self.ring.place(self.next), burst, run, received);
+        self.next = self.next.wrapping_add(done);
+        (done, bytes, odd)
+    }
+
+    /// The next descriptor, if it is done.
+    #[cold]
+    fn take_next(&self) -> Option<Arrived> {
+        let is_given = self.next != self.given;
+        is_given.then(|| take_whole(self.ring.at(self.next))).filter(|arrived| arrived.is_done())
     }
 
     /// Takes a descriptor that is no good frame by itself; returns the bytes of a frame that it ends.
@@ -273,40 +276,30 @@ fn free(mut frame: Buf<Cpu>, cache: &mut Cache<Cpu>) {
 impl<M: Mmio, D: DmaMapper> RxQueue for WholeRx<M, D> {
     fn recv(&mut self, cache: &mut Cache<Cpu>, burst: &mut Burst<Cpu>) -> usize {
         let (mut delivered, mut bytes) = (0, 0);
-        while self.report.gate.is_live() {
-            let is_closed = matches!(self.open, Open::No);
-            let (ready, seen) = self.look(burst.room());
-            if !is_closed && ready > 0 {
-                // The pieces of a frame that began earlier look like frames of their own.
-                if let Some(len) = self.take_odd(self.batch[0], cache, burst) {
-                    (delivered, bytes) = (delivered + 1, bytes + len);
+        while burst.room() > 0 && self.report.gate.is_live() {
+            let odd = if matches!(self.open, Open::No) {
+                let (done, sum, odd) = self.take_plain(burst);
+                (delivered, bytes) = (delivered + done, bytes + sum);
+                if done > 0 {
+                    self.suspicion.allay();
                 }
-                continue;
-            }
-            if ready > 0 {
-                let before = burst.len();
-                let done = self.held.complete_into(self.ring.place(self.next), ready, burst);
-                debug_assert_eq!(done, ready, "what was given is in the ledger");
-                self.next = self.next.wrapping_add(done);
-                let (batch, strip) = (&self.batch[..done], self.strip);
-                bytes += batch.iter().map(|arrived| arrived.len()).sum::<usize>();
-                let received =
-                    batch.iter().map(move |arrived| (arrived.len(), arrived.meta(strip)));
-                burst.received_each(before, received);
-                delivered += done;
-                self.suspicion.allay();
-            }
-            match seen {
-                Seen::Odd(arrived) => {
-                    if let Some(len) = self.take_odd(arrived, cache, burst) {
-                        (delivered, bytes) = (delivered + 1, bytes + len);
-                    }
+                if done > 0 && odd.is_none() {
+                    // The ring's end, or that of what has come.
+                    continue;
                 }
-                Seen::More => {}
-                Seen::End => break,
+                odd
+            } else {
+                // The pieces of a frame that began earlier may look like frames of their own.
+                self.take_next()
+            };
+            let Some(odd) = odd else { break };
+            if let Some(len) = self.take_odd(odd, cache, burst) {
+                (delivered, bytes) = (delivered + 1, bytes + len);
             }
         }
-        self.refill(cache);
+        if self.report.gate.is_live() {
+            self.refill(cache);
+        }
         if delivered > 0 {
             self.report.counters.delivered(delivered, bytes);
         }

@@ -150,7 +150,7 @@ impl<F: TxFormat, M: Mmio, D: DmaMapper> Tx<F, M, D> {
     fn send_plain(&mut self, burst: &mut Burst<Cpu>) -> (usize, usize) {
         let most = burst.len().min(self.room()).min(REPORT_EVERY);
         let run = self.ring.run(self.next, most);
-        let (known, span) = (self.mapping.known(), self.max_frame - SHORTEST);
+        let (mut known, span) = (self.mapping.known(), self.max_frame - SHORTEST);
         let (mut count, mut bytes, mut last) = (0, 0, (0, 0));
         for (to, (meta, place)) in run.iter().zip(burst.places()) {
             let len = meta.len();
