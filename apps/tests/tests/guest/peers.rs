@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::machine::{DEADLINE, Machine, received_mpps, wait_for};
+use crate::machine::{DEADLINE, Machine, is_full, received_mpps, wait_for};
 
 /// Frames put into each port; as many as testpmd's `--tx-first` sends.
 const LOAD: usize = 32;
@@ -16,8 +16,9 @@ const FRAME: usize = 60;
 const ROUNDS: usize = 3;
 /// How long a turn is, from its first frames on.
 const MEASURED: Duration = Duration::from_secs(4);
-/// Not before ours forwards so many times as fast.
-const GOAL: f64 = 1.2;
+/// So many times as fast is ours to be, where the whole machine is ours (the long form); and that much at
+/// least where it is not.
+const GOALS: [f64; 2] = [1.2, 0.7];
 
 /// Puts the frames into both ports, over the wire.
 fn load(machine: &Machine, nics: [&str; 2]) {
@@ -117,7 +118,8 @@ fn compare(test: &str, nics: [&str; 2]) {
     }
     let factor = ours / theirs;
     eprintln!("{test}: best: testpmd {theirs:.0}, l2fwd {ours:.0} frames/s: {factor:.2} times");
-    assert!(factor >= GOAL, "l2fwd forwards {factor:.2} times as fast as testpmd, not {GOAL}");
+    let goal = if is_full() { GOALS[0] } else { GOALS[1] };
+    assert!(factor >= goal, "l2fwd forwards {factor:.2} times as fast as testpmd, not {goal}");
 }
 
 #[test]
