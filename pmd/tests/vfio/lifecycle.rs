@@ -45,8 +45,8 @@ pub(crate) fn exchange(
 }
 
 #[test]
-fn ports_start_and_stop_a_hundred_times_and_mappings_stay_as_many() {
-    let name = "ports_start_and_stop_a_hundred_times_and_mappings_stay_as_many";
+fn ports_start_and_stop_a_hundred_times_and_every_buffer_is_home() {
+    let name = "ports_start_and_stop_a_hundred_times_and_every_buffer_is_home";
     let Some((pairs, _turn)) = rig::pairs(name) else { return };
     for pair in &pairs {
         for space in rig::spaces() {
