@@ -9,12 +9,13 @@ mod job;
 mod link;
 
 use std::fs;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 pub use job::{Job, Output, Signal};
 use link::Link;
+use serde_json::Value;
 
 use crate::error::{At, Error, Result};
 use crate::machine::{Machine, Paths};
@@ -22,7 +23,7 @@ use crate::options::Options;
 use crate::protocol::{Head, Start};
 use crate::qmp::Qmp;
 use crate::state::State;
-use crate::topology::{Kind, Topology, host_socket, qemu_socket};
+use crate::topology::{Kind, Topology, host_socket, inlet, qemu_socket};
 
 /// How long QEMU may take to open its sockets.
 const SOCKET_LIMIT: Duration = Duration::from_secs(30);
@@ -82,7 +83,12 @@ impl Guest {
         // From here on the machine's end takes the folder with it.
         std::mem::forget(run);
         let echo = options.verbose.then(|| console::echo(machine.paths().console()));
-        let booted = connect(&machine, options.boot_limit);
+        let booted = connect(&machine, options.boot_limit).and_then(|connected| {
+            // A wire need not copy every frame to a socket that nobody reads.
+            let mut wires = options.topology.wires();
+            wires.try_for_each(|first| connected.0.set_link(&inlet(&first.id), false))?;
+            Ok(connected)
+        });
         match booted {
             Ok((qmp, link, uptime_s)) => {
                 let topology = options.topology.clone();
@@ -207,15 +213,28 @@ impl Guest {
         Ok(HostEnd { local, remote })
     }
 
-    /// Where a NIC's frames come in, whatever it is wired to: each datagram sent here is received by it.
+    /// Puts frames on the wire that a NIC is on. It receives them, and so does the NIC at the other end.
     ///
     /// # Errors
-    /// If there is no such NIC.
-    pub fn inlet(&self, nic: &str) -> Result<PathBuf> {
-        match self.topology.device(nic)?.kind {
-            Kind::Nic { .. } => Ok(qemu_socket(self.out(), nic)),
-            _ => Err(Error::Invalid(format!("{nic} is no NIC"))),
+    /// If there is no such NIC, or QEMU does not take the frames.
+    pub fn inject(&self, nic: &str, frames: &[&[u8]]) -> Result<()> {
+        let device = self.topology.device(nic)?;
+        let Kind::Nic { .. } = device.kind else {
+            return Err(Error::Invalid(format!("{nic} is no NIC")));
+        };
+        let wire = self.topology.wire(device).map(|(_, first)| first.id.as_str());
+        if let Some(wire) = wire {
+            self.qmp.set_link(&inlet(wire), true)?;
         }
+        let socket = qemu_socket(self.out(), wire.unwrap_or(nic));
+        let sender = UnixDatagram::unbound().at("reach", &socket)?;
+        for frame in frames {
+            sender.send_to(frame, &socket).at("send to", &socket)?;
+            // A turn of QEMU's main loop takes one, and the second answer is not of this turn.
+            self.qmp.execute("query-status", &Value::Null)?;
+            self.qmp.execute("query-status", &Value::Null)?;
+        }
+        wire.map_or(Ok(()), |wire| self.qmp.set_link(&inlet(wire), false))
     }
 
     /// Hands devices to `vfio-pci`, whatever drives them now.

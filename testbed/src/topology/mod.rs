@@ -14,7 +14,7 @@ mod address;
 mod file;
 mod qemu;
 
-pub(crate) use qemu::{escaped, host_socket, qemu_socket};
+pub(crate) use qemu::{escaped, host_socket, inlet, qemu_socket};
 
 use std::path::Path;
 
@@ -105,7 +105,7 @@ pub enum Model {
 pub enum Wire {
     /// Datagram sockets in `$OUT/net`: one datagram is one frame.
     Host,
-    /// Straight into this other NIC.
+    /// This other NIC; `Guest::inject` adds frames.
     Nic(String),
 }
 
@@ -162,6 +162,18 @@ impl Topology {
                 if ids.is_empty() { "none".to_owned() } else { ids.join(", ") }
             ))
         })
+    }
+
+    /// The wire to another NIC that a NIC is on: its number, from 1, and its first NIC in the file.
+    pub(crate) fn wire(&self, nic: &Device) -> Option<(usize, &Device)> {
+        let Kind::Nic { wire: Wire::Nic(peer), .. } = &nic.kind else { return None };
+        let first = self.devices.iter().position(|it| it.id == nic.id || it.id == *peer)?;
+        Some((first + 1, &self.devices[first]))
+    }
+
+    /// The first NIC of each wire.
+    pub(crate) fn wires(&self) -> impl Iterator<Item = &Device> {
+        self.devices.iter().filter(|nic| self.wire(nic).is_some_and(|(_, first)| first == *nic))
     }
 
     /// What the kernel's command line must say for these devices to be usable from user space.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 
 use super::address::Behind;
-use super::{Bus, Device, Iommu, Kind, Model, Topology, Wire};
+use super::{Bus, Device, Iommu, Kind, Model, Topology};
 
 /// The slot of a virtio-iommu on bus 0; root ports stand below it.
 const IOMMU_SLOT: &str = "1b.0";
@@ -13,7 +13,7 @@ const IOMMU_SLOT: &str = "1b.0";
 impl Topology {
     /// The arguments that make these devices, with their files and sockets under `out`.
     pub(crate) fn qemu_arguments(&self, out: &Path) -> Vec<String> {
-        let mut arguments = Arguments { words: Vec::new(), out, iommu: self.iommu };
+        let mut arguments = Arguments { words: Vec::new(), out, topology: self };
         match self.iommu {
             Iommu::Intel => arguments.device("intel-iommu,intremap=on,caching-mode=on"),
             Iommu::Virtio => arguments.device(&format!("virtio-iommu-pci,addr={IOMMU_SLOT}")),
@@ -72,6 +72,11 @@ impl Device {
     }
 }
 
+/// The third port of the hub that a wire is: the one beside its first NIC.
+pub(crate) fn inlet(first: &str) -> String {
+    format!("inlet-{first}")
+}
+
 /// The socket that QEMU receives a NIC's frames on.
 pub(crate) fn qemu_socket(out: &Path, nic: &str) -> PathBuf {
     out.join("net").join(format!("{nic}.q"))
@@ -85,7 +90,7 @@ pub(crate) fn host_socket(out: &Path, nic: &str) -> PathBuf {
 struct Arguments<'a> {
     words: Vec<String>,
     out: &'a Path,
-    iommu: Iommu,
+    topology: &'a Topology,
 }
 
 impl Arguments<'_> {
@@ -97,23 +102,36 @@ impl Arguments<'_> {
         self.words.extend([option.to_owned(), text]);
     }
 
+    /// Frames by datagram, in and out.
+    fn sockets(&mut self, name: &str, nic: &str) {
+        let local = escaped(&qemu_socket(self.out, nic));
+        let remote = escaped(&host_socket(self.out, nic));
+        self.backend(
+            "-netdev",
+            format!(
+                "dgram,id={name},local.type=unix,local.path={local},\
+                 remote.type=unix,remote.path={remote}"
+            ),
+        );
+    }
+
     fn plug(&mut self, device: &Device, bus: &str) {
         let (id, out) = (&device.id, self.out);
         match &device.kind {
-            Kind::Nic { wire, .. } => {
-                let remote = match wire {
-                    Wire::Host => host_socket(out, id),
-                    Wire::Nic(peer) => qemu_socket(out, peer),
-                };
-                let (local, remote) = (escaped(&qemu_socket(out, id)), escaped(&remote));
-                self.backend(
-                    "-netdev",
-                    format!(
-                        "dgram,id=net-{id},local.type=unix,local.path={local},\
-                         remote.type=unix,remote.path={remote}"
-                    ),
-                );
-            }
+            Kind::Nic { .. } => match self.topology.wire(device) {
+                None => self.sockets(&format!("net-{id}"), id),
+                Some((wire, first)) => {
+                    // A hub, since frames cross it within the sender's doorbell; between two pairs of
+                    // sockets QEMU's main loop would carry them, one a turn.
+                    self.backend("-netdev", format!("hubport,id=net-{id},hubid={wire}"));
+                    if first == device {
+                        self.sockets(&format!("in-{id}"), id);
+                        let inlet = inlet(id);
+                        let port = format!("hubport,id={inlet},hubid={wire},netdev=in-{id}");
+                        self.backend("-netdev", port);
+                    }
+                }
+            },
             Kind::Ivshmem { size_mib } => {
                 let path = escaped(&out.join(format!("{id}.img")));
                 self.backend(
@@ -128,7 +146,7 @@ impl Arguments<'_> {
                 self.backend("-drive", format!("file={path},format=raw,if=none,id=drive-{id}"));
             }
         }
-        let properties = properties(device, bus, self.iommu);
+        let properties = properties(device, bus, self.topology.iommu);
         let text: Vec<_> = properties.iter().map(|(key, value)| shown(key, value)).collect();
         self.device(&text.join(","));
     }
@@ -211,19 +229,19 @@ mod tests {
     }
 
     #[test]
-    fn wired_nics_send_into_each_others_sockets() {
+    fn wired_nics_share_a_hub_with_an_inlet() {
         let text = "[[device]]\nid = \"a\"\nkind = \"igb\"\nwire = \"b\"\n\
                     [[device]]\nid = \"b\"\nkind = \"virtio-net\"\nwire = \"a\"\n";
         let words = arguments(text).join(" ");
-        assert!(
-            words.contains("path=/o/net/a.q,remote.type=unix,remote.path=/o/net/b.q"),
-            "{words}"
-        );
-        assert!(
-            words.contains("path=/o/net/b.q,remote.type=unix,remote.path=/o/net/a.q"),
-            "{words}"
-        );
-        assert!(words.contains("disable-legacy=on,iommu_platform=on"), "{words}");
+        for part in [
+            "-netdev hubport,id=net-a,hubid=1 -netdev dgram,id=in-a,local.type=unix,\
+             local.path=/o/net/a.q,remote.type=unix,remote.path=/o/net/a.h \
+             -netdev hubport,id=inlet-a,hubid=1,netdev=in-a -device igb,id=a",
+            "-netdev hubport,id=net-b,hubid=1 -device virtio-net-pci,id=b",
+            "disable-legacy=on,iommu_platform=on",
+        ] {
+            assert!(words.contains(part), "{part} in {words}");
+        }
     }
 
     #[test]
