@@ -29,7 +29,7 @@ mod topology;
 pub use command::{DIED, TIMED_OUT, run};
 pub use error::{Error, Result};
 pub use guest::{Guest, HostEnd, Job, Output, Signal};
-pub use options::{Kernel, Options};
+pub use options::{Clock, Kernel, Options};
 pub use qmp::{Event, Qmp};
 pub use setup::{KERNEL_PACKAGES, Setup};
 pub use shell::shell;

@@ -17,7 +17,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::error::{At, Error, Result};
 use crate::initrd;
-use crate::options::Options;
+use crate::options::{Clock, Options};
 use crate::protocol::PORT;
 use crate::state::{KernelFiles, State, libraries};
 use crate::topology::escaped;
@@ -205,7 +205,13 @@ fn arguments(
         add(["-L", &text(&folder)]);
     }
     add(["-machine", "q35"]);
-    add(["-accel", "tcg,thread=multi"]);
+    match options.clock {
+        Clock::Host => add(["-accel", "tcg,thread=multi"]),
+        Clock::Instructions => {
+            add(["-accel", "tcg,thread=single"]);
+            add(["-icount", "shift=2"]);
+        }
+    }
     add(["-cpu", &options.topology.cpu]);
     add(["-smp", &options.cpus.to_string()]);
     add(["-m", &options.memory_mib.to_string()]);

@@ -16,6 +16,16 @@ pub enum Kernel {
     Own,
 }
 
+/// What makes time pass in the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clock {
+    /// The host's clock. CPUs run side by side.
+    Host,
+    /// Its instructions: each takes 4 ns, and what its devices do takes no time at all. A rate is then one
+    /// of instructions spent, the same on every host. CPUs take turns.
+    Instructions,
+}
+
 /// A guest to be booted.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -29,6 +39,8 @@ pub struct Options {
     pub memory_mib: u32,
     /// Virtual CPUs.
     pub cpus: u32,
+    /// What makes time pass.
+    pub clock: Clock,
     /// Pages of 2 MiB that its kernel sets aside.
     pub hugepages: u32,
     /// What is `$OUT` in the guest; a folder that goes with the guest if none.
@@ -46,7 +58,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// Our kernel, 1 GiB, two CPUs, 64 hugepages, and this topology (see [`Topology::load`]).
+    /// Our kernel, 1 GiB, two CPUs on the host's clock, 64 hugepages, and this topology (see [`Topology::load`]).
     ///
     /// # Errors
     /// If the topology makes no sense.
@@ -57,6 +69,7 @@ impl Options {
             topology: Topology::load(topology)?,
             memory_mib: 1024,
             cpus: 2,
+            clock: Clock::Host,
             hugepages: 64,
             out: None,
             qemu_arguments: Vec::new(),

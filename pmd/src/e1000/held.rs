@@ -100,6 +100,44 @@ impl<A: Access, D: DmaMapper> Mapping<A, D> {
         self.inner.iova(place)
     }
 
+    /// Writes where the device finds each of the fresh buffers in front of a burst, as far as it can reach
+    /// them and `places` go; returns how many.
+    #[inline(always)]
+    pub(super) fn describe<P>(
+        &mut self,
+        burst: &Burst<A>,
+        places: impl ExactSizeIterator<Item = P>,
+        mut write: impl FnMut(P, Iova),
+    ) -> usize {
+        let mut known = self.known();
+        let start = |area: AreaId| known.iova((area, 0)).map(|iova| iova.0);
+        let Some(buffers) = burst.in_one_area(start) else {
+            return self.describe_each(burst, places, write);
+        };
+        let count = places.len().min(burst.len());
+        for (place, home) in places.zip(buffers.homes()) {
+            write(place, Iova(home));
+        }
+        count
+    }
+
+    /// The same of buffers in several areas, or in one that is new.
+    #[cold]
+    fn describe_each<P>(
+        &mut self,
+        burst: &Burst<A>,
+        places: impl Iterator<Item = P>,
+        mut write: impl FnMut(P, Iova),
+    ) -> usize {
+        let mut count = 0;
+        for (place, home) in places.zip(burst.homes()) {
+            let Some(iova) = self.iova(home) else { break };
+            write(place, iova);
+            count += 1;
+        }
+        count
+    }
+
     /// What is mapped now, for a pass over many places.
     #[inline(always)]
     pub(super) fn known(&self) -> Known<'_> {

@@ -9,6 +9,7 @@
 //! ```
 
 mod lifecycle;
+mod rate;
 mod rig;
 
 mod stray;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use ::testbed::{KERNEL_PACKAGES, Kernel, Options, Setup, State};
+use ::testbed::{Clock, KERNEL_PACKAGES, Kernel, Options, Setup, State};
 use anyhow::{Result, ensure};
 use clap::{Args, Subcommand, ValueEnum};
 
@@ -86,6 +86,9 @@ struct Machine {
     /// Virtual CPUs.
     #[arg(short, long, default_value_t = 2)]
     cpus: u32,
+    /// What makes time pass: the host's clock, or 4 ns for each instruction and nothing for the devices.
+    #[arg(long, value_enum, default_value_t = ClockName::Host)]
+    clock: ClockName,
     /// Hugepages of 2 MiB.
     #[arg(short = 'H', long, default_value_t = 64)]
     hugepages: u32,
@@ -107,6 +110,12 @@ struct Machine {
 enum KernelName {
     Debian,
     Own,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum ClockName {
+    Host,
+    Instructions,
 }
 
 /// Does it; the status is the guest's command's.
@@ -176,12 +185,17 @@ impl Machine {
             KernelName::Debian => Kernel::Debian,
             KernelName::Own => Kernel::Own,
         };
+        let clock = match self.clock {
+            ClockName::Host => Clock::Host,
+            ClockName::Instructions => Clock::Instructions,
+        };
         let words = self.qemu.iter().flat_map(|line| line.split_whitespace());
         Ok(Options {
             state: Some(state(&Workspace::read()?)),
             kernel,
             memory_mib: self.memory,
             cpus: self.cpus,
+            clock,
             hugepages: self.hugepages,
             out: self.out,
             kernel_arguments: self.append,

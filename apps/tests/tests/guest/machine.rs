@@ -11,7 +11,7 @@ use std::{
 };
 
 use serde_json::Value;
-use testbed::{Error, Guest, Job, Kind, Model, Options, Output, Signal};
+use testbed::{Clock, Error, Guest, Job, Kind, Model, Options, Output, Signal};
 
 /// Nothing a test waits for takes longer.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
@@ -28,6 +28,7 @@ static CURRENT: Mutex<Option<Running>> = Mutex::new(None);
 
 struct Running {
     topology: &'static str,
+    clock: Clock,
     guest: Guest,
 }
 
@@ -39,12 +40,18 @@ pub(crate) struct Machine {
 impl Machine {
     /// The guest of that topology, booted if it does not run; or none, and on stderr why `test` is skipped.
     pub(crate) fn open(test: &str, topology: &'static str) -> Option<Self> {
+        Self::open_by(Clock::Host, test, topology)
+    }
+
+    /// The same by another clock.
+    pub(crate) fn open_by(clock: Clock, test: &str, topology: &'static str) -> Option<Self> {
         // A test that failed has dropped its guest: what it left here is whole.
         let mut current = CURRENT.lock().unwrap_or_else(PoisonError::into_inner);
-        if current.as_ref().is_none_or(|running| running.topology != topology) {
+        let is_it = |running: &Running| (running.topology, running.clock) == (topology, clock);
+        if !current.as_ref().is_some_and(is_it) {
             *current = None;
-            match boot(topology) {
-                Ok(guest) => *current = Some(Running { topology, guest }),
+            match boot(topology, clock) {
+                Ok(guest) => *current = Some(Running { topology, clock, guest }),
                 Err(error @ Error::NotSetUp(_)) => {
                     eprintln!("SKIP {test}: {error}");
                     return None;
@@ -101,8 +108,9 @@ impl Drop for Machine {
     }
 }
 
-fn boot(topology: &str) -> testbed::Result<Guest> {
+fn boot(topology: &str, clock: Clock) -> testbed::Result<Guest> {
     let mut options = Options::new(topology)?;
+    options.clock = clock;
     options.hugepages = HUGEPAGES;
     options.memory_mib = MEMORY_MIB;
     let guest = match Guest::boot(&options) {

@@ -87,7 +87,7 @@ impl<D: DmaMapper> Payloads<D> {
             let place = self.place(self.posted);
             let most = room.min(self.at.len() - place);
             let got = cache.take_bare(&mut self.stock, most);
-            let mapped = address(&mut self.mapping, &self.stock, &mut self.at[place..][..most]);
+            let mapped = self.mapping.describe(&self.stock, self.at[place..][..most].iter_mut(), note);
             self.ledger.post(place, &mut self.stock, mapped);
             self.posted = self.posted.wrapping_add(mapped);
             room -= mapped;
@@ -108,7 +108,7 @@ impl<D: DmaMapper> Payloads<D> {
         while posted < room && !burst.is_empty() {
             let place = self.place(self.posted);
             let most = (room - posted).min(self.at.len() - place).min(burst.len());
-            let mapped = address(&mut self.mapping, burst, &mut self.at[place..][..most]);
+            let mapped = self.mapping.describe(burst, self.at[place..][..most].iter_mut(), note);
             self.ledger.post(place, burst, mapped);
             self.posted = self.posted.wrapping_add(mapped);
             posted += mapped;
@@ -132,28 +132,6 @@ impl<D: DmaMapper> Payloads<D> {
     }
 }
 
-/// Notes where the device finds the buffers in front of a burst, as far as it can reach them and there are
-/// places; returns how many.
-fn address<D: DmaMapper>(
-    mapping: &mut Mapping<Device, D>,
-    burst: &Burst<Device>,
-    places: &mut [Iova],
-) -> usize {
-    loop {
-        let mut known = mapping.known();
-        let mut unknown = None;
-        for (at, (place, home)) in places.iter_mut().zip(burst.homes()).enumerate() {
-            let Some(iova) = known.iova(home) else {
-                unknown = Some((at, home));
-                break;
-            };
-            *place = iova;
-        }
-        match unknown {
-            None => return places.len().min(burst.len()),
-            // An area that came since: once more, with it.
-            Some((at, home)) if mapping.iova(home).is_none() => return at,
-            Some(_) => {}
-        }
-    }
+fn note(place: &mut Iova, iova: Iova) {
+    *place = iova;
 }

@@ -154,9 +154,12 @@ impl<F: SplitFormat, M: Mmio, D: DmaMapper> SplitRx<F, M, D> {
     fn give(&mut self, cache: &mut Cache<Cpu>, mut headless: usize) {
         let before = self.given;
         while headless > 0 {
-            let most = self.ring.run(self.given, headless).len();
+            let run = self.ring.run(self.given, headless);
+            let (most, data) = (run.len(), self.payloads.addresses(self.given, run.len()));
             let got = cache.take_bare(&mut self.stock, most);
-            let mapped = self.describe();
+            let places = run.iter().zip(data);
+            let give = |(to, data): (_, &crate::Iova), head| F::give(to, head, *data);
+            let mapped = self.mapping.describe(&self.stock, places, give);
             self.heads.post(self.ring.place(self.given), &mut self.stock, mapped);
             self.given = self.given.wrapping_add(mapped);
             headless -= mapped;
@@ -171,30 +174,6 @@ impl<F: SplitFormat, M: Mmio, D: DmaMapper> SplitRx<F, M, D> {
         }
         if self.given != before {
             self.doorbell.ring(self.ring.place(self.given));
-        }
-    }
-
-    /// Writes the descriptors of the stock, as far as the device can reach it; returns how many.
-    fn describe(&mut self) -> usize {
-        loop {
-            let mut known = self.mapping.known();
-            let run = self.ring.run(self.given, self.stock.len());
-            let data = self.payloads.addresses(self.given, run.len());
-            let mut unknown = None;
-            for (at, ((to, home), data)) in run.iter().zip(self.stock.homes()).zip(data).enumerate()
-            {
-                let Some(head) = known.iova(home) else {
-                    unknown = Some((at, home));
-                    break;
-                };
-                F::give(to, head, *data);
-            }
-            match unknown {
-                None => return run.len(),
-                // An area that came since: once more, with it.
-                Some((at, home)) if self.mapping.iova(home).is_none() => return at,
-                Some(_) => {}
-            }
         }
     }
 

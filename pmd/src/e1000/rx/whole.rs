@@ -3,11 +3,11 @@
 
 use std::{mem, os::fd::BorrowedFd};
 
-use mempool::{AreaId, Buf, Burst, Cache, Cpu, Pool, RxMeta};
+use mempool::{Buf, Burst, Cache, Cpu, Pool, RxMeta};
 
 use super::{Bad, Suspicion, Wake, refill_at};
 use crate::{
-    DmaMapper, DropReason, Iova, MapError, QueueCounters, RxQueue,
+    DmaMapper, DropReason, MapError, QueueCounters, RxQueue,
     e1000::{
         descriptor::receive::{Arrived, Found, Strip, give_whole, take_whole},
         held::{Ledger, Mapping},
@@ -115,9 +115,10 @@ impl<M: Mmio, D: DmaMapper> WholeRx<M, D> {
     fn give(&mut self, cache: &mut Cache<Cpu>, mut missing: usize) {
         let before = self.given;
         while missing > 0 {
-            let most = self.ring.run(self.given, missing).len();
+            let run = self.ring.run(self.given, missing);
+            let most = run.len();
             let got = cache.take_bare(&mut self.stock, most);
-            let mapped = self.describe();
+            let mapped = self.mapping.describe(&self.stock, run.iter(), give_whole);
             self.held.post(self.ring.place(self.given), &mut self.stock, mapped);
             self.given = self.given.wrapping_add(mapped);
             missing -= mapped;
@@ -130,44 +131,6 @@ impl<M: Mmio, D: DmaMapper> WholeRx<M, D> {
         }
         if self.given != before {
             self.doorbell.ring(self.ring.place(self.given));
-        }
-    }
-
-    /// Writes the descriptors of the stock, as far as the device can reach it; returns how many.
-    #[inline(always)]
-    fn describe(&mut self) -> usize {
-        let mut known = self.mapping.known();
-        let start = |area: AreaId| known.iova((area, 0)).map(|iova| iova.0);
-        let Some(stock) = self.stock.in_one_area(start) else {
-            return self.describe_each();
-        };
-        let run = self.ring.run(self.given, self.stock.len());
-        for (to, home) in run.iter().zip(stock.homes()) {
-            give_whole(to, Iova(home));
-        }
-        run.len()
-    }
-
-    /// The same of buffers in several areas, or in one that is new.
-    #[cold]
-    fn describe_each(&mut self) -> usize {
-        loop {
-            let mut known = self.mapping.known();
-            let run = self.ring.run(self.given, self.stock.len());
-            let mut unknown = None;
-            for (at, (to, home)) in run.iter().zip(self.stock.homes()).enumerate() {
-                let Some(iova) = known.iova(home) else {
-                    unknown = Some((at, home));
-                    break;
-                };
-                give_whole(to, iova);
-            }
-            match unknown {
-                None => return run.len(),
-                // An area that came since: once more, with it.
-                Some((at, home)) if self.mapping.iova(home).is_none() => return at,
-                Some(_) => {}
-            }
         }
     }
 
