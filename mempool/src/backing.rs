@@ -43,6 +43,9 @@ pub enum Backing {
         fd: Arc<OwnedFd>,
         /// Offset of the region's first byte, in bytes.
         offset: u64,
+        /// The memory file that the dma-buf was made of (udmabuf), at the same offset, where that is known:
+        /// who cannot take the dma-buf may take the file.
+        memory: Option<Arc<OwnedFd>>,
     },
     /// A range of a PCI device's BAR.
     Bar {
@@ -54,6 +57,8 @@ pub enum Backing {
         offset: u64,
         /// Address of the region's first byte as other devices on the bus see it.
         bus_address: u64,
+        /// A dma-buf of exactly the region's bytes, where their owner could export one.
+        export: Option<Arc<OwnedFd>>,
     },
     /// Process memory without a file: reachable by its virtual address only.
     Anonymous,

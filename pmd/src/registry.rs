@@ -128,6 +128,13 @@ impl Registry {
         wire
     }
 
+    /// The address space that PCI ports with this `iommu=` option share, for memory of a device that
+    /// belongs into it too. `None` is no such option.
+    pub fn address_space(&mut self, iommu: &str) -> Option<vfio::Iommu> {
+        let (name, kind) = crate::pci::space_kind(iommu)?;
+        Some(self.mapper(name, || VfioMapper::new(vfio::Iommu::new(kind))).iommu().clone())
+    }
+
     /// The address space of that kind that devices of this registry share.
     pub(crate) fn mapper(
         &mut self,

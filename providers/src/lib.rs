@@ -1,11 +1,12 @@
-//! Where packet memory comes from: the [`mempool::Provider`]s for this machine's own memory, and one
-//! that pretends to be a device.
+//! Where packet memory comes from: the [`mempool::Provider`]s for this machine's own memory, for that of
+//! other devices, and one that pretends to be a device.
 //!
 //! | provider | pages | named to others as | when |
 //! |---|---|---|---|
 //! | [`Hugepages`] | 2 MiB or 1 GiB | a sealed memfd | the default: any driver, any peer |
 //! | [`Private`] | the default hugepage size | its address only | nobody else may ever map it |
 //! | [`Host`] | ordinary, transparent hugepages where possible | its address only | no hugepages at hand |
+//! | [`P2pDma`] | a PCI BAR's | its place in the BAR, and a dma-buf | another device's memory, by peer-to-peer DMA |
 //! | [`Fake`] | ordinary or huge | a sealed memfd | device memory for tests and demos |
 //!
 //! What they share: memory is contiguous, zeroed, present before it is handed out (a shortage is an
@@ -13,7 +14,7 @@
 //! node before the first touch where one was named, and revocable. [`conformance`] checks it, for
 //! these and for any other provider.
 //!
-//! This crate refuses to know devices, IOVAs and rings.
+//! This crate refuses to know NICs, IOVAs and rings.
 //!
 //! ```
 //! use mempool::{Cpu, Pool};
@@ -37,6 +38,7 @@ mod mapped;
 mod mapping;
 mod memfd;
 pub mod numa;
+pub mod p2pdma;
 mod page_size;
 mod private;
 mod request;
@@ -48,6 +50,7 @@ pub use default_host::{Notice, default_host};
 pub use fake::Fake;
 pub use host::Host;
 pub use hugepages::Hugepages;
+pub use p2pdma::P2pDma;
 pub use page_size::{PageSize, ParsePageSizeError};
 pub use private::Private;
 pub use revocations::{Revocable, Revocations};

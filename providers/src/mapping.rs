@@ -77,6 +77,15 @@ impl Mapping {
         })
     }
 
+    /// Address space for `len` bytes at a multiple of `align`, with nothing there: any touch faults.
+    pub(crate) fn reserved(len: usize, align: usize) -> io::Result<Self> {
+        Self::place(len, align, |at, extra| {
+            let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | extra;
+            // SAFETY: without `MAP_FIXED` the kernel puts it where nothing is (see `place`).
+            unsafe { rustix::mm::mmap_anonymous(at, len, ProtFlags::empty(), flags) }
+        })
+    }
+
     /// `layout` of zeroed private hugepages from `hugepage_rs`, which reports no reason if it cannot.
     pub(crate) fn hugepages(layout: Layout) -> Option<Self> {
         if layout.size() == 0 {

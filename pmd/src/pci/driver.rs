@@ -56,10 +56,11 @@ fn open(registry: &mut Registry, spec: &PortSpec) -> Result<Box<dyn Device>, Err
 /// The address space that a spec asks for, and its name.
 fn kind(spec: &PortSpec) -> Result<(&'static str, Kind), Error> {
     let bad = |why: String| Error::BadOption { port: spec.to_string(), why };
-    match spec.options.get("iommu").map_or("auto", String::as_str) {
-        "auto" => Ok(("auto", Kind::Auto)),
-        "type1" => Ok(("type1", Kind::Type1)),
-        "iommufd" => Ok(("iommufd", Kind::Iommufd)),
+    let asked = spec.options.get("iommu").map_or("auto", String::as_str);
+    if let Some(kind) = space_kind(asked) {
+        return Ok(kind);
+    }
+    match asked {
         "none" if spec.flag(CONSENT) => {
             Ok(("none", Kind::NoIommu(UnsafeDmaAccepted::i_accept_unsafe_dma())))
         }
@@ -68,6 +69,16 @@ fn kind(spec: &PortSpec) -> Result<(&'static str, Kind), Error> {
              {CONSENT} if that is what you want"
         ))),
         other => Err(bad(format!("option iommu={other}: should be auto, type1, iommufd or none"))),
+    }
+}
+
+/// A protected address space by its name in specs.
+pub(crate) fn space_kind(name: &str) -> Option<(&'static str, Kind)> {
+    match name {
+        "auto" => Some(("auto", Kind::Auto)),
+        "type1" => Some(("type1", Kind::Type1)),
+        "iommufd" => Some(("iommufd", Kind::Iommufd)),
+        _ => None,
     }
 }
 

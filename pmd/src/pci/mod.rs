@@ -9,7 +9,7 @@ mod vfio;
 
 pub use bus::{Bus, Mmio, Notices, SharedMemory};
 pub use driver::DRIVER;
-pub(crate) use driver::is_address;
+pub(crate) use driver::{is_address, space_kind};
 pub use gate::Gate;
 pub(crate) use space::Space;
 pub use space::VfioMapper;

@@ -34,6 +34,8 @@ struct Mapped {
     len: usize,
     /// How many asked for it.
     uses: usize,
+    /// Whether nothing had to be mapped: its address on the bus serves.
+    is_on_bus: bool,
     /// Keeps the memory where it is.
     _region: RegionHandle,
 }
@@ -44,6 +46,8 @@ enum Name {
     File(Arc<OwnedFd>, u64),
     /// By an address that this process may read and write.
     Address(NonNull<u8>),
+    /// By where it is on the bus, which is where devices see it.
+    Bus(u64),
 }
 
 impl VfioMapper {
@@ -85,6 +89,7 @@ impl VfioMapper {
             Name::File(file, offset) => {
                 iommu.map_file(file.as_fd(), *offset, len, Access::ReadWrite)
             }
+            Name::Bus(address) => Ok(*address),
             Name::Address(base) => {
                 // SAFETY: the bytes stay mapped for as long as the region lives, which `Mapped` holds
                 // until after `unmap`; devices are only given buffers that no handle exists for
@@ -95,25 +100,69 @@ impl VfioMapper {
     }
 }
 
-/// How the kernel can be told of this region, and why not.
-fn name(region: &RegionHandle, by_file: bool) -> Result<Name, String> {
-    match region.backing() {
-        Backing::Memfd { fd, offset } if by_file => return Ok(Name::File(fd, offset)),
-        Backing::Memfd { .. } | Backing::Anonymous => {}
-        Backing::Bar { .. } | Backing::DmaBuf { .. } => {
-            return Err(
-                "memory of another device cannot be mapped yet; receive into host memory and \
-                        copy payloads in bulk (the bounce path)"
-                    .into(),
-            );
+/// Who asks for a name: the interfaces of VFIO's, which differ in what they take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Importer {
+    /// Addresses of this process: its memory, and the mapped BAR of another device.
+    Type1,
+    /// The same but for BARs, and files: memory files, and dma-bufs that VFIO exported.
+    Iommufd,
+    /// Nobody translates: physical addresses.
+    NoIommu,
+}
+
+impl Importer {
+    fn of(iommu: &Iommu) -> Self {
+        match iommu.name() {
+            "iommufd" => Self::Iommufd,
+            "none" => Self::NoIommu,
+            _ => Self::Type1,
         }
-        other => return Err(format!("{} is not known to VFIO; use hugepages", other.name())),
     }
-    // The kernel pins pages through an address with rights: the region's own may have none.
-    region.window().map(|window| Name::Address(window.base())).ok_or_else(|| {
-        "it has no address in this process; use hugepages, or iommu=iommufd where it is a memory file"
-            .into()
-    })
+}
+
+const BOUNCE: &str = "receive into host memory and copy payloads in bulk (the bounce path)";
+
+/// How the kernel can be told of this region, and why not: the table of what reaches a NIC through VFIO,
+/// as seen on Linux 7.3 (ADR 19).
+fn name(region: &RegionHandle, importer: Importer) -> Result<Name, String> {
+    // The kernel pins pages, or finds a BAR, through an address with rights: the region's own may have none.
+    let address = || region.window().map(|window| Name::Address(window.base()));
+    match (region.backing(), importer) {
+        (Backing::Memfd { fd, offset }, Importer::Iommufd)
+        | (Backing::DmaBuf { memory: Some(fd), offset, .. }, Importer::Iommufd) => {
+            Ok(Name::File(fd, offset))
+        }
+        (Backing::Memfd { .. } | Backing::Anonymous, _) => address().ok_or_else(|| {
+            "it has no address in this process; use hugepages, or iommu=iommufd where it is a memory file"
+                .into()
+        }),
+        (Backing::Bar { export: Some(fd), .. }, Importer::Iommufd) => Ok(Name::File(fd, 0)),
+        (Backing::Bar { export: None, address, index, .. }, Importer::Iommufd) => Err(format!(
+            "iommufd takes a BAR as a dma-buf that VFIO exported, and {address} BAR{index} came without \
+             one (CONFIG_VFIO_PCI_DMABUF, Linux 6.19); use iommu=type1, which takes its mapping, or {BOUNCE}"
+        )),
+        (Backing::Bar { address: bar, index, .. }, Importer::Type1) => address().ok_or_else(|| {
+            format!(
+                "type1 takes a BAR by its mapping in this process, and {bar} BAR{index} has none; map it, \
+                 use iommu=iommufd, or {BOUNCE}"
+            )
+        }),
+        (Backing::Bar { bus_address, .. }, Importer::NoIommu) => Ok(Name::Bus(bus_address)),
+        (Backing::DmaBuf { memory: None, fd, offset }, Importer::Iommufd) => {
+            Ok(Name::File(fd, offset))
+        }
+        (Backing::DmaBuf { memory: Some(_), .. }, Importer::Type1 | Importer::NoIommu) => {
+            address().ok_or_else(|| {
+                format!("the memory file behind it is not mapped here; use iommu=iommufd, or {BOUNCE}")
+            })
+        }
+        (Backing::DmaBuf { memory: None, .. }, Importer::Type1 | Importer::NoIommu) => Err(format!(
+            "type1 takes neither a dma-buf nor its mapping (EFAULT: no struct pages); use iommu=iommufd if \
+             VFIO exported it, give the device itself (-m p2p:...) if it is a BAR, or {BOUNCE}"
+        )),
+        (other, _) => Err(format!("{} is not known to VFIO; use hugepages", other.name())),
+    }
 }
 
 impl DmaMapper for VfioMapper {
@@ -131,9 +180,9 @@ impl DmaMapper for VfioMapper {
             return Err(MapError::Revoked);
         }
         let (backing, mapper, len) = (region.backing().name(), DmaMapper::name(self), region.len());
-        let by_file = self.space.iommu.name() == "iommufd";
+        let importer = Importer::of(&self.space.iommu);
         let name =
-            name(region, by_file).map_err(|why| MapError::Unsupported { backing, mapper, why })?;
+            name(region, importer).map_err(|why| MapError::Unsupported { backing, mapper, why })?;
         // What has a name has its base in this process, where nothing else is.
         let (mut mapped, base) = (self.lock(), region.base().as_ptr().addr());
         if let Some(known) = mapped.get_mut(&base) {
@@ -145,7 +194,8 @@ impl DmaMapper for VfioMapper {
             mapper,
             why: error.to_string(),
         })?;
-        mapped.insert(base, Mapped { iova, len, uses: 1, _region: region.clone() });
+        let is_on_bus = matches!(name, Name::Bus(_));
+        mapped.insert(base, Mapped { iova, len, uses: 1, is_on_bus, _region: region.clone() });
         Ok(Iova(iova))
     }
 
@@ -158,7 +208,8 @@ impl DmaMapper for VfioMapper {
             return;
         }
         let (iova, len) = (known.iova, known.len);
-        match self.space.iommu.unmap(iova, len) {
+        let unmapped = if known.is_on_bus { Ok(()) } else { self.space.iommu.unmap(iova, len) };
+        match unmapped {
             Ok(()) => drop(mapped.remove(&base)),
             // The devices may still reach it, so the memory is kept for good: law 4, leak rather than
             // dangle.
@@ -209,11 +260,17 @@ mod tests {
         }
     }
 
-    fn named(backing: Backing, window: bool, by_file: bool) -> Result<&'static str, String> {
-        let region = Region::new(Page { backing, window });
-        name(&region.handle(), by_file).map(|name| match name {
-            Name::File(..) => "file",
-            Name::Address(_) => "address",
+    const IMPORTERS: [Importer; 3] = [Importer::Type1, Importer::Iommufd, Importer::NoIommu];
+
+    /// What each importer makes of a region: what it takes, or the words that its refusal must have.
+    fn told(backing: &Backing, window: bool) -> [Result<&'static str, String>; 3] {
+        IMPORTERS.map(|importer| {
+            let region = Region::new(Page { backing: backing.clone(), window });
+            name(&region.handle(), importer).map(|name| match name {
+                Name::File(..) => "file",
+                Name::Address(_) => "address",
+                Name::Bus(_) => "bus",
+            })
         })
     }
 
@@ -221,24 +278,40 @@ mod tests {
         Arc::new(std::fs::File::open("/dev/null").unwrap().into())
     }
 
-    #[test]
-    fn a_memory_file_goes_by_file_where_the_kernel_takes_one_and_by_its_window_elsewhere() {
-        let memfd = || Backing::Memfd { fd: file(), offset: 0 };
-        assert_eq!(named(memfd(), true, true), Ok("file"));
-        assert_eq!(named(memfd(), false, true), Ok("file"));
-        assert_eq!(named(memfd(), true, false), Ok("address"));
-        assert_eq!(named(Backing::Anonymous, true, true), Ok("address"));
-        let hidden = named(memfd(), false, false).unwrap_err();
-        assert!(hidden.contains("no address in this process; use hugepages"), "{hidden}");
+    fn bar(export: Option<Arc<OwnedFd>>) -> Backing {
+        let address = "0000:05:00.0".into();
+        Backing::Bar { address, index: 2, offset: 0, bus_address: 0, export }
     }
 
     #[test]
-    fn memory_of_other_devices_is_refused_and_the_bounce_path_is_named() {
-        let bar =
-            Backing::Bar { address: "0000:05:00.0".into(), index: 2, offset: 0, bus_address: 0 };
-        for backing in [bar, Backing::DmaBuf { fd: file(), offset: 0 }] {
-            let why = named(backing, true, true).unwrap_err();
-            assert!(why.contains("the bounce path"), "{why}");
+    fn each_importer_is_named_what_it_takes() {
+        let memfd = Backing::Memfd { fd: file(), offset: 0 };
+        let made = Backing::DmaBuf { fd: file(), offset: 0, memory: Some(file()) };
+        for (backing, told_as) in [
+            (memfd, ["address", "file", "address"]),
+            (Backing::Anonymous, ["address"; 3]),
+            (bar(Some(file())), ["address", "file", "bus"]),
+            (made, ["address", "file", "address"]),
+        ] {
+            assert_eq!(told(&backing, true), told_as.map(Ok), "{backing:?}");
         }
+    }
+
+    #[test]
+    fn what_cannot_work_says_why_and_what_does() {
+        let foreign = Backing::DmaBuf { fd: file(), offset: 0, memory: None };
+        let memfd = Backing::Memfd { fd: file(), offset: 0 };
+        for (backing, window, importer, words) in [
+            (&memfd, false, 0, "no address in this process; use hugepages"),
+            (&bar(None), true, 1, "0000:05:00.0 BAR2 came without one"),
+            (&bar(None), true, 1, "use iommu=type1"),
+            (&bar(Some(file())), false, 0, "use iommu=iommufd"),
+            (&foreign, true, 0, "use iommu=iommufd if VFIO exported it"),
+            (&foreign, true, 2, "the bounce path"),
+        ] {
+            let why = told(backing, window)[importer].clone().unwrap_err();
+            assert!(why.contains(words), "{backing:?}: {why}");
+        }
+        assert_eq!(told(&foreign, false)[1], Ok("file"), "iommufd may take it, and says so if not");
     }
 }

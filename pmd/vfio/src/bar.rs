@@ -143,6 +143,21 @@ impl Bar {
         self.0.guard.is_gone()
     }
 
+    /// Address of `len` bytes at `offset`, readable and writable, if the kernel lets all of them be mapped:
+    /// how type1 and copies reach memory behind a BAR. It stays while this handle lives; once the device is
+    /// closed, what is written there goes nowhere. The device may write it at any time: no reference to its
+    /// bytes.
+    #[must_use]
+    pub fn window(&self, offset: u64, len: u64) -> Option<NonNull<u8>> {
+        let end = offset.checked_add(len).filter(|end| *end <= self.0.size)?;
+        let has_hole = self.0.holes.iter().any(|hole| hole.start < end && offset < hole.end);
+        if has_hole {
+            return None;
+        }
+        // SAFETY: inside the span: at least the BAR's size.
+        Some(unsafe { self.0.space.base.add(usize::try_from(offset).ok()?) })
+    }
+
     #[inline]
     fn register(&self, offset: u32) -> *mut u32 {
         let fits = u64::from(offset) + 4 <= self.0.size && offset.is_multiple_of(4);

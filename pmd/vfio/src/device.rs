@@ -171,6 +171,27 @@ impl Device {
         Ok(bar)
     }
 
+    /// Exports `len` bytes of a BAR as a dma-buf, whole pages: what iommufd takes to let another device
+    /// reach them. The kernel revokes it while the device is reset, or decodes no memory.
+    ///
+    /// # Errors
+    /// The kernel cannot (`CONFIG_VFIO_PCI_DMABUF`, Linux 6.19), or the range is not in the BAR.
+    pub fn export(&self, bar: u8, offset: u64, len: u64) -> Result<OwnedFd> {
+        let address = self.address();
+        sys::export(self.fd(), bar, offset, len).map_err(|error| match error.raw_os_error() {
+            Some(libc::ENOTTY) => Error::Unsupported {
+                what: format!("{address} BAR{bar}: a dma-buf"),
+                why:
+                    "the kernel exports none (CONFIG_VFIO_PCI_DMABUF): use type1, which takes the \
+                      BAR's mapping"
+                        .to_owned(),
+            },
+            _ => Error::system(format!(
+                "{address} BAR{bar}: exporting {len:#x} bytes at {offset:#x}"
+            ))(error),
+        })
+    }
+
     /// Where in this BAR the table of interrupts is that the kernel keeps for itself.
     fn unmappable_table(
         &self,

@@ -19,9 +19,10 @@ use iommufd_bindings::{
     iommufd_ioas_map_flags_IOMMU_IOAS_MAP_WRITEABLE as WRITEABLE,
 };
 use vfio_bindings::bindings::vfio::{
-    VFIO_BASE, VFIO_DMA_MAP_FLAG_READ, VFIO_DMA_MAP_FLAG_WRITE, vfio_device_attach_iommufd_pt,
-    vfio_device_bind_iommufd, vfio_device_detach_iommufd_pt, vfio_group_status,
-    vfio_iommu_type1_dma_map, vfio_iommu_type1_dma_unmap,
+    VFIO_BASE, VFIO_DEVICE_FEATURE_DMA_BUF, VFIO_DEVICE_FEATURE_GET, VFIO_DMA_MAP_FLAG_READ,
+    VFIO_DMA_MAP_FLAG_WRITE, vfio_device_attach_iommufd_pt, vfio_device_bind_iommufd,
+    vfio_device_detach_iommufd_pt, vfio_group_status, vfio_iommu_type1_dma_map,
+    vfio_iommu_type1_dma_unmap,
 };
 
 use crate::{abi::Buffer, iommu::Access};
@@ -42,6 +43,7 @@ const DEVICE_SET_IRQS: libc::Ioctl = request(VFIO_BASE + 10);
 const DEVICE_RESET: libc::Ioctl = request(VFIO_BASE + 11);
 const IOMMU_MAP_DMA: libc::Ioctl = request(VFIO_BASE + 13);
 const IOMMU_UNMAP_DMA: libc::Ioctl = request(VFIO_BASE + 14);
+const DEVICE_FEATURE: libc::Ioctl = request(VFIO_BASE + 17);
 const DEVICE_BIND_IOMMUFD: libc::Ioctl = request(VFIO_BASE + 18);
 const DEVICE_ATTACH_IOMMUFD_PT: libc::Ioctl = request(VFIO_BASE + 19);
 const DEVICE_DETACH_IOMMUFD_PT: libc::Ioctl = request(VFIO_BASE + 20);
@@ -248,6 +250,43 @@ pub(crate) fn bind_iommufd(device: BorrowedFd<'_>, iommufd: BorrowedFd<'_>) -> i
     };
     // SAFETY: the structure of this request.
     unsafe { ioctl_with(device, DEVICE_BIND_IOMMUFD, &mut bind) }.map(drop)
+}
+
+/// `vfio_device_feature`, `vfio_device_feature_dma_buf` and its one `vfio_region_dma_range`.
+#[repr(C)]
+struct ExportRequest {
+    argsz: u32,
+    flags: u32,
+    region_index: u32,
+    open_flags: u32,
+    buffer_flags: u32,
+    ranges: u32,
+    offset: u64,
+    length: u64,
+}
+
+/// Exports bytes of a BAR as a dma-buf (`VFIO_DEVICE_FEATURE_DMA_BUF`).
+pub(crate) fn export(
+    device: BorrowedFd<'_>,
+    bar: u8,
+    offset: u64,
+    length: u64,
+) -> io::Result<OwnedFd> {
+    let mut request = ExportRequest {
+        argsz: size::<ExportRequest>(),
+        flags: VFIO_DEVICE_FEATURE_GET | VFIO_DEVICE_FEATURE_DMA_BUF,
+        region_index: u32::from(bar),
+        open_flags: (libc::O_RDWR | libc::O_CLOEXEC).cast_unsigned(),
+        buffer_flags: 0,
+        ranges: 1,
+        offset,
+        length,
+    };
+    // SAFETY: the structure that this feature takes, with as many ranges as it says; what is named is a
+    // BAR of the device's own.
+    let fd = unsafe { ioctl_with(device, DEVICE_FEATURE, &mut request) }?;
+    // SAFETY: the kernel made it for us just now.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// Attaches a bound device to an address space.

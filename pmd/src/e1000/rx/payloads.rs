@@ -87,7 +87,8 @@ impl<D: DmaMapper> Payloads<D> {
             let place = self.place(self.posted);
             let most = room.min(self.at.len() - place);
             let got = cache.take_bare(&mut self.stock, most);
-            let mapped = self.mapping.describe(&self.stock, self.at[place..][..most].iter_mut(), note);
+            let mapped =
+                self.mapping.describe(&self.stock, self.at[place..][..most].iter_mut(), note);
             self.ledger.post(place, &mut self.stock, mapped);
             self.posted = self.posted.wrapping_add(mapped);
             room -= mapped;

@@ -83,6 +83,13 @@ impl Resource {
     pub fn is_memory(self) -> bool {
         self.flags & 0x200 != 0
     }
+
+    /// Whether reads have no side effects and writes may be combined (`IORESOURCE_PREFETCH`): memory, not
+    /// registers.
+    #[must_use]
+    pub fn is_prefetchable(self) -> bool {
+        self.flags & 0x2000 != 0
+    }
 }
 
 impl Function {
