@@ -9,7 +9,7 @@ use crate::machine::Machine;
 const PMD: &str = "MEMWIRE_PMD_TEST";
 const VFIO: &str = "MEMWIRE_VFIO_TEST";
 /// The whole suite, under emulation.
-const LIMIT: Duration = Duration::from_secs(180);
+const LIMIT: Duration = Duration::from_secs(400);
 
 /// Where pmd's executable is, or none, and on stderr why `test` is skipped.
 pub(crate) fn executable(test: &str) -> Option<String> {
