@@ -18,8 +18,8 @@ pub(crate) fn line(bench: &Bench, entry: &Entry, subject: &Subject) -> String {
     let request = RegionRequest { name: "importers".into(), len: info.page_size, align: 64 };
     let region = provider.alloc(&request).unwrap_or_else(|error| panic!("{error}"));
     let cpu = match (info.cpu_access, region.window().is_some()) {
-        (CpuAccess::None, true) => "no CPU access but copies, arrives as it is".to_owned(),
-        (CpuAccess::None, false) => "no CPU access at all, arrives as it is".to_owned(),
+        (CpuAccess::None, true) => "no CPU access but copies, contents not promised".to_owned(),
+        (CpuAccess::None, false) => "no CPU access at all, contents not promised".to_owned(),
         (access, _) => format!("CPU {}, arrives zeroed", access.name()),
     };
     let mut line = format!("{}: {}, {cpu}", info.name, region.backing().name());

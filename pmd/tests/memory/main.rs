@@ -5,8 +5,8 @@
 //!
 //! ```text
 //! cargo test -p memwire-pmd --test memory --no-run
-//! cargo xtask testbed run --bind e1000e0,bar -- \
-//!     env MEMWIRE_MEMORY=01:00.0,03:00.0,04:00.0 target/debug/deps/memory-… --test-threads 1 --nocapture
+//! cargo xtask testbed run -- bash -c 'memwire bind 01:00.0 03:00.0 && \
+//!     MEMWIRE_MEMORY=01:00.0,03:00.0,04:00.0 target/debug/deps/memory-… --test-threads 1 --nocapture'
 //! ```
 
 mod bar;

@@ -33,8 +33,17 @@ pub(crate) const ALL: &[Entry] = &[
     Entry { name: "fake device memory", open: fake, maps: [true, true] },
     Entry { name: "a BAR by type1", open: |bench| bar(bench, Kind::Type1), maps: [true, true] },
     Entry { name: "a BAR by iommufd", open: |bench| bar(bench, Kind::Iommufd), maps: [true, true] },
+    Entry { name: "a BAR by sysfs", open: bar_by_sysfs, maps: [true, false] },
     Entry { name: "p2pmem", open: p2pmem, maps: [false, false] },
 ];
+
+/// Enough of a BAR for the kit.
+const PAGES: BarOptions = BarOptions {
+    offset: 0,
+    len: Some(64 << 12),
+    allow_non_prefetchable: false,
+    without_cpu: false,
+};
 
 /// A provider whose source others take from too.
 fn shared<P: providers::Revocable + 'static>(make: fn() -> P) -> Result<Make, String> {
@@ -63,11 +72,21 @@ fn fake(_: &Bench) -> Result<Make, String> {
 
 fn bar(bench: &Bench, kind: Kind) -> Result<Make, String> {
     let (address, index) = bench.bar()?;
-    let open = move || {
-        // A page for each of the kit's regions, and then some.
-        let options = BarOptions { len: Some(64 << 12), ..BarOptions::default() };
-        P2pDma::vfio(&Sysfs::system(), address, index, &Iommu::new(kind), options)
-    };
+    // Opened once: each opening resets the device, which takes its time.
+    let bar = P2pDma::vfio(&Sysfs::system(), address, index, &Iommu::new(kind), PAGES);
+    let bar = bar.map_err(|error| error.to_string())?;
+    Ok(Box::new(move || Subject::new(bar.again().unwrap_or_else(|error| panic!("{error}")))))
+}
+
+fn bar_by_sysfs(bench: &Bench) -> Result<Make, String> {
+    let (address, index) = bench.bar()?;
+    // Whom nobody has open sleeps, and its memory with it, where the kernel saves power.
+    let control = Sysfs::system().function(address).join("power/control");
+    if control.exists() {
+        std::fs::write(&control, "on")
+            .map_err(|error| format!("{}: {error}", control.display()))?;
+    }
+    let open = move || P2pDma::sysfs(&Sysfs::system(), address, index, PAGES);
     drop(open().map_err(|error| error.to_string())?);
     Ok(Box::new(move || Subject::new(open().unwrap_or_else(|error| panic!("{error}")))))
 }

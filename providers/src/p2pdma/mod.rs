@@ -23,7 +23,7 @@ mod watch;
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
     time::Duration,
 };
 
@@ -66,9 +66,6 @@ pub struct BarOptions {
 pub struct P2pDma {
     name: String,
     numa_node: Option<u32>,
-    /// How the function was when it was opened.
-    before: [u8; HEADER],
-    index: u8,
     hold: Mutex<Hold>,
     shared: Weak<Shared>,
     ended: Ended,
@@ -93,13 +90,26 @@ struct Shared {
     /// Where the BAR is on the bus.
     bus_address: u64,
     numa_node: Option<u32>,
+    /// How the function was when it was opened.
+    before: [u8; HEADER],
+    /// What was the end of it, seen by whichever provider looked first.
+    end: OnceLock<Cause>,
     /// Last, when the source is closed.
-    _ending: Ending,
+    ending: Ending,
 }
 
 impl Shared {
     fn carver(&self) -> MutexGuard<'_, Carver> {
         self.carver.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What has become of the device.
+    fn look(&self) -> Option<Cause> {
+        let source = &self.source;
+        let vanished = || source.has_vanished().then_some(Cause::Vanished);
+        let judged = || watch::judge(&self.before, source.header().as_ref(), self.index);
+        // A device that is wanted back is left alone.
+        source.told().or_else(judged).or_else(vanished)
     }
 }
 
@@ -186,16 +196,42 @@ impl P2pDma {
             let why = "its configuration space cannot be read: the device is gone, or broken";
             return Err(ProviderError::BadRequest { provider: name, why: why.to_owned() });
         };
-        let (ending, numa_node) = (Ending::default(), part.numa_node);
-        let ended = ending.watcher();
-        let carver = Mutex::new(Carver::new(part.range.clone()));
-        let bus_address = part.bus_address;
+        let shared = Shared {
+            source,
+            carver: Mutex::new(Carver::new(part.range.clone())),
+            address,
+            index,
+            bus_address: part.bus_address,
+            numa_node: part.numa_node,
+            before,
+            end: OnceLock::new(),
+            ending: Ending::default(),
+        };
+        Ok(Self::of(name, Arc::new(shared)))
+    }
+
+    fn of(name: String, shared: Arc<Shared>) -> Self {
+        Self {
+            name,
+            numa_node: shared.numa_node,
+            ended: shared.ending.watcher(),
+            shared: Arc::downgrade(&shared),
+            hold: Mutex::new(Hold::Open(shared)),
+            revocations: Revocations::default(),
+        }
+    }
+
+    /// Another provider of the same bytes, with revocations of its own, while the device is open: for whoever
+    /// resumes after [`revoke`](Revocable::revoke) while regions of before are still out, which keep others from
+    /// opening the function anew.
+    ///
+    /// # Errors
+    /// The device is closed, or its memory was what failed.
+    pub fn again(&self) -> Result<Self, ProviderError> {
+        let shared = self.shared.upgrade().filter(|shared| shared.end.get().is_none());
         let shared =
-            Shared { source, carver, address, index, bus_address, numa_node, _ending: ending };
-        let shared = Arc::new(shared);
-        let (weak, hold) = (Arc::downgrade(&shared), Mutex::new(Hold::Open(shared)));
-        let revocations = Revocations::default();
-        Ok(Self { name, numa_node, before, index, hold, shared: weak, ended, revocations })
+            shared.ok_or_else(|| ProviderError::Revoked { provider: self.name.clone() })?;
+        Ok(Self::of(self.name.clone(), shared))
     }
 
     /// How much of it is in use.
@@ -233,11 +269,9 @@ impl P2pDma {
         let cause = match &*self.hold() {
             Hold::Closed(cause) => return Some(*cause),
             Hold::Open(shared) => {
-                let source = &shared.source;
-                let vanished = || source.has_vanished().then_some(Cause::Vanished);
-                let judged = || watch::judge(&self.before, source.header().as_ref(), self.index);
-                // A device that is wanted back is left alone.
-                source.told().or_else(judged).or_else(vanished)?
+                let known = shared.end.get().copied();
+                let cause = known.or_else(|| shared.look())?;
+                *shared.end.get_or_init(|| cause)
             }
         };
         self.close(cause);

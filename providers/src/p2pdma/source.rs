@@ -98,11 +98,12 @@ impl Source {
         exported.inspect_err(|error| tracing::debug!(%error, "no dma-buf")).ok()
     }
 
-    /// The first bytes of the configuration space, as they are now.
+    /// The first bytes of the configuration space, as they are now, as far as they tell something. VFIO's BARs
+    /// are its own copies, which no reset changes; each word that is read is a transaction on the bus.
     pub(super) fn header(&self) -> Option<[u8; HEADER]> {
         let mut header = [0; HEADER];
         match self {
-            Self::Vfio { device, .. } => device.read_config(0, &mut header).ok()?,
+            Self::Vfio { device, .. } => device.read_config(0, &mut header[..8]).ok()?,
             Self::Sysfs { config, .. } => config.read_exact_at(&mut header, 0).ok()?,
         }
         Some(header)

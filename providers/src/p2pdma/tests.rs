@@ -296,6 +296,26 @@ fn a_bar_whose_decode_goes_off_is_revoked_once_and_closed_with_its_last_region()
 }
 
 #[test]
+fn who_resumes_after_a_revocation_need_not_wait_for_the_regions_of_before() {
+    let tree = Tree::new(None);
+    let bar = tree.by_sysfs(2, BEHIND).unwrap();
+    let old = bar.alloc(&request(4096)).unwrap();
+    assert_eq!((bar.revoke(), bar.revoke()), (1, 0));
+    assert_eq!(bar.cause(), Some(Cause::Asked));
+    let next = bar.again().unwrap();
+    let new = next.alloc(&request(4096)).unwrap();
+    assert!(old.handle().is_revoked() && !new.handle().is_revoked());
+    assert_eq!((next.usage().regions, next.live(), next.check()), (2, 1, None));
+    // What befalls the device befalls all, and nobody resumes.
+    tree.write_config(0x0000);
+    let cause = next.check().unwrap();
+    assert!(new.handle().is_revoked() && next.again().is_err(), "{cause}");
+    drop((old, new));
+    bar.wait_released(Duration::ZERO).unwrap();
+    assert!(bar.again().is_err());
+}
+
+#[test]
 fn a_bar_that_moves_or_vanishes_is_revoked_too() {
     for (bytes, at) in [(&[0x0c, 0, 0, 0xfd], 0x18), (&[0xff; 4], 0)] {
         let tree = Tree::new(None);

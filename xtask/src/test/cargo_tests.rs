@@ -12,8 +12,9 @@ use crate::tally::Counts;
 use crate::testbed;
 use crate::workspace::{Workspace, cargo};
 
-/// Names the executable of pmd's suite for real functions to tests that run it in a guest.
-const SUITE: &str = "MEMWIRE_VFIO_TEST";
+/// Test executables of pmd's for real functions, and what names each to tests that run it in a guest.
+const SUITES: [(&str, &str); 2] =
+    [("vfio", "MEMWIRE_VFIO_TEST"), ("memory", "MEMWIRE_MEMORY_TEST")];
 /// Test files that have a stage of their own.
 const OWN_STAGE: [&str; 4] = ["guest", "loom", "netns", "soak"];
 
@@ -96,18 +97,20 @@ pub(super) fn guest(workspace: &Workspace, full: bool) -> Result<Counts> {
         cargo(&["test", "--release", "--workspace", "--no-fail-fast", "--test", "guest"])
             .args(["--", "--test-threads=1", "--nocapture"])
             .env(::testbed::VARIABLE, state.root());
-    match suite_for_functions()? {
-        Some(suite) => runs = runs.env(SUITE, suite),
-        None => counts += Counts::failure(),
+    for (suite, variable) in SUITES {
+        match suite_for_functions(suite)? {
+            Some(executable) => runs = runs.env(variable, executable),
+            None => counts += Counts::failure(),
+        }
     }
     counts += Counts::of_tests(&prepared(runs, workspace, full).stream()?);
     Ok(counts)
 }
 
-/// The executable of pmd's suite for real functions, which a guest's tests run in the guest; none if it
+/// The executable of a suite of pmd's for real functions, which a guest's tests run in the guest; none if it
 /// does not build.
-fn suite_for_functions() -> Result<Option<PathBuf>> {
-    let what = ["--release", "-p", "memwire-pmd", "--test", "vfio"];
+fn suite_for_functions(suite: &str) -> Result<Option<PathBuf>> {
+    let what = ["--release", "-p", "memwire-pmd", "--test", suite];
     let built = cargo(&["test", "--no-run", "--message-format=json"]).args(what).output()?;
     if !built.success {
         eprintln!("{}", built.stderr);
