@@ -10,9 +10,9 @@
 //! | [`P2pMem`] | a kernel driver's p2pmem | the function that has it | an NVMe drive's memory, for the CPU and direct I/O |
 //! | [`Fake`] | ordinary or huge | a sealed memfd | device memory for tests and demos |
 //!
-//! What they share: memory is contiguous, zeroed, present before it is handed out (a shortage is an
-//! error at setup, never a signal under load), kept out of children and core dumps, bound to a NUMA
-//! node before the first touch where one was named, and revocable. [`conformance`] checks it, for
+//! What they share: memory is contiguous, zeroed (but for a BAR's, which is the device's), present before it is
+//! handed out (a shortage is an error at setup, never a signal under load), kept out of children and core dumps,
+//! bound to a NUMA node before the first touch where one was named, and revocable. [`conformance`] checks it, for
 //! these and for any other provider.
 //!
 //! This crate refuses to know NICs, IOVAs and rings.
