@@ -23,7 +23,7 @@ use super::{
 pub(super) enum Source {
     /// By VFIO: the function is ours while the source lives.
     Vfio {
-        device: Device,
+        device: Box<Device>,
         /// Its mapping, if the CPU may have one. After the device, whose end takes its bytes away.
         bar: Option<Bar>,
     },
@@ -62,7 +62,7 @@ impl Source {
                 range.start, range.end
             )));
         }
-        Ok(Self::Vfio { device, bar })
+        Ok(Self::Vfio { device: Box::new(device), bar })
     }
 
     pub(super) fn sysfs(

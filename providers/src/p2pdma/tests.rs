@@ -48,7 +48,7 @@ impl Tree {
             format!("{start:#018x} {end:#018x} {flags:#018x}\n")
         };
         fs::write(folder.join("resource"), bars.map(line).concat()).unwrap();
-        fs::write(folder.join("resource2"), vec![0; MIB as usize]).unwrap();
+        fs::write(folder.join("resource2"), vec![0; 1 << 20]).unwrap();
         tree.write_config(0x0002);
         if let Some(driver) = driver {
             symlink(format!("../../bus/pci/drivers/{driver}"), folder.join("driver")).unwrap();
@@ -346,7 +346,7 @@ fn p2pmem_is_zeroed_memory_for_the_cpu_and_says_what_is_left() {
     fs::create_dir(&folder).unwrap();
     let error = new().unwrap_err().to_string();
     assert!(error.ends_with("(Linux before 6.2)"), "{error}");
-    fs::write(folder.join("allocate"), vec![0xa5; MIB as usize]).unwrap();
+    fs::write(folder.join("allocate"), vec![0xa5; 1 << 20]).unwrap();
     fs::write(folder.join("size"), "1048576\n").unwrap();
     fs::write(folder.join("available"), "65536\n").unwrap();
     let memory = new().unwrap();

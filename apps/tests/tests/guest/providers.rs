@@ -80,7 +80,7 @@ fn every_kind_of_memory_conforms_and_the_list_says_who_maps_it() {
     }
     // Pages of 1 GiB are not in every guest; the other two have tests of their own here.
     let skipped: Vec<&str> = text.lines().filter(|line| line.contains("SKIP ")).collect();
-    let known = ["hugepages of 1G", "this user may pin", "MEMWIRE_UNPLUG", "udmabuf", "dma-heap"];
+    let known = ["hugepages of 1G", "this user may pin", "MEMWIRE_HARM", "udmabuf", "dma-heap"];
     let unknown = skipped.iter().find(|line| !known.iter().any(|word| line.contains(word)));
     assert_eq!(unknown, None, "{text}");
 }
@@ -122,6 +122,33 @@ fn a_bar_larger_than_what_a_user_may_pin_is_mapped_for_him() {
     told.iter().for_each(|line| eprintln!("{test}: {line}"));
 }
 
+/// Who holds regions of the BAR until something happens to it, and what it said in the end.
+struct Holder<'a>(Job<'a>);
+
+impl<'a> Holder<'a> {
+    fn start(suite: &'a Suite, kind: &str, harm: &str) -> Self {
+        let line = suite.line(&format!("MEMWIRE_HARM={harm} MEMWIRE_IOMMU={kind}"));
+        let line = format!("{line} a_bar_that_comes_to_harm_goes_with_its_last_region");
+        let mut job = suite.machine.spawn(&line).unwrap();
+        job.wait_for("regions are out", DEADLINE).unwrap();
+        Self(job)
+    }
+
+    fn end(mut self, cause: &str) {
+        let output = self.0.wait(DEADLINE).unwrap();
+        assert_eq!(output.status, 0, "{}{}", output.stdout, output.stderr);
+        for words in [&format!("revoked: {cause}"), "held: p2p:", "released"] {
+            assert!(output.stdout.contains(words), "{words}: {}", output.stdout);
+        }
+    }
+}
+
+/// Plugs the BAR in again.
+fn bring_back(machine: &Machine) {
+    machine.device_add("bar").unwrap();
+    machine.bind(&["bar"]).unwrap();
+}
+
 #[test]
 fn device_memory_that_is_unplugged_goes_when_its_last_region_is_given_up_and_comes_back() {
     let test =
@@ -131,24 +158,32 @@ fn device_memory_that_is_unplugged_goes_when_its_last_region_is_given_up_and_com
     let rounds = if is_full() { 10 } else { 1 };
     for round in 0..2 * rounds {
         let kind = ["type1", "iommufd"][round % 2];
-        let line = suite.line(&format!("MEMWIRE_UNPLUG=1 MEMWIRE_IOMMU={kind}"));
-        let line = format!("{line} a_bar_that_is_unplugged_goes_with_its_last_region");
-        let mut holder: Job<'_> = machine.spawn(&line).unwrap();
-        holder.wait_for("regions are out", DEADLINE).unwrap();
+        let holder = Holder::start(&suite, kind, "unplug");
         let (from, start) = (machine.console().len(), Instant::now());
         machine.qmp().device_del("bar", DELETED).unwrap();
         let gone = start.elapsed();
-        let output = holder.wait(DEADLINE).unwrap();
-        assert_eq!(output.status, 0, "{}{}", output.stdout, output.stderr);
-        for words in ["revoked: removed: the kernel wants", "held: p2p:", "released"] {
-            assert!(output.stdout.contains(words), "{words}: {}", output.stdout);
-        }
+        holder.end("removed: the kernel wants");
         // Held for 300 ms more: the kernel waited, and so did QEMU.
         assert!(gone >= Duration::from_millis(300), "deleted under its user, after {gone:?}");
         let log = machine.console();
         assert!(!log[from..].contains("DMAR: [DMA"), "{}", &log[from..]);
         eprintln!("{test}: {kind}: deleted after {} ms, 300 of them held", gone.as_millis());
-        machine.device_add("bar").unwrap();
-        machine.bind(&["bar"]).unwrap();
+        bring_back(machine);
+    }
+}
+
+#[test]
+fn device_memory_whose_bus_reports_an_error_is_revoked_for_that() {
+    let test = "device_memory_whose_bus_reports_an_error_is_revoked_for_that";
+    let Some(suite) = Suite::open(test) else { return };
+    let machine = &suite.machine;
+    for kind in ["type1", "iommufd"] {
+        let holder = Holder::start(&suite, kind, "error");
+        machine.inject_aer("bar", "COMP_TIME").unwrap();
+        holder.end("PCIe error: the bus reported");
+        // The emulated link may not have survived it.
+        machine.qmp().device_del("bar", DELETED).unwrap();
+        bring_back(machine);
+        eprintln!("{test}: {kind}: told, given up, and closed");
     }
 }
