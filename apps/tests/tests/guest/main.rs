@@ -15,6 +15,7 @@ mod kills;
 mod machine;
 mod peers;
 mod probe;
+mod providers;
 mod strays;
 mod traffic;
 mod unplug;
