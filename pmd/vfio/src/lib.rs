@@ -31,6 +31,7 @@ mod interrupts;
 mod iommu;
 pub mod pci;
 mod sys;
+pub mod topology;
 
 pub use bar::Bar;
 pub use device::{Device, Notices, Region};
