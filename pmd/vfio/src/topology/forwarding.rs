@@ -115,7 +115,9 @@ fn is_root_port(function: &Function, place: &Place) -> bool {
     const PCI_EXPRESS: u8 = 0x10;
     let config = config(&place.host_folder.join(function.address.to_string()));
     let Ok(found) = capabilities(&config) else {
-        return config.len() <= 64 && function.class.is_bridge() && function.class != Class(0x06_0000);
+        return config.len() <= 64
+            && function.class.is_bridge()
+            && function.class != Class(0x06_0000);
     };
     let express = found.into_iter().find(|found| found.id == PCI_EXPRESS);
     let flags = express.and_then(|found| config.get(usize::from(found.offset) + 2).copied());
@@ -150,7 +152,9 @@ impl Forwarding {
 fn is_zen(sysfs: &Sysfs) -> bool {
     let text = fs::read_to_string(sysfs.path("proc/cpuinfo")).unwrap_or_default();
     let field = |name: &str| {
-        let line = text.lines().find(|line| line.split(':').next().is_some_and(|key| key.trim() == name))?;
+        let line = text
+            .lines()
+            .find(|line| line.split(':').next().is_some_and(|key| key.trim() == name))?;
         Some(line.split_once(':')?.1.trim())
     };
     let family = field("cpu family").and_then(|family| family.parse().ok());
@@ -175,7 +179,8 @@ mod tests {
 
     #[test]
     fn a_host_bridge_may_be_listed_for_devices_below_it_alone() {
-        let (old, same) = (bridge("pci0000:00", INTEL, 0x2f00), bridge("pci0000:00", INTEL, 0x2f00));
+        let (old, same) =
+            (bridge("pci0000:00", INTEL, 0x2f00), bridge("pci0000:00", INTEL, 0x2f00));
         let other = bridge("pci0000:80", INTEL, 0x2f01);
         assert_eq!(on("", &old, &same), Forwarding::Listed);
         assert_eq!(on("", &old, &other), Forwarding::Unlisted);

@@ -22,7 +22,8 @@ impl Link {
 
     fn of(speed: &str, width: &str) -> Option<Self> {
         let (whole, tenth) = speed.trim().strip_suffix(" GT/s PCIe")?.split_once('.')?;
-        let speed = whole.parse::<u32>().ok()?.checked_mul(1000)? + tenth.parse::<u32>().ok()? % 10 * 100;
+        let speed =
+            whole.parse::<u32>().ok()?.checked_mul(1000)? + tenth.parse::<u32>().ok()? % 10 * 100;
         let width = width.trim().parse().ok()?;
         (speed > 0 && width > 0).then_some(Self { speed, width })
     }

@@ -72,9 +72,10 @@ impl Path {
             }
         }
         let distance = u32::try_from(walk.distance).unwrap_or(u32::MAX);
-        let links = walk.between.iter().filter_map(|node| {
-            Some((node.address, Link::read(&node.folder, "current")?))
-        });
+        let links = walk
+            .between
+            .iter()
+            .filter_map(|node| Some((node.address, Link::read(&node.folder, "current")?)));
         let same_host_bridge = nic.host_bridge.name == memory.host_bridge.name;
         Ok(Self {
             distance,
@@ -138,7 +139,9 @@ impl Path {
             _ => "below two host bridges".to_owned(),
         };
         match self.kernel() {
-            Verdict::BusAddr if self.distance == 0 => "the same function: its own memory".to_owned(),
+            Verdict::BusAddr if self.distance == 0 => {
+                "the same function: its own memory".to_owned()
+            }
             Verdict::BusAddr => format!("straight across {common}, by bus address"),
             Verdict::ThruHostBridge => {
                 format!("through the root complex ({why_up}), {}", self.vouched())
@@ -158,9 +161,12 @@ impl Path {
     pub fn translated_words(&self) -> String {
         match self.translated() {
             Translated::NoIommu => {
-                "no IOMMU before both: only bus addresses (iommu=none), which any device may write".to_owned()
+                "no IOMMU before both: only bus addresses (iommu=none), which any device may write"
+                    .to_owned()
             }
-            Translated::Known => format!("translated by the IOMMU; the root complex forwards: {}", self.vouched()),
+            Translated::Known => {
+                format!("translated by the IOMMU; the root complex forwards: {}", self.vouched())
+            }
             Translated::Unproved => format!(
                 "translated by the IOMMU; whether the root complex forwards is unknown ({}): a probe before \
                  the first frame tells",
@@ -173,14 +179,17 @@ impl Path {
     #[must_use]
     pub fn fix(&self) -> Option<String> {
         match self.kernel() {
-            Verdict::Unknown => Some("run as root, which may read all of the configuration space".to_owned()),
+            Verdict::Unknown => {
+                Some("run as root, which may read all of the configuration space".to_owned())
+            }
             _ if self.common.is_some() && !self.redirects.is_empty() => Some(format!(
                 "for the short way across the switch, boot with pci=disable_acs_redir={}, which also joins \
                  their IOMMU groups",
                 list(&self.redirects, ";")
             )),
             Verdict::NotSupported => Some(
-                "put both devices below one PCIe switch, or use the bounce path if the probe fails".to_owned(),
+                "put both devices below one PCIe switch, or use the bounce path if the probe fails"
+                    .to_owned(),
             ),
             Verdict::BusAddr | Verdict::ThruHostBridge => None,
         }
@@ -251,7 +260,8 @@ impl<'a> Walk<'a> {
 
 /// Whether the machine has one NUMA node, or does not say.
 fn is_one_node(sysfs: &Sysfs) -> bool {
-    let online = fs::read_to_string(sysfs.path("sys/devices/system/node/online")).unwrap_or_default();
+    let online =
+        fs::read_to_string(sysfs.path("sys/devices/system/node/online")).unwrap_or_default();
     matches!(online.trim(), "" | "0")
 }
 

@@ -51,7 +51,8 @@ impl Place {
         let mut chain = Vec::new();
         for name in &names[at + 1..] {
             node_folder.push(name);
-            let above = name.parse().map_err(|_| malformed(format!("'{name}' above it is no function")))?;
+            let above =
+                name.parse().map_err(|_| malformed(format!("'{name}' above it is no function")))?;
             chain.push(Node { address: above, folder: node_folder.clone() });
         }
         chain.reverse();
