@@ -12,6 +12,7 @@ mod acs;
 mod forwarding;
 mod letters;
 mod link;
+mod nodes;
 mod path;
 mod place;
 mod verdict;
@@ -20,6 +21,7 @@ pub use acs::Acs;
 pub use forwarding::{Forwarding, HostBridge};
 pub use letters::Letters;
 pub use link::Link;
+pub use nodes::Nodes;
 pub use path::{End, Path};
 pub use verdict::{Translated, Verdict};
 

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     Result,
+    iommu::is_noiommu,
     pci::{Address, Function, Sysfs},
 };
 
@@ -58,7 +59,9 @@ impl Path {
             let function = Function::read(sysfs, address)?;
             let link = place.chain.first().and_then(|node| Link::read(&node.folder, "current"));
             let host_bridge = HostBridge::read(sysfs, place);
-            let Function { numa_node, iommu_group, .. } = function;
+            // The kernel makes groups up for functions without an IOMMU.
+            let iommu_group = function.iommu_group.filter(|_| !is_noiommu(sysfs, &function));
+            let numa_node = function.numa_node;
             Ok(End { address, numa_node, iommu_group, host_bridge, link })
         };
         let (nic, memory) = (end(&client, nic)?, end(&provider, memory)?);
