@@ -31,7 +31,7 @@ pub(super) fn findings(machine: &Machine) -> Vec<Finding> {
     let has =
         |text: &String| text.lines().any(|line| line.split_whitespace().next() == Some("XDP"));
     let mut findings = vec![match protocols.as_ref().map(has) {
-        Some(true) => Finding::ok("sockets", "this kernel has them"),
+        Some(true) => Finding::ok("sockets", format!("this kernel has them{}", ours())),
         Some(false) => {
             Finding::skip("sockets", "this kernel has none").fix("a kernel with CONFIG_XDP_SOCKETS")
         }
@@ -48,6 +48,12 @@ pub(super) fn findings(machine: &Machine) -> Vec<Finding> {
         findings.push(Finding::skip(virtual_ones.join(" "), "no hardware below: copies at best"));
     }
     findings
+}
+
+/// Whether ports of ours use them.
+fn ours() -> &'static str {
+    let is_ours = pmd::Registry::drivers().iter().any(|driver| driver.name == "af_xdp");
+    if is_ours { "" } else { "; no port of memwire's uses them yet" }
 }
 
 /// A socket needs CAP_NET_RAW; a program that feeds it CAP_NET_ADMIN and CAP_BPF.

@@ -10,7 +10,7 @@ pub(super) fn findings(machine: &Machine) -> Vec<Finding> {
     let sysfs = Sysfs::at(&machine.root);
     let rows = hugepages::rows(&sysfs);
     let mut findings: Vec<Finding> =
-        PageSize::ALL.into_iter().filter_map(|size| one(&sysfs, size, &rows)).collect();
+        PageSize::ALL.into_iter().filter_map(|size| one(machine, &sysfs, size, &rows)).collect();
     if findings.is_empty() {
         return vec![Finding::skip("sizes", "this kernel has no hugepages of 2M or 1G")];
     }
@@ -24,7 +24,12 @@ pub(super) fn findings(machine: &Machine) -> Vec<Finding> {
     findings
 }
 
-fn one(sysfs: &Sysfs, size: PageSize, rows: &[hugepages::Row]) -> Option<Finding> {
+fn one(
+    machine: &Machine,
+    sysfs: &Sysfs,
+    size: PageSize,
+    rows: &[hugepages::Row],
+) -> Option<Finding> {
     let counts = sysfs.hugepages(size, None)?;
     let (what, bytes) = (size.to_string(), size.bytes() as u64);
     if counts.total == 0 && counts.overcommit == 0 {
@@ -46,7 +51,7 @@ fn one(sysfs: &Sysfs, size: PageSize, rows: &[hugepages::Row]) -> Option<Finding
     }
     let limit = sysfs.hugepage_limit(size).filter(|(left, _)| *left < counts.available() * bytes);
     if let Some((left, file)) = limit {
-        let file = file.strip_prefix("/").unwrap_or(&file).display().to_string();
+        let file = machine.shown(&file);
         let says = format!("{says}, but the control group allows {} more", format_bytes(left));
         return Some(Finding::warn(what, says).fix(format!("as root: raise {file}")));
     }

@@ -41,7 +41,7 @@ pub(super) fn text(sections: &[Section], style: Style) -> String {
         out.push('\n');
         let widths = section.findings.iter().map(|finding| finding.what.chars().count());
         // What is longer than that does not push the others away.
-        let width = widths.filter(|width| *width <= 30).max().unwrap_or(0);
+        let width = widths.filter(|width| *width <= 32).max().unwrap_or(0);
         for finding in &section.findings {
             out += &line(finding, width, style);
         }

@@ -73,7 +73,9 @@ pub(super) fn pairs(machine: &Machine) -> (Vec<Pair>, Vec<Finding>) {
             match topology::between(&machine.pci, nic.address, memory.address) {
                 Ok(path) => {
                     let offers = offers(machine, memory);
-                    findings.push(finding(&path, &offers));
+                    let mut finding = finding(&path, &offers);
+                    finding.details.extend(holders(machine, [nic, memory]));
+                    findings.push(finding);
                     pairs.push(pair(&path, offers));
                 }
                 Err(error) => {
@@ -103,6 +105,24 @@ fn offers(machine: &Machine, memory: &Function) -> String {
     bar.into_iter().chain(p2pmem).collect::<Vec<_>>().join("; ")
 }
 
+/// Who has the two now, if that is not VFIO: a line each.
+fn holders(machine: &Machine, functions: [&Function; 2]) -> Vec<String> {
+    let taken = functions.into_iter().filter(|function| !function.is_on_vfio());
+    let line = |function: &Function| {
+        let driver = function.driver.as_deref().unwrap_or("no driver");
+        let p2pmem = if has_p2pmem(machine, function) {
+            ", whose p2pmem is for the CPU and for disks: VFIO may not pin it"
+        } else {
+            ""
+        };
+        format!(
+            "{} is on {driver}{p2pmem}; through VFIO only once it is bound to vfio-pci",
+            function.address
+        )
+    };
+    taken.map(line).collect()
+}
+
 fn arrow(nic: Address, memory: Address) -> String {
     format!("{nic} -> {memory}")
 }
@@ -121,7 +141,7 @@ pub(super) fn finding(path: &Path, offers: &str) -> Finding {
         (Translated::Unproved, _) => Finding::warn(what, says)
             .fix("try it: a probe through the NIC tells; else the bounce path"),
         (Translated::NoIommu, Verdict::NotSupported) => Finding::warn(what, says)
-            .fix(path.fix().unwrap_or_else(|| "use the bounce path".to_owned())),
+            .fix("an IOMMU, and then a try: a probe tells; else the bounce path"),
         (Translated::NoIommu, _) => Finding::warn(what, says)
             .fix("an IOMMU, so that devices are kept apart; without: iommu=none, at your own risk"),
     };
@@ -151,7 +171,7 @@ fn details(path: &Path) -> Vec<String> {
         let (whole, tenth) = (link.mbps() / 1000, link.mbps() % 1000 / 100);
         lines.push(format!("narrowest link: {link} at {at}, {whole}.{tenth} Gb/s"));
     }
-    lines.extend(path.fix());
+    lines.extend(path.hint());
     lines
 }
 
