@@ -164,7 +164,7 @@ impl Path {
     pub fn translated_words(&self) -> String {
         match self.translated() {
             Translated::NoIommu => {
-                "no IOMMU before both: only bus addresses (iommu=none), which any device may write"
+                "no IOMMU before both: bus addresses only (iommu=none), and nothing stops a device that strays"
                     .to_owned()
             }
             Translated::Known => {
