@@ -56,12 +56,12 @@ fn one(
         return Some(Finding::warn(what, says).fix(format!("as root: raise {file}")));
     }
     Some(match counts.available() {
-        0 => Finding::warn(what, says).fix(format!(
-            "end what uses them, or as root: memwire hugepages set {} --size {size}",
-            format_bytes((counts.total * 2).max(1) * bytes)
-                .replace(" GiB", "G")
-                .replace(" MiB", "M")
-        )),
+        0 => {
+            let mib = (counts.total + 512 / (bytes >> 21)).max(1) * (bytes >> 20);
+            Finding::warn(what, says).fix(format!(
+                "end what uses them, or as root: memwire hugepages set {mib}M --size {size}"
+            ))
+        }
         _ => Finding::ok(what, says),
     })
 }

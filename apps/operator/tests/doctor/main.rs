@@ -155,6 +155,24 @@ fn a_bare_machine_is_told_what_to_do() {
 }
 
 #[test]
+fn hugepages_that_are_all_in_use_or_were_never_set_aside_have_a_command() {
+    let tree = Tree::of("");
+    let folder = "sys/kernel/mm/hugepages/hugepages-2048kB";
+    for (total, fix) in [
+        (8, "as root: memwire hugepages set 1040M --size 2M"),
+        (0, "as root: memwire hugepages set 1G"),
+    ] {
+        tree.put(&format!("{folder}/nr_hugepages"), format!("{total}\n"));
+        tree.put(&format!("{folder}/free_hugepages"), "0\n");
+        let (code, text, _) = doctor(&tree, "hugepages");
+        assert_eq!(code, 0);
+        assert!(text.contains(fix), "{text}");
+        // To ask for them is another matter.
+        assert_eq!(doctor(&tree, "--for hugepage:2M").0, 3);
+    }
+}
+
+#[test]
 fn the_table_of_importers_says_why_not() {
     let (code, text, _) = doctor(&bare(), "importers");
     assert_eq!(code, 0);
