@@ -217,13 +217,43 @@ fn reach(machine: &Machine, nic: Address, options: &[String], memory: Address, b
         Err(error) => return Finding::fail(what, error.to_string()),
     };
     if path.translated() != Translated::NoIommu || is_unprotected(options) {
-        return topo::finding(&path, &format!("BAR{bar}"));
+        let mut finding = topo::finding(&path, &format!("BAR{bar}"));
+        finding.details.push(mapped_by(machine, [nic, memory], options));
+        return finding;
     }
     let says = format!("no IOMMU before both; by bus address: {}", path.kernel_words());
     match path.kernel() {
         Verdict::NotSupported => Finding::fail(what, says).fix("use the bounce path"),
         _ => Finding::fail(what, says)
             .fix("an IOMMU; or add iommu=none,i-accept-unsafe-dma to the port, at your own risk"),
+    }
+}
+
+/// By which interface of VFIO's the BAR would be mapped for the NIC, and what that asks of it.
+fn mapped_by(machine: &Machine, functions: [Address; 2], options: &[String]) -> String {
+    let asked = options.iter().find_map(|option| option.strip_prefix("iommu=")).unwrap_or("auto");
+    let opens = |path: Option<std::path::PathBuf>| path.is_some_and(|path| machine.may_open(&path));
+    let has_character = |address: Address| {
+        let function = machine.function(address);
+        opens(function.and_then(|function| Nodes::of(&machine.pci, function).character))
+    };
+    // As `vfio::Kind::Auto` chooses, where all have what the first has.
+    let by = match asked {
+        "auto"
+            if machine.may_open(&machine.root.join("dev/iommu"))
+                && functions.into_iter().all(has_character) =>
+        {
+            "iommufd"
+        }
+        "auto" => "type1",
+        other => other,
+    };
+    match by {
+        "iommufd" => "mapped by iommufd, as a dma-buf that VFIO exports (Linux 6.19 with CONFIG_VFIO_PCI_DMABUF); \
+                      iommu=type1 does without"
+            .to_owned(),
+        "type1" => "mapped by type1, by its mapping in this process".to_owned(),
+        other => format!("iommu={other}: by its address on the bus"),
     }
 }
 

@@ -58,6 +58,27 @@ fn the_doctor_counts_steps_between_devices_as_the_topology_has_them() {
 }
 
 #[test]
+fn a_user_who_may_not_read_acs_is_told_that_it_is_unknown() {
+    let test = "a_user_who_may_not_read_acs_is_told_that_it_is_unknown";
+    let Some(machine) = Machine::open(test, "switch") else { return };
+    // Not every user may look into the folder that it was built in.
+    let program = "/run/memwire-of-a-user";
+    ask(&machine, &format!("install -m 755 {} {program}", binary("memwire")));
+    let line = format!(
+        "cd / && setpriv --reuid=1000 --regid=1000 --clear-groups --inh-caps=-all --bounding-set=-all \
+         --no-new-privs {program} doctor topo vfio --json"
+    );
+    let report = last_json("memwire doctor", &ask(&machine, &line));
+    let pair = &report["pairs"][0];
+    assert_eq!((&pair["distance"], &pair["kernel"]), (&4.into(), &"UNKNOWN".into()), "{pair:#}");
+    // The memory, its port, the switch, the NIC's port, the NIC.
+    assert_eq!(pair["acs_unknown"].as_array().unwrap().len(), 5, "{pair:#}");
+    let nic = machine.address("igb0").unwrap();
+    let (status, says) = &findings(&report, "vfio", &nic)[0];
+    assert!(status == "WARN" && says.contains("may not be opened"), "{says}");
+}
+
+#[test]
 fn the_doctor_finds_no_iommu_where_there_is_none_and_says_what_follows() {
     let test = "the_doctor_finds_no_iommu_where_there_is_none_and_says_what_follows";
     let Some(machine) = Machine::open(test, "noiommu") else { return };
