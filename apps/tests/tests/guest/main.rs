@@ -8,6 +8,7 @@
 mod apps;
 mod bus;
 mod conformance;
+mod doctor;
 mod far;
 mod flaps;
 mod forward;
