@@ -28,6 +28,7 @@
 //! # Ok::<(), mempool::Error>(())
 //! ```
 
+mod carve;
 mod cgroup;
 pub mod conformance;
 mod default_host;
