@@ -44,8 +44,12 @@ struct Mapped {
 enum Name {
     /// By a file.
     File(Arc<OwnedFd>, u64),
+    /// By a dma-buf of a BAR's.
+    DmaBuf(Arc<OwnedFd>, u64),
     /// By an address that this process may read and write.
     Address(NonNull<u8>),
+    /// By the address where a BAR is mapped.
+    Bar(NonNull<u8>),
     /// By where it is on the bus, which is where devices see it.
     Bus(u64),
 }
@@ -89,7 +93,14 @@ impl VfioMapper {
             Name::File(file, offset) => {
                 iommu.map_file(file.as_fd(), *offset, len, Access::ReadWrite)
             }
+            Name::DmaBuf(file, offset) => {
+                iommu.map_dma_buf(file.as_fd(), *offset, len, Access::ReadWrite)
+            }
             Name::Bus(address) => Ok(*address),
+            Name::Bar(base) => {
+                // SAFETY: as below; and the region keeps the device that owns the BAR open.
+                unsafe { iommu.map_bar(*base, len, Access::ReadWrite) }
+            }
             Name::Address(base) => {
                 // SAFETY: the bytes stay mapped for as long as the region lives, which `Mapped` holds
                 // until after `unmap`; devices are only given buffers that no handle exists for
@@ -127,7 +138,8 @@ const BOUNCE: &str = "receive into host memory and copy payloads in bulk (the bo
 /// as seen on Linux 7.3 (ADR 19).
 fn name(region: &RegionHandle, importer: Importer) -> Result<Name, String> {
     // The kernel pins pages, or finds a BAR, through an address with rights: the region's own may have none.
-    let address = || region.window().map(|window| Name::Address(window.base()));
+    let here = || region.window().map(|window| window.base());
+    let address = || here().map(Name::Address);
     match (region.backing(), importer) {
         (Backing::Memfd { fd, offset }, Importer::Iommufd)
         | (Backing::DmaBuf { memory: Some(fd), offset, .. }, Importer::Iommufd) => {
@@ -137,20 +149,26 @@ fn name(region: &RegionHandle, importer: Importer) -> Result<Name, String> {
             "it has no address in this process; use hugepages, or iommu=iommufd where it is a memory file"
                 .into()
         }),
-        (Backing::Bar { export: Some(fd), .. }, Importer::Iommufd) => Ok(Name::File(fd, 0)),
+        (Backing::Bar { export: Some(fd), .. }, Importer::Iommufd) => Ok(Name::DmaBuf(fd, 0)),
         (Backing::Bar { export: None, address, index, .. }, Importer::Iommufd) => Err(format!(
             "iommufd takes a BAR as a dma-buf that VFIO exported, and {address} BAR{index} came without \
              one (CONFIG_VFIO_PCI_DMABUF, Linux 6.19); use iommu=type1, which takes its mapping, or {BOUNCE}"
         )),
-        (Backing::Bar { address: bar, index, .. }, Importer::Type1) => address().ok_or_else(|| {
-            format!(
-                "type1 takes a BAR by its mapping in this process, and {bar} BAR{index} has none; map it, \
-                 use iommu=iommufd, or {BOUNCE}"
-            )
-        }),
+        (Backing::Bar { address: bar, index, .. }, Importer::Type1) => {
+            here().map(Name::Bar).ok_or_else(|| {
+                format!(
+                    "type1 takes a BAR by its mapping in this process, and {bar} BAR{index} has none; map \
+                     it, use iommu=iommufd, or {BOUNCE}"
+                )
+            })
+        }
         (Backing::Bar { bus_address, .. }, Importer::NoIommu) => Ok(Name::Bus(bus_address)),
+        (Backing::P2pMem { address }, _) => Err(format!(
+            "VFIO pins what it maps, and the kernel lets nobody pin p2pmem for long (EFAULT), since it must go \
+             when the driver does; bind {address} to vfio-pci and give its BAR (-m p2p:{address}/barN), or {BOUNCE}"
+        )),
         (Backing::DmaBuf { memory: None, fd, offset }, Importer::Iommufd) => {
-            Ok(Name::File(fd, offset))
+            Ok(Name::DmaBuf(fd, offset))
         }
         (Backing::DmaBuf { memory: Some(_), .. }, Importer::Type1 | Importer::NoIommu) => {
             address().ok_or_else(|| {
@@ -268,7 +286,9 @@ mod tests {
             let region = Region::new(Page { backing: backing.clone(), window });
             name(&region.handle(), importer).map(|name| match name {
                 Name::File(..) => "file",
+                Name::DmaBuf(..) => "dma-buf",
                 Name::Address(_) => "address",
+                Name::Bar(_) => "bar",
                 Name::Bus(_) => "bus",
             })
         })
@@ -290,7 +310,7 @@ mod tests {
         for (backing, told_as) in [
             (memfd, ["address", "file", "address"]),
             (Backing::Anonymous, ["address"; 3]),
-            (bar(Some(file())), ["address", "file", "bus"]),
+            (bar(Some(file())), ["bar", "dma-buf", "bus"]),
             (made, ["address", "file", "address"]),
         ] {
             assert_eq!(told(&backing, true), told_as.map(Ok), "{backing:?}");
@@ -301,6 +321,7 @@ mod tests {
     fn what_cannot_work_says_why_and_what_does() {
         let foreign = Backing::DmaBuf { fd: file(), offset: 0, memory: None };
         let memfd = Backing::Memfd { fd: file(), offset: 0 };
+        let p2pmem = Backing::P2pMem { address: "0000:04:00.0".into() };
         for (backing, window, importer, words) in [
             (&memfd, false, 0, "no address in this process; use hugepages"),
             (&bar(None), true, 1, "0000:05:00.0 BAR2 came without one"),
@@ -308,10 +329,17 @@ mod tests {
             (&bar(Some(file())), false, 0, "use iommu=iommufd"),
             (&foreign, true, 0, "use iommu=iommufd if VFIO exported it"),
             (&foreign, true, 2, "the bounce path"),
+            (&p2pmem, true, 0, "lets nobody pin p2pmem for long"),
+            (&p2pmem, true, 1, "bind 0000:04:00.0 to vfio-pci"),
+            (&p2pmem, true, 2, "the bounce path"),
         ] {
             let why = told(backing, window)[importer].clone().unwrap_err();
             assert!(why.contains(words), "{backing:?}: {why}");
         }
-        assert_eq!(told(&foreign, false)[1], Ok("file"), "iommufd may take it, and says so if not");
+        assert_eq!(
+            told(&foreign, false)[1],
+            Ok("dma-buf"),
+            "iommufd may take it, and says so if not"
+        );
     }
 }

@@ -30,6 +30,7 @@ mod guard;
 mod interrupts;
 mod iommu;
 pub mod pci;
+mod resource;
 mod sys;
 
 pub use bar::Bar;
