@@ -239,6 +239,13 @@ impl DmaMapper for VfioMapper {
     }
 }
 
+/// What each interface of VFIO's makes of a region, by its name: the answers of [`name`], and no others.
+pub(super) fn answers(region: &RegionHandle) -> [(&'static str, Result<(), String>); 3] {
+    let all =
+        [("type1", Importer::Type1), ("iommufd", Importer::Iommufd), ("none", Importer::NoIommu)];
+    all.map(|(known_as, importer)| (known_as, name(region, importer).map(drop)))
+}
+
 #[cfg(test)]
 mod tests {
     use mempool::{CpuAccess, Memory, Region, Window};

@@ -32,6 +32,7 @@ mod iommu;
 pub mod pci;
 mod resource;
 mod sys;
+pub mod topology;
 
 pub use bar::Bar;
 pub use device::{Device, Notices, Region};

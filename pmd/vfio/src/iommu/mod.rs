@@ -8,7 +8,7 @@
 
 mod books;
 mod container;
-mod iommufd;
+pub(crate) mod iommufd;
 pub(crate) mod limits;
 mod map;
 mod node;
@@ -335,7 +335,7 @@ fn no_device() -> Error {
 }
 
 /// Whether the kernel made up the function's group because there is no IOMMU.
-fn is_noiommu(sysfs: &Sysfs, function: &Function) -> bool {
+pub(crate) fn is_noiommu(sysfs: &Sysfs, function: &Function) -> bool {
     let name = function.iommu_group.and_then(|group| {
         std::fs::read_to_string(sysfs.path(format!("sys/kernel/iommu_groups/{group}/name"))).ok()
     });
