@@ -19,6 +19,17 @@ pub(super) struct BufferMemory {
     lease: Lease,
 }
 
+/// What the CPU finds in a region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    /// Nothing: it has no way in.
+    Never,
+    /// Zeros.
+    Fresh,
+    /// What others wrote.
+    AsItIs,
+}
+
 /// Bytes of a dma-buf that are out.
 struct Lease {
     offset: u64,
@@ -32,13 +43,13 @@ impl Drop for Lease {
 }
 
 impl BufferMemory {
-    /// Takes `len` bytes, whole pages, and zeroes them if the CPU has a way in.
+    /// Takes `len` bytes, whole pages; zeroes them, if that is wanted and the CPU has a way in.
     pub(super) fn carve(
         name: &str,
         shared: &Arc<Shared>,
         len: usize,
         align: usize,
-        with_cpu: bool,
+        look: Look,
     ) -> Result<Self, ProviderError> {
         let system = |what: &str, hint: &str| {
             let (provider, what, hint) = (name.to_owned(), what.to_owned(), hint.to_owned());
@@ -54,7 +65,7 @@ impl BufferMemory {
         })?;
         drop(carver);
         let lease = Lease { offset, shared: Arc::clone(shared) };
-        let Some(file) = shared.buffer.mappable().filter(|_| with_cpu) else {
+        let Some(file) = shared.buffer.mappable().filter(|_| look != Look::Never) else {
             let mapping = Mapping::reserved(len, align);
             let mapping = mapping.map_err(system("finding address space", ""))?;
             return Ok(Self { mapping, access: CpuAccess::None, lease });
@@ -66,7 +77,9 @@ impl BufferMemory {
         let is_shared = shared.buffer.use_up();
         let access = if is_shared { CpuAccess::Volatile } else { CpuAccess::ReadWrite };
         let memory = Self { mapping, access, lease };
-        memory.zero().map_err(system("DMA_BUF_IOCTL_SYNC", "its exporter lets no CPU in"))?;
+        if look == Look::Fresh {
+            memory.zero().map_err(system("DMA_BUF_IOCTL_SYNC", "its exporter lets no CPU in"))?;
+        }
         Ok(memory)
     }
 
@@ -103,7 +116,7 @@ impl BufferMemory {
 }
 
 // SAFETY: 1. `mapping` reserves the span until drop; 2. unless `access` is `None`, it maps as many bytes of the
-// dma-buf, readable, writable and zeroed, and shared with other processes only where it is `Volatile`; the pages
+// dma-buf, readable, writable and initialised (the kernel's pages are), and shared with other processes only where it is `Volatile`; the pages
 // stay while the dma-buf lives, which `shared` keeps; 3. the window is the span itself.
 unsafe impl Memory for BufferMemory {
     fn base(&self) -> NonNull<u8> {

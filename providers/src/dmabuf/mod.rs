@@ -10,8 +10,8 @@
 //!
 //! What the CPU may do with a region is decided per buffer: nothing, where it has no mapping or none is wanted
 //! ([`DmaBuf::without_cpu`]); everything ([`CpuAccess::ReadWrite`]) where this process made it and is alone with it;
-//! copies only ([`CpuAccess::Volatile`]) where another process has it too. Regions with a mapping arrive zeroed: who
-//! imports a buffer and carves it writes zeros into it. Copies by [`mempool::Memory::read`] and `write` are told to
+//! copies only ([`CpuAccess::Volatile`]) where another process has it too. Regions with a mapping arrive zeroed:
+//! who imports a buffer to read what others wrote says so ([`DmaBuf::with_contents`]). Copies by [`mempool::Memory::read`] and `write` are told to
 //! the kernel before and after (`DMA_BUF_IOCTL_SYNC`), so that they are coherent on every machine; the window of a
 //! region is so on machines whose DMA is coherent with their caches, such as every x86.
 //!
@@ -39,7 +39,7 @@ use std::{
 
 use mempool::{CpuAccess, Provider, ProviderError, ProviderInfo, Region, RegionRequest};
 
-use self::memory::BufferMemory;
+use self::memory::{BufferMemory, Look};
 pub use self::{
     buffer::Buffer,
     identity::Identity,
@@ -52,7 +52,7 @@ use crate::{Revocable, Revocations, carve::Carver, request};
 pub struct DmaBuf {
     name: String,
     shared: Arc<Shared>,
-    with_cpu: bool,
+    look: Look,
     revocations: Revocations,
     gone: OnceLock<Gone>,
 }
@@ -87,7 +87,7 @@ impl DmaBuf {
         let carver = Mutex::new(Carver::new(0..buffer.bytes()));
         Self {
             name: buffer.name().to_owned(),
-            with_cpu: buffer.mappable().is_some(),
+            look: if buffer.mappable().is_some() { Look::Fresh } else { Look::Never },
             shared: Arc::new(Shared { buffer: Arc::new(buffer), carver }),
             revocations: Revocations::default(),
             gone: OnceLock::new(),
@@ -129,7 +129,16 @@ impl DmaBuf {
     /// Keeps the CPU out: a stray access to a region faults, as it would with a GPU's memory.
     #[must_use]
     pub fn without_cpu(mut self) -> Self {
-        self.with_cpu = false;
+        self.look = Look::Never;
+        self
+    }
+
+    /// Leaves the bytes of regions as they are: for who imports a buffer to read what others wrote there.
+    #[must_use]
+    pub fn with_contents(mut self) -> Self {
+        if self.look == Look::Fresh {
+            self.look = Look::AsItIs;
+        }
         self
     }
 
@@ -139,7 +148,7 @@ impl DmaBuf {
     /// Its exporter gives none.
     pub fn for_cpu(self) -> Result<Self, ProviderError> {
         let buffer = &self.shared.buffer;
-        if self.with_cpu {
+        if self.look != Look::Never {
             return Ok(self);
         }
         let said = buffer.cpu_mapping().err().map(|error| format!(" (mmap: {error})"));
@@ -203,7 +212,7 @@ impl DmaBuf {
 impl Provider for DmaBuf {
     fn info(&self) -> ProviderInfo {
         let buffer = &self.shared.buffer;
-        let cpu_access = match (self.with_cpu, buffer.is_shared()) {
+        let cpu_access = match (self.look != Look::Never, buffer.is_shared()) {
             (false, _) => CpuAccess::None,
             (true, true) => CpuAccess::Volatile,
             (true, false) => CpuAccess::ReadWrite,
@@ -221,7 +230,7 @@ impl Provider for DmaBuf {
         self.revocations.check(&self.name)?;
         let len = request::check(&self.name, request, self.shared.buffer.page_size())?;
         let (shared, align) = (&self.shared, request.align);
-        let memory = BufferMemory::carve(&self.name, shared, len, align, self.with_cpu)?;
+        let memory = BufferMemory::carve(&self.name, shared, len, align, self.look)?;
         tracing::debug!(provider = %self.name, region = %request.name, len, "handed out");
         self.revocations.track(&self.name, Region::new(memory))
     }

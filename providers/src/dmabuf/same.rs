@@ -5,6 +5,7 @@ use std::{
     hash::{BuildHasher, RandomState},
     io,
     os::fd::BorrowedFd,
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use super::sys::{self, Touch};
@@ -13,7 +14,7 @@ use crate::mapping::{Mapping, Protection};
 const ATTEMPTS: usize = 8;
 
 /// Whether `file` and `buffer`, a dma-buf of `bytes`, are the same memory at both ends. What was there is
-/// written back.
+/// written back: but who looks there just then may see 8 other bytes, so import before traffic runs.
 pub(super) fn are_one(
     file: BorrowedFd<'_>,
     buffer: BorrowedFd<'_>,
@@ -33,28 +34,25 @@ pub(super) fn are_one(
 }
 
 fn is_same(ours: &Mapping, theirs: &Mapping, offset: usize, pattern: u64) -> bool {
-    let (before, seen) = (word(ours, offset), word(theirs, offset));
-    if before != seen {
+    let before = word(ours, offset).load(Ordering::SeqCst);
+    if word(theirs, offset).load(Ordering::SeqCst) != before {
         return false;
     }
-    put(ours, offset, pattern);
-    let seen = word(theirs, offset);
-    put(ours, offset, before);
-    seen == pattern
+    // Never over what somebody wrote meanwhile.
+    let swap = |from, to| {
+        word(ours, offset).compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    };
+    let is_put = swap(before, pattern);
+    let seen = word(theirs, offset).load(Ordering::SeqCst);
+    swap(pattern, before);
+    is_put && seen == pattern
 }
 
-fn word(mapping: &Mapping, offset: usize) -> u64 {
+fn word(mapping: &Mapping, offset: usize) -> &AtomicU64 {
     // SAFETY: callers stay 8 bytes inside the mapping.
     let at = unsafe { mapping.base().add(offset) };
-    // SAFETY: mapped readable, and aligned: a page starts there, or ends 8 bytes later. Volatile: another
-    // process may write.
-    unsafe { at.cast::<u64>().read_volatile() }
-}
-
-fn put(mapping: &Mapping, offset: usize, value: u64) {
-    // SAFETY: callers stay 8 bytes inside the mapping.
-    let at = unsafe { mapping.base().add(offset) };
-    // SAFETY: mapped writable, aligned as above, and nobody in this process has a reference to it: the import
-    // is not carved yet.
-    unsafe { at.cast::<u64>().write_volatile(value) };
+    // SAFETY: 1. mapped readable and writable for as long as the mapping is borrowed; 2. aligned: a page starts
+    // there, or ends 8 bytes later; 3. this process touches these bytes through atomics only: the import is not
+    // carved yet.
+    unsafe { AtomicU64::from_ptr(at.cast::<u64>().as_ptr()) }
 }
