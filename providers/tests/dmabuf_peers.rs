@@ -78,9 +78,9 @@ fn what_comes_must_be_a_dma_buf() {
 fn as_many_descriptors_must_come_as_were_announced() {
     let device = File::open("/dev/null").unwrap();
     let none = told_of(|to| send(&to, &here(false), &[]));
-    assert_eq!(none, "0 descriptors came, and 1 were announced");
+    assert_eq!(none, "descriptors announced: 1, received: 0");
     let one = told_of(|to| send(&to, &here(true), &[device.as_fd()]));
-    assert_eq!(one, "1 descriptors came, and 2 were announced");
+    assert_eq!(one, "descriptors announced: 2, received: 1");
     let many = told_of(|to| send(&to, &here(false), &[device.as_fd(); 8]));
     assert!(many.contains("it sent more descriptors than there can be"), "{many}");
 }
@@ -114,7 +114,7 @@ fn who_says_nothing_is_not_waited_for_for_ever() {
     let (done, waits) = std::sync::mpsc::channel::<()>();
     let told = told_of(move |to| {
         // Until the other side has given up.
-        let _ = waits.recv_timeout(std::time::Duration::from_secs(8));
+        let _ = waits.recv_timeout(std::time::Duration::from_secs(6));
         drop(to);
     });
     drop(done);
@@ -133,13 +133,10 @@ fn a_path_where_nobody_offers_says_what_is_there() {
     );
     drop(listen(&path("left")));
     let left = told(&path("left"));
-    assert!(
-        left.ends_with("who offered there has ended: start memwire dmabuf export again"),
-        "{left}"
-    );
+    assert!(left.contains("nobody listens: who offered there has ended"), "{left}");
     fs::write(path("file"), "").unwrap();
     let file = told(&path("file"));
-    assert!(file.contains("Connection refused"), "{file}");
+    assert!(file.contains("or it is no socket"), "{file}");
     let _stream = UnixListener::bind(path("stream")).unwrap();
     let stream = told(&path("stream"));
     assert!(stream.ends_with("that socket is some other program's"), "{stream}");

@@ -87,7 +87,7 @@ impl Buffer {
         };
         let expected = 1 + usize::from(has_memory);
         if fds.len() != expected {
-            let why = format!("{} descriptors came, and {expected} were announced", fds.len());
+            let why = format!("descriptors announced: {expected}, received: {}", fds.len());
             return Err(bad(why));
         }
         let memory = fds.split_off(1).pop();
@@ -174,7 +174,9 @@ fn connect(name: &str, path: &Path) -> Result<Link, ProviderError> {
     let failed = |error: Errno| {
         let hint = match error {
             Errno::NOENT => "nobody offers there: memwire dmabuf export ... --socket PATH",
-            Errno::CONNREFUSED => "who offered there has ended: start memwire dmabuf export again",
+            Errno::CONNREFUSED => {
+                "nobody listens: who offered there has ended, or it is no socket; start memwire dmabuf export again"
+            }
             Errno::PROTOTYPE => "that socket is some other program's",
             Errno::NOTSOCK => {
                 "that is no socket; a dma-buf that is open here is named by its number"
