@@ -14,8 +14,11 @@ use crate::workspace::{Workspace, cargo};
 
 /// Test executables that a guest's tests run in the guest, as they are: the variable that names each to
 /// them, its package and its test.
-const IN_GUESTS: [(&str, &str, &str); 2] =
-    [("MEMWIRE_PMD_TEST", "memwire-pmd", "vfio"), ("MEMWIRE_VFIO_TEST", "memwire-vfio", "vfio")];
+const IN_GUESTS: [(&str, &str, &str); 3] = [
+    ("MEMWIRE_DMABUF_TEST", "memwire-providers", "dmabuf"),
+    ("MEMWIRE_PMD_TEST", "memwire-pmd", "vfio"),
+    ("MEMWIRE_VFIO_TEST", "memwire-vfio", "vfio"),
+];
 /// Test files that have a stage of their own.
 const OWN_STAGE: [&str; 4] = ["guest", "loom", "netns", "soak"];
 
