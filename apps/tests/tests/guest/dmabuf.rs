@@ -19,7 +19,11 @@ fn dma_bufs_are_shared_between_processes_that_end_in_any_order() {
     let test = "dma_bufs_are_shared_between_processes_that_end_in_any_order";
     let Some(executable) = conformance::named(test, EXECUTABLE) else { return };
     let Some(machine) = Machine::open(test, "default") else { return };
-    let line = format!("TMPDIR=/tmp exec {executable} --test-threads=1 --nocapture");
+    machine.bind(&["bar"]).unwrap();
+    let [bar, nic] = ["bar", "e1000e0"].map(|device| machine.address(device).unwrap());
+    let line = format!(
+        "MEMWIRE_DMABUF_BAR={bar} MEMWIRE_DMABUF_NIC={nic} exec {executable} --test-threads=1 --nocapture"
+    );
     conformance::run(test, &machine, &line);
 }
 
