@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, os::fd::RawFd, path::PathBuf, str::FromStr};
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use memwire_apps::units::parse_size;
 use providers::PageSize;
 use vfio::pci::Address;
@@ -45,7 +45,7 @@ Exit codes:
 /// Which dma-buf, and where.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXPORT_HELP)]
-#[group(id = "source", required = true, multiple = false, args = ["udmabuf", "bar", "heap"])]
+#[command(group(ArgGroup::new("source").required(true).args(["udmabuf", "bar", "heap"])))]
 pub(super) struct ExportArgs {
     /// Of a memory file of that size, such as 16M
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
