@@ -175,9 +175,13 @@ fn name(region: &RegionHandle, importer: Importer) -> Result<Name, String> {
                 format!("the memory file behind it is not mapped here; use iommu=iommufd, or {BOUNCE}")
             })
         }
-        (Backing::DmaBuf { memory: None, .. }, Importer::Type1 | Importer::NoIommu) => Err(format!(
+        (Backing::DmaBuf { memory: None, .. }, Importer::Type1) => Err(format!(
             "type1 takes neither a dma-buf nor its mapping (EFAULT: no struct pages); use iommu=iommufd if \
              VFIO exported it, give the device itself (-m p2p:...) if it is a BAR, or {BOUNCE}"
+        )),
+        (Backing::DmaBuf { memory: None, .. }, Importer::NoIommu) => Err(format!(
+            "without an IOMMU a NIC needs addresses on the bus, and a dma-buf tells this process none; give the \
+             device itself (-m p2p:...) if it is a BAR, or {BOUNCE}"
         )),
         (other, _) => Err(format!("{} is not known to VFIO; use hugepages", other.name())),
     }

@@ -16,7 +16,7 @@ use crate::{P2pDma, PageSize, Sysfs, host, memfd, shortage::Want};
 
 const UDMABUF: &str = "/dev/udmabuf";
 const HEAPS: &str = "/dev/dma_heap";
-/// The largest udmabuf, in MiB: 64 by default in kernels up to 6.x, more in later ones.
+/// The largest udmabuf, in MiB: 64 by default, or without limit (2147483647) in later kernels.
 const UDMABUF_LIMIT: &str = "/sys/module/udmabuf/parameters/size_limit_mb";
 
 impl Buffer {
