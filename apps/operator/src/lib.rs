@@ -6,6 +6,7 @@ mod args;
 mod bind;
 mod completions;
 mod doctor;
+mod dmabuf;
 mod hugepages;
 mod info;
 mod man;
@@ -33,6 +34,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
         Command::Bind(bind) => bind::bind(bind, &args.root, out),
         Command::Unbind(unbind) => bind::unbind(unbind, &args.root, out),
         Command::Hugepages(hugepages) => hugepages::run(hugepages, &args.root, out),
+        Command::Dmabuf(dmabuf) => dmabuf::run(dmabuf, &args.root, out),
         Command::Completions(completions) => completions::run(completions, out),
         Command::Man(man) => man::run(man, out),
     }

@@ -175,9 +175,13 @@ fn name(region: &RegionHandle, importer: Importer) -> Result<Name, String> {
                 format!("the memory file behind it is not mapped here; use iommu=iommufd, or {BOUNCE}")
             })
         }
-        (Backing::DmaBuf { memory: None, .. }, Importer::Type1 | Importer::NoIommu) => Err(format!(
+        (Backing::DmaBuf { memory: None, .. }, Importer::Type1) => Err(format!(
             "type1 takes neither a dma-buf nor its mapping (EFAULT: no struct pages); use iommu=iommufd if \
              VFIO exported it, give the device itself (-m p2p:...) if it is a BAR, or {BOUNCE}"
+        )),
+        (Backing::DmaBuf { memory: None, .. }, Importer::NoIommu) => Err(format!(
+            "without an IOMMU a NIC needs addresses on the bus, and a dma-buf tells this process none; give the \
+             device itself (-m p2p:...) if it is a BAR, or {BOUNCE}"
         )),
         (other, _) => Err(format!("{} is not known to VFIO; use hugepages", other.name())),
     }
@@ -207,11 +211,8 @@ impl DmaMapper for VfioMapper {
             known.uses += 1;
             return Ok(Iova(known.iova));
         }
-        let iova = self.map_name(&name, len).map_err(|error| MapError::Refused {
-            backing,
-            mapper,
-            why: error.to_string(),
-        })?;
+        let mapped_at = self.map_name(&name, len);
+        let iova = mapped_at.map_err(|error| refused((backing, mapper), &name, &error))?;
         let is_on_bus = matches!(name, Name::Bus(_));
         mapped.insert(base, Mapped { iova, len, uses: 1, is_on_bus, _region: region.clone() });
         Ok(Iova(iova))
@@ -239,8 +240,37 @@ impl DmaMapper for VfioMapper {
     }
 }
 
-/// What each interface of VFIO's makes of a region, by its name: the answers of [`name`], and no others.
-pub(super) fn answers(region: &RegionHandle) -> [(&'static str, Result<(), String>); 3] {
+/// What the kernel's refusal means. Whose a dma-buf is, it alone decides, when it is asked to map it.
+fn refused(
+    (backing, mapper): (&'static str, &'static str),
+    name: &Name,
+    error: &vfio::Error,
+) -> MapError {
+    let is_dma_buf = matches!(name, Name::DmaBuf(..));
+    match error {
+        vfio::Error::Unsupported { .. } if is_dma_buf => MapError::Unsupported {
+            backing,
+            mapper,
+            why: format!(
+                "the kernel lets devices reach the dma-bufs that VFIO exported of a BAR, and no other exporter's \
+                 (EOPNOTSUPP); use a udmabuf whose memory file comes along (memwire dmabuf export --udmabuf), \
+                 or {BOUNCE}"
+            ),
+        },
+        vfio::Error::System { source, .. }
+            if is_dma_buf && source.raw_os_error() == Some(libc::ENODEV) =>
+        {
+            let why = "its exporter has revoked it (ENODEV): the BAR's device was reset, closed, or decodes no \
+                       memory; import it again when the device is back";
+            MapError::Refused { backing, mapper, why: why.into() }
+        }
+        error => MapError::Refused { backing, mapper, why: error.to_string() },
+    }
+}
+
+/// What each interface of VFIO's makes of a region, by its name in port specs (`iommu=`): why not, and what works
+/// instead, where it does not work. A dma-buf's exporter is the kernel's to judge, when it is mapped.
+pub fn answers(region: &RegionHandle) -> [(&'static str, Result<(), String>); 3] {
     let all =
         [("type1", Importer::Type1), ("iommufd", Importer::Iommufd), ("none", Importer::NoIommu)];
     all.map(|(known_as, importer)| (known_as, name(region, importer).map(drop)))
@@ -322,6 +352,28 @@ mod tests {
         ] {
             assert_eq!(told(&backing, true), told_as.map(Ok), "{backing:?}");
         }
+    }
+
+    #[test]
+    fn a_dma_buf_that_the_kernel_refuses_is_told_by_the_reason() {
+        let dma_buf = Name::DmaBuf(file(), 0);
+        let told = |name: &Name, error: &vfio::Error| refused(("dma-buf", "iommufd"), name, error);
+        let foreign = vfio::Error::Unsupported { what: "mapping".into(), why: "not pinned".into() };
+        let refusal = told(&dma_buf, &foreign);
+        assert!(matches!(refusal, MapError::Unsupported { .. }), "{refusal:?}");
+        let says = "iommufd cannot reach dma-buf: the kernel lets devices reach the dma-bufs that VFIO exported";
+        assert!(refusal.to_string().starts_with(says), "{refusal}");
+        assert!(refusal.to_string().ends_with(BOUNCE), "{refusal}");
+        let system = |errno| vfio::Error::System {
+            what: "mapping".into(),
+            source: std::io::Error::from_raw_os_error(errno),
+        };
+        let revoked = told(&dma_buf, &system(libc::ENODEV)).to_string();
+        assert!(revoked.contains("its exporter has revoked it (ENODEV)"), "{revoked}");
+        let other = told(&dma_buf, &system(libc::EIO)).to_string();
+        assert!(other.contains("mapping: Input/output error"), "{other}");
+        let memory = told(&Name::File(file(), 0), &foreign);
+        assert!(matches!(memory, MapError::Refused { .. }), "{memory:?}");
     }
 
     #[test]

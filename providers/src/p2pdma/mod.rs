@@ -12,7 +12,6 @@
 //! [`P2pDma::wait_released`] waits for.
 #![expect(clippy::disallowed_types, reason = "control plane: BARs are carved when pools are built")]
 
-mod carve;
 mod check;
 mod memory;
 mod p2pmem;
@@ -36,14 +35,13 @@ use vfio::{
 };
 
 use self::{
-    carve::Carver,
     check::{Part, Way},
     memory::BarMemory,
     source::Source,
     watch::{Ended, Ending, HEADER},
 };
 pub use self::{p2pmem::P2pMem, watch::Cause};
-use crate::{Revocable, Revocations, request};
+use crate::{Revocable, Revocations, carve::Carver, request};
 
 /// Bytes of a page of a BAR: what the IOMMU and `mmap` count in.
 const PAGE: usize = 4096;

@@ -16,7 +16,8 @@ pub(crate) fn executable(test: &str) -> Option<String> {
     named(test, PMD)
 }
 
-fn named(test: &str, variable: &str) -> Option<String> {
+/// The executable that a variable names, or none, and on stderr why `test` is skipped.
+pub(crate) fn named(test: &str, variable: &str) -> Option<String> {
     let Some(path) = std::env::var_os(variable) else {
         eprintln!("SKIP {test}: {variable} names no test executable");
         return None;
@@ -40,7 +41,7 @@ fn suite(test: &str, nics: [&str; 2]) {
 }
 
 /// Runs an executable, all of whose tests must pass and none be skipped.
-fn run(test: &str, machine: &Machine, line: &str) {
+pub(crate) fn run(test: &str, machine: &Machine, line: &str) {
     let start = Instant::now();
     let output = machine.run_for(line, LIMIT).unwrap();
     let text = format!("{}{}", output.stdout, output.stderr);
