@@ -28,8 +28,8 @@ pub struct Args {
     pub run: RunArgs,
     #[command(flatten)]
     pub pool: PoolArgs,
-    /// Memory for payloads: fake[:SIZE], host, hugepage[:2M|:1G], private, or auto [default: fake
-    /// for the demo, auto otherwise]
+    /// Memory for payloads: p2p:BDF/barN[,offset=SIZE][,len=SIZE][,cpu=off] (another device's BAR), fake[:SIZE],
+    /// host, hugepage[:2M|:1G], private, or auto [default: fake for the demo, auto otherwise]
     #[arg(short = 'm', long = "mem", value_name = "MEMORY")]
     pub memory: Option<MemorySpec>,
     /// How payloads get there: direct (the port splits frames), bounce (received whole, copied), or
@@ -92,6 +92,8 @@ pub enum SinkChoice {
     Verify,
     /// Read whole blocks, as a kernel would, into a digest
     Tensor,
+    /// Place rows and read none: somebody else reads the memory they land in
+    Place,
     /// Write frames to a file
     Pcap,
     /// Count frames
@@ -102,7 +104,7 @@ impl SinkChoice {
     /// Whether rows are placed.
     #[must_use]
     pub fn places(self) -> bool {
-        matches!(self, Self::Verify | Self::Tensor)
+        matches!(self, Self::Verify | Self::Tensor | Self::Place)
     }
 }
 

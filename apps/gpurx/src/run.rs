@@ -77,7 +77,8 @@ pub fn receive(
     let senders = if is_demo { args.run.queues } else { 0 };
     let cores = lcore::assign(args.run.lcores.as_ref(), receivers + senders)?;
     let (rx_cores, tx_cores) = cores.split_at(receivers);
-    let setup = Setup::new(args, devices, args.memory.unwrap_or(default))?;
+    let memory = args.memory.as_ref().unwrap_or(&default);
+    let setup = Setup::new(args, registry, devices, memory)?;
     setup.ports.iter().enumerate().for_each(|(index, port)| output.human(port_line(index, port)));
     output.human(memory_line(&setup));
     let running = Running::start(args, setup, rx_cores)?;

@@ -5,12 +5,17 @@ use mempool::{
     Cpu, DEFAULT_HEADROOM, Device as DeviceMemory, Pool, Provider, QueuePlan, Sizing, SplitBurst,
     SplitCache,
 };
-use memwire_apps::{AppError, memory::MemorySpec};
-use pmd::{AnyRxQueue, Config, Device, PostOrder, QueueCounters, Queues, SplitAt, SplitConfig};
+use memwire_apps::{
+    AppError,
+    memory::{MemorySpec, Neighbours},
+};
+use pmd::{
+    AnyRxQueue, Config, Device, PostOrder, QueueCounters, Queues, Registry, SplitAt, SplitConfig,
+};
 
 use crate::{
     args::{Args, SinkChoice},
-    consumer::{Consumer, Tensor, Verify},
+    consumer::{Consumer, Tensor, Unread, Verify},
     head::HeadReader,
     path::Path,
     place::Geometry,
@@ -67,8 +72,9 @@ impl Setup {
     /// The arguments do not go together, or something is missing here; the message says what.
     pub fn new(
         args: &Args,
+        registry: &mut Registry,
         devices: Vec<Box<dyn Device>>,
-        data: MemorySpec,
+        data: &MemorySpec,
     ) -> Result<Self, AppError> {
         let mut paths = Vec::with_capacity(devices.len());
         for device in &devices {
@@ -83,7 +89,9 @@ impl Setup {
         let any_bounce = paths.contains(&Path::Bounce);
         let head_bytes = plan.heads * if any_bounce { plan.frame } else { HEAD };
         let host = MemorySpec::Auto.open(whole_pages(head_bytes) * queues as u64)?;
-        let device = data.open(whole_pages(plan.data.saturating_mul(plan.row)) * queues as u64)?;
+        let data_bytes = whole_pages(plan.data.saturating_mul(plan.row)) * queues as u64;
+        let mut beside = Neighbours::new(registry, devices.iter().map(|device| &**device));
+        let device = data.open_beside(data_bytes, &mut beside)?;
         let mut setup = Self { ports: Vec::new(), workers: Vec::new(), pools: Vec::new() };
         for (device_port, path) in devices.into_iter().zip(paths) {
             let pools = (0..args.run.queues)
@@ -173,6 +181,7 @@ fn sink(args: &Args, plan: &Plan, pools: &Pools, index: usize) -> Result<Box<dyn
         }
         SinkChoice::Verify => Box::new(Verify::new(row, args.stream.seq)),
         SinkChoice::Tensor => Box::new(Tensor::new(row)),
+        SinkChoice::Place => Box::new(Unread),
     };
     let placed = Placed::new(heads, &pools.data, &plan.geometry, consumer);
     Ok(Box::new(placed.map_err(|error| AppError::usage(error.to_string()))?))

@@ -8,6 +8,7 @@
 mod apps;
 mod bus;
 mod conformance;
+mod direct;
 mod far;
 mod flaps;
 mod forward;
