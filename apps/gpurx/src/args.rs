@@ -36,6 +36,13 @@ pub struct Args {
     /// auto (direct where the port can)
     #[arg(long, value_name = "PATH", default_value = "auto")]
     pub path: PathChoice,
+    /// Run twice on the same traffic, directly and by the bounce path, and tell the difference; -c and -t are
+    /// of each run
+    #[arg(long, conflicts_with = "path")]
+    pub compare: bool,
+    /// Measure what workers spend per packet: time, and CPU instructions where they can be counted
+    #[arg(long)]
+    pub cost: bool,
     #[command(flatten)]
     pub stream: StreamArgs,
     #[command(flatten)]

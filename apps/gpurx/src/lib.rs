@@ -5,7 +5,9 @@
 
 #[expect(missing_docs, reason = "`--help` is the documentation of the flags")]
 pub mod args;
+pub mod compare;
 pub mod consumer;
+pub mod cost;
 pub mod demo;
 pub mod flow;
 pub mod head;

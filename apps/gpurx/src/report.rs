@@ -10,7 +10,11 @@ use memwire_apps::{
 use pmd::QueueStats;
 use serde::Serialize;
 
-use crate::{demo::WireSent, totals::Totals};
+use crate::{
+    cost::{Cost, CostReport},
+    demo::WireSent,
+    totals::Totals,
+};
 
 /// Version of the JSON.
 pub const SCHEMA: &str = "memwire.gpurx/1";
@@ -154,6 +158,8 @@ pub struct Summary {
     pub resyncs: u64,
     /// Payload bytes that the host copied or looked at.
     pub host_payload_bytes: u64,
+    /// What was spent per packet, with `--cost`.
+    pub cost: Option<CostReport>,
     /// How busy the workers were.
     pub workers: Vec<WorkerReport>,
     /// Digest of all rows, in order, of `--sink tensor`; one per queue.
@@ -246,6 +252,8 @@ pub struct Facts {
     pub workers: Vec<WorkerReport>,
     /// Of the sinks.
     pub digests: Vec<u32>,
+    /// Sum over the workers, if it was measured.
+    pub cost: Option<Cost>,
     /// Of the demo.
     pub sent: Option<WireSent>,
     /// All pools.
@@ -254,7 +262,7 @@ pub struct Facts {
 
 impl From<Facts> for Summary {
     fn from(facts: Facts) -> Self {
-        let Facts { ports, path, memory, time, stats, totals, workers, digests, sent, pool } =
+        let Facts { ports, path, memory, time, stats, totals, workers, digests, cost, sent, pool } =
             facts;
         let Totals { rows, foreign, invalid, unsplit, late, duplicate, jump, .. } = totals;
         let Totals { ok, bad, missing, reordered, complete, partial, .. } = totals;
@@ -277,6 +285,7 @@ impl From<Facts> for Summary {
             rows_moved: totals.rows_moved,
             resyncs: totals.resyncs,
             host_payload_bytes: totals.touched,
+            cost: cost.as_ref().map(|cost| CostReport::of(cost, totals.touched)),
             workers,
             digests: digests.iter().map(|digest| format!("{digest:08x}")).collect(),
             sent: sent.as_ref().map(Into::into),
@@ -356,6 +365,14 @@ impl Summary {
         )?;
         for WorkerReport { name, rounds, idle, .. } in &self.workers {
             writeln!(to, "idle    {name}: {:.1} % of {rounds} polls found nothing", idle * 100.0)?;
+        }
+        if let Some(cost) = &self.cost {
+            let CostReport { burst, busy_ns, .. } = cost;
+            let instructions = cost.instructions_text();
+            writeln!(
+                to,
+                "cost    {busy_ns:.0} ns per packet in bursts of {burst:.1}  instructions {instructions}"
+            )?;
         }
         for digest in &self.digests {
             writeln!(to, "digest  {digest}")?;

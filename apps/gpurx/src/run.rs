@@ -14,6 +14,7 @@ use pmd::Registry;
 
 use crate::{
     args::Args,
+    compare,
     demo::{self, Demo},
     report::{MemoryReport, Summary},
     running::Running,
@@ -29,6 +30,9 @@ pub fn run(args: Args) -> Result<Exit, AppError> {
     logs::init(args.run.verbose, args.run.quiet);
     let mut output = Output::new(&args.run)?;
     let stop = Stop::on_signals()?;
+    if args.compare {
+        return compare::run(&args, &mut Registry::new(), &stop, &mut output);
+    }
     let ended = receive(&args, &mut Registry::new(), &stop, &mut output)?;
     output.human(ended.summary.text());
     output.summary(&ended.summary)?;
@@ -106,7 +110,11 @@ fn completed(args: &Args) -> Args {
 }
 
 /// The exit code, and the line that explains it.
-fn verdict(args: &Args, summary: &Summary, fault: Option<String>) -> Result<Exit, AppError> {
+pub(crate) fn verdict(
+    args: &Args,
+    summary: &Summary,
+    fault: Option<String>,
+) -> Result<Exit, AppError> {
     if let Some(fault) = fault {
         return Err(AppError::failed(fault));
     }

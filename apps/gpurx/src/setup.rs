@@ -148,14 +148,9 @@ impl Setup {
             let sink = sink(args, plan, &pools, self.workers.len())?;
             let cache = SplitCache::new(&pools.heads, &pools.data);
             let burst = SplitBurst::with_limit(&pools.heads, &pools.data, args.run.burst);
-            self.workers.push(Worker::new(
-                rx,
-                cache,
-                burst,
-                sink,
-                path == Path::Bounce,
-                args.run.idle,
-            ));
+            let by_host = path == Path::Bounce;
+            let worker = Worker::new(rx, cache, burst, sink, by_host, args.run.idle);
+            self.workers.push(worker.measured(args.cost));
             self.pools.push(pools);
         }
         self.ports.push(Port { device, path, counters });
