@@ -164,6 +164,12 @@ impl MemorySpec {
         })
     }
 
+    /// Whether it is another device's, so that what reaches it is worth a trial.
+    #[must_use]
+    pub fn is_of_a_device(&self) -> bool {
+        matches!(self, Self::Bar(_))
+    }
+
     /// The same for payloads alone, which the CPU need not read: also memory of a device, opened where those
     /// ports can reach it.
     ///

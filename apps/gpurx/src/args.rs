@@ -14,6 +14,7 @@ use memwire_apps::{
 use crate::{
     flow::{Flow, Prefix},
     path::PathChoice,
+    probe::ProbeChoice,
     seq::SeqField,
 };
 
@@ -43,6 +44,13 @@ pub struct Args {
     /// Measure what workers spend per packet: time, and CPU instructions where they can be counted
     #[arg(long)]
     pub cost: bool,
+    /// Prove before the first frame that the port writes where the memory is: auto (memory of a device, direct
+    /// path), always, or off
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub probe: ProbeChoice,
+    /// The port that sends the frames for it, if the receiving one has no loopback
+    #[arg(long, value_name = "PORT")]
+    pub probe_from: Option<String>,
     #[command(flatten)]
     pub stream: StreamArgs,
     #[command(flatten)]

@@ -76,7 +76,7 @@ impl Comparison {
             version: env!("CARGO_PKG_VERSION"),
             kind: "comparison",
             memory,
-            busy_ratio: ratio(direct.cost.busy_ns, bounce.cost.busy_ns),
+            busy_ratio: ratio(direct.cost.median_ns, bounce.cost.median_ns),
             instructions_ratio: counted.and_then(|(direct, bounce)| ratio(direct, bounce)),
             direct,
             bounce,
@@ -97,7 +97,7 @@ impl Comparison {
             ("frames", |side| side.rx_packets.to_string()),
             ("dropped", |side| side.dropped.to_string()),
             ("packets/s", |side| format!("{:.0}", side.pps)),
-            ("busy ns per packet", |side| format!("{:.0}", side.cost.busy_ns)),
+            ("ns per packet (median)", |side| format!("{:.0}", side.cost.median_ns)),
             ("instructions per packet", |side| match side.cost.instructions {
                 Some(count) => format!("{count:.0}"),
                 None => "-".into(),
@@ -159,7 +159,14 @@ mod tests {
 
     fn side(path: &str, busy_ns: f64, instructions: Option<f64>) -> Side {
         let uncounted = instructions.is_none().then(|| "no counter".to_owned());
-        let cost = CostReport { burst: 32.0, busy_ns, instructions, uncounted, host_bytes: 0.0 };
+        let cost = CostReport {
+            burst: 32.0,
+            busy_ns,
+            median_ns: busy_ns,
+            instructions,
+            uncounted,
+            host_bytes: 0.0,
+        };
         Side { path: path.into(), rx_packets: 10, dropped: 0, pps: 1e3, cost }
     }
 

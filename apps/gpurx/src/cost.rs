@@ -3,11 +3,12 @@
 
 use std::time::Instant;
 
+use hdrhistogram::Histogram;
 use memwire_apps::instructions::Instructions;
 use serde::Serialize;
 
 /// What was spent, and on what.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Cost {
     /// Frames received.
     pub frames: u64,
@@ -15,8 +16,24 @@ pub struct Cost {
     pub bursts: u64,
     /// Nanoseconds of those polls, everything that was done with the frames included.
     pub busy_ns: u64,
+    /// Those of a frame, burst by burst, in parts of a nanosecond: the middle one says what a frame costs where
+    /// others disturb the worker now and then.
+    bursts_ns: Histogram<u64>,
     /// User instructions of those polls, or why they were not counted.
     pub instructions: Option<Result<u64, String>>,
+}
+
+/// Parts of a nanosecond.
+const PARTS: u64 = 16;
+/// Longest time of a frame that is told from longer ones, in those parts: a second.
+const LONGEST: u64 = PARTS * 1_000_000_000;
+
+impl Default for Cost {
+    fn default() -> Self {
+        let bursts_ns =
+            Histogram::new_with_bounds(1, LONGEST, 3).expect("bounds that are in order");
+        Self { frames: 0, bursts: 0, busy_ns: 0, bursts_ns, instructions: None }
+    }
 }
 
 impl Cost {
@@ -25,6 +42,8 @@ impl Cost {
         self.frames += other.frames;
         self.bursts += other.bursts;
         self.busy_ns += other.busy_ns;
+        // The bounds are the same.
+        let _ = self.bursts_ns.add(&other.bursts_ns);
         self.instructions = match (self.instructions.take(), &other.instructions) {
             (Some(Ok(ours)), Some(Ok(theirs))) => Some(Ok(ours + theirs)),
             (None, theirs) => theirs.clone(),
@@ -65,7 +84,9 @@ impl Gauge {
         let Self { counter, cost } = self;
         cost.frames += frames as u64;
         cost.bursts += 1;
-        cost.busy_ns += u64::try_from(start.elapsed().as_nanos()).unwrap_or(0);
+        let spent = u64::try_from(start.elapsed().as_nanos()).unwrap_or(0);
+        cost.busy_ns += spent;
+        cost.bursts_ns.saturating_record((spent.saturating_mul(PARTS) / frames as u64).max(1));
         if let Ok(counter) = counter {
             let spent = counter.read().saturating_sub(*before);
             let sum = cost.instructions.get_or_insert(Ok(0));
@@ -90,6 +111,8 @@ pub struct CostReport {
     pub burst: f64,
     /// Nanoseconds of a worker's time per frame.
     pub busy_ns: f64,
+    /// The same of the middle one of all bursts.
+    pub median_ns: f64,
     /// User instructions per frame.
     pub instructions: Option<f64>,
     /// Why there are none.
@@ -111,6 +134,7 @@ impl CostReport {
         Self {
             burst: per(cost.frames, cost.bursts),
             busy_ns: per(cost.busy_ns, cost.frames),
+            median_ns: cost.bursts_ns.value_at_quantile(0.5) as f64 / PARTS as f64,
             instructions,
             uncounted,
             host_bytes: per(touched, cost.frames),

@@ -13,6 +13,7 @@ pub mod flow;
 pub mod head;
 pub mod path;
 pub mod place;
+pub mod probe;
 pub mod report;
 pub mod run;
 mod running;

@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::{
     cost::{Cost, CostReport},
     demo::WireSent,
+    probe::ProbeReport,
     totals::Totals,
 };
 
@@ -132,6 +133,8 @@ pub struct Summary {
     pub ports: Vec<PortReport>,
     /// `direct`, `bounce`, or both joined by `+`.
     pub path: String,
+    /// What was proven of each port's way to the memory, before the first frame.
+    pub probes: Vec<ProbeReport>,
     /// Where payloads are.
     pub memory: MemoryReport,
     /// How long it ran.
@@ -240,6 +243,8 @@ pub struct Facts {
     pub ports: Vec<PortReport>,
     /// The path.
     pub path: String,
+    /// Of each port.
+    pub probes: Vec<ProbeReport>,
     /// Payload memory.
     pub memory: MemoryReport,
     /// How long it ran.
@@ -262,8 +267,9 @@ pub struct Facts {
 
 impl From<Facts> for Summary {
     fn from(facts: Facts) -> Self {
-        let Facts { ports, path, memory, time, stats, totals, workers, digests, cost, sent, pool } =
+        let Facts { ports, path, probes, memory, time, stats, totals, workers, digests, .. } =
             facts;
+        let Facts { cost, sent, pool, .. } = facts;
         let Totals { rows, foreign, invalid, unsplit, late, duplicate, jump, .. } = totals;
         let Totals { ok, bad, missing, reordered, complete, partial, .. } = totals;
         Self {
@@ -272,6 +278,7 @@ impl From<Facts> for Summary {
             kind: "summary",
             ports,
             path,
+            probes,
             memory,
             seconds: time.as_secs_f64(),
             offered: stats.offered,
@@ -367,11 +374,12 @@ impl Summary {
             writeln!(to, "idle    {name}: {:.1} % of {rounds} polls found nothing", idle * 100.0)?;
         }
         if let Some(cost) = &self.cost {
-            let CostReport { burst, busy_ns, .. } = cost;
+            let CostReport { burst, busy_ns, median_ns, .. } = cost;
             let instructions = cost.instructions_text();
             writeln!(
                 to,
-                "cost    {busy_ns:.0} ns per packet in bursts of {burst:.1}  instructions {instructions}"
+                "cost    {busy_ns:.0} ns per packet (median {median_ns:.0}) in bursts of {burst:.1}  instructions \
+                 {instructions}"
             )?;
         }
         for digest in &self.digests {
@@ -385,6 +393,9 @@ impl Summary {
                 "pool    {name}: {capacity} slots, {free} free, {cached} cached, {in_flight} in \
                  flight, {held} held, {leaked} leaked: {home}"
             )?;
+        }
+        for probe in self.probes.iter().filter(|probe| probe.is_of_interest()) {
+            writeln!(to, "probe   {probe}")?;
         }
         let MemoryReport { provider, access, bytes } = &self.memory;
         writeln!(to, "memory  {provider} ({access}), {}", format_bytes(*bytes))?;

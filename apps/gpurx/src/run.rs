@@ -146,8 +146,15 @@ fn port_line(index: usize, port: &Port) -> String {
     let queues = port.counters.len();
     let plural = if queues == 1 { "" } else { "s" };
     format!(
-        "port {index}  {} ({}){speed}  {queues} queue{plural}  path: {}",
-        info.port, info.driver, port.path
+        "port {index}  {} ({}){speed}  {queues} queue{plural}  path: {}{}",
+        info.port,
+        info.driver,
+        port.path,
+        if port.probe.is_of_interest() {
+            format!("  {}", port.probe.words())
+        } else {
+            String::new()
+        }
     )
 }
 

@@ -157,6 +157,7 @@ impl Running {
         let facts = Facts {
             ports: reports,
             path: path_of(&ports),
+            probes: ports.iter().map(|port| port.probe.clone()).collect(),
             memory: memory_of(&pools),
             time,
             stats,

@@ -19,6 +19,7 @@ use crate::{
     head::HeadReader,
     path::Path,
     place::Geometry,
+    probe::{ProbeReport, Prober},
     sink::{Capture, Count, Placed, Sink},
     worker::{Finished, Worker},
 };
@@ -32,6 +33,8 @@ pub struct Port {
     pub device: Box<dyn Device>,
     /// How its payloads get where they belong.
     pub path: Path,
+    /// What was proven of its way to the memory.
+    pub probe: ProbeReport,
     /// Counters of its queues as the loop sees them.
     pub counters: Vec<QueueCounters>,
 }
@@ -93,11 +96,13 @@ impl Setup {
         let mut beside = Neighbours::new(registry, devices.iter().map(|device| &**device));
         let device = data.open_beside(data_bytes, &mut beside)?;
         let mut setup = Self { ports: Vec::new(), workers: Vec::new(), pools: Vec::new() };
-        for (device_port, path) in devices.into_iter().zip(paths) {
+        let mut prober = Prober::new(args, registry, data)?;
+        for (mut device_port, path) in devices.into_iter().zip(paths) {
             let pools = (0..args.run.queues)
                 .map(|_| setup.pools(&plan, path, &*host, &*device))
                 .collect::<Result<Vec<_>, _>>()?;
-            setup.start(args, &plan, device_port, path, pools)?;
+            let probe = prober.probe(&mut *device_port, path, cut(args), &pools)?;
+            setup.start(args, &plan, device_port, (path, probe), pools)?;
         }
         Ok(setup)
     }
@@ -126,7 +131,7 @@ impl Setup {
         args: &Args,
         plan: &Plan,
         mut device: Box<dyn Device>,
-        path: Path,
+        (path, probe): (Path, ProbeReport),
         pools: Vec<Pools>,
     ) -> Result<(), AppError> {
         let at = cut(args);
@@ -153,7 +158,7 @@ impl Setup {
             self.workers.push(worker.measured(args.cost));
             self.pools.push(pools);
         }
-        self.ports.push(Port { device, path, counters });
+        self.ports.push(Port { device, path, probe, counters });
         Ok(())
     }
 }

@@ -126,6 +126,12 @@ fn the_host_finds_every_row_in_the_bar_that_a_nic_wrote_it_to() {
                 assert_eq!(number(&summary, "/frames/rows"), rows, "{summary:#}");
                 assert_eq!(number(&summary, "/host_payload_bytes"), 0, "{summary:#}");
                 assert_eq!(sum(&summary["drops"]), 0, "{summary:#}");
+                let probe = &summary["probes"][0];
+                match options {
+                    // Nobody can look, and that is said.
+                    ",cpu=off" => assert!(probe["not_probed"].is_string(), "{probe:#}"),
+                    _ => assert_eq!(number(probe, "/places"), 2, "{probe:#}"),
+                }
                 let provider = summary["memory"]["provider"].as_str().unwrap();
                 assert!(provider.starts_with("p2p:0000:03:00.0/bar2"), "{summary:#}");
                 check_rows(&bar, rows);

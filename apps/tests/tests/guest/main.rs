@@ -15,6 +15,7 @@ mod forward;
 mod kills;
 mod machine;
 mod peers;
+mod price;
 mod probe;
 mod strays;
 mod traffic;
