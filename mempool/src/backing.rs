@@ -60,6 +60,12 @@ pub enum Backing {
         /// A dma-buf of exactly the region's bytes, where their owner could export one.
         export: Option<Arc<OwnedFd>>,
     },
+    /// Peer-to-peer memory that the kernel hands out of a device (`p2pmem/allocate`): for the CPU and for direct
+    /// I/O on files. Its pages are mapped here, and may not be pinned for long.
+    P2pMem {
+        /// `domain:bus:device.function` of the device that has it.
+        address: String,
+    },
     /// Process memory without a file: reachable by its virtual address only.
     Anonymous,
 }
@@ -72,6 +78,7 @@ impl Backing {
             Self::Memfd { .. } => "memfd",
             Self::DmaBuf { .. } => "dma-buf",
             Self::Bar { .. } => "PCI BAR",
+            Self::P2pMem { .. } => "the kernel's p2pmem",
             Self::Anonymous => "anonymous memory",
         }
     }

@@ -300,3 +300,40 @@ fn a_split_burst_taken_apart_panics_at_worst() {
     drop(foreign);
     assert!(other.audit().is_home() && splits.ends_at_home());
 }
+
+#[test]
+fn a_burst_in_one_area_has_the_addresses_that_it_has_area_by_area() {
+    let pool = Pool::<Cpu>::builder().slots(64).stride(128).headroom(32).max_areas(3).cache_size(8);
+    let pool = pool.memory(&Heap::new()).build().unwrap();
+    for _ in 0..2 {
+        pool.add_area(&Heap::new(), 64).unwrap();
+    }
+    let mut cache = pool.cache();
+    let mut bursts: Vec<Burst<Cpu>> = (0..3).map(|_| Burst::with_limit(&pool, 64)).collect();
+    while let Some(mut buf) = cache.take_one() {
+        // Lengths and offsets differ, so that places differ from homes.
+        let len = buf.frame().slot().index() as usize % 90;
+        assert!(buf.frame_mut().append(&vec![0; len]) && buf.frame_mut().trim_front(len / 2));
+        bursts[buf.frame().home().0.index()].push(buf);
+    }
+    let start = |area: usize| 0x10_0000_0000 * (area as u64 + 1);
+    for (area, burst) in bursts.iter().enumerate() {
+        assert_eq!(burst.len(), 64, "area {area}");
+        let one = burst.in_one_area(|id| Some(start(id.index()))).expect("one area");
+        let homes: Vec<u64> =
+            burst.homes().map(|(id, offset)| start(id.index()) + offset as u64).collect();
+        assert_eq!(one.homes().collect::<Vec<_>>(), homes, "area {area}");
+        for (at, (meta, (id, offset))) in burst.places().enumerate() {
+            let (same, address) = one.place(at);
+            assert_eq!(address, start(id.index()) + offset as u64, "area {area}, frame {at}");
+            assert!(std::ptr::eq(meta, same));
+        }
+        assert!(burst.in_one_area(|_| None).is_none(), "an area that nobody knows");
+    }
+    let mut mixed = Burst::with_limit(&pool, 64);
+    for burst in &mut bursts {
+        mixed.push(burst.pop().expect("a buffer"));
+    }
+    assert!(mixed.in_one_area(|_| Some(0)).is_none(), "three areas are not one");
+    assert!(Burst::<Cpu>::with_limit(&pool, 1).in_one_area(|_| Some(0)).is_none(), "nor is none");
+}

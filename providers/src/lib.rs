@@ -7,6 +7,7 @@
 //! | [`Private`] | the default hugepage size | its address only | nobody else may ever map it |
 //! | [`Host`] | ordinary, transparent hugepages where possible | its address only | no hugepages at hand |
 //! | [`P2pDma`] | a PCI BAR's | its place in the BAR, and a dma-buf | another device's memory, by peer-to-peer DMA |
+//! | [`DmaBuf`] | ordinary or huge, or a BAR's | a dma-buf, and a sealed memfd where it is made of one | memory that another process or device shares |
 //! | [`Fake`] | ordinary or huge | a sealed memfd | device memory for tests and demos |
 //!
 //! What they share: memory is contiguous, zeroed, present before it is handed out (a shortage is an
@@ -28,9 +29,11 @@
 //! # Ok::<(), mempool::Error>(())
 //! ```
 
+mod carve;
 mod cgroup;
 pub mod conformance;
 mod default_host;
+pub mod dmabuf;
 mod fake;
 mod host;
 mod hugepages;
@@ -47,6 +50,7 @@ mod shortage;
 mod sysfs;
 
 pub use default_host::{Notice, default_host};
+pub use dmabuf::DmaBuf;
 pub use fake::Fake;
 pub use host::Host;
 pub use hugepages::Hugepages;

@@ -61,10 +61,20 @@ impl Mapping {
         align: usize,
         protection: Protection,
     ) -> io::Result<Self> {
+        Self::part((file, 0), len, align, protection)
+    }
+
+    /// Maps `len` bytes of a file from an offset on, shared, at a multiple of `align`.
+    pub(crate) fn part(
+        (file, offset): (BorrowedFd<'_>, u64),
+        len: usize,
+        align: usize,
+        protection: Protection,
+    ) -> io::Result<Self> {
         let rights = protection.flags();
         Self::place(len, align, |at, extra| {
             // SAFETY: without `MAP_FIXED` the kernel puts it where nothing is (see `place`).
-            unsafe { rustix::mm::mmap(at, len, rights, MapFlags::SHARED | extra, file, 0) }
+            unsafe { rustix::mm::mmap(at, len, rights, MapFlags::SHARED | extra, file, offset) }
         })
     }
 

@@ -68,6 +68,13 @@ impl Sysfs {
         })
     }
 
+    /// Bytes of hugepages that this process's control groups still allow, and the file that sets the limit;
+    /// `None` without one.
+    #[must_use]
+    pub fn hugepage_limit(&self, size: PageSize) -> Option<(u64, PathBuf)> {
+        cgroup::hugepages(&self.root, size).map(|limit| (limit.left, limit.file))
+    }
+
     /// The file that says, and sets, how many hugepages of `size` there are.
     #[must_use]
     pub fn hugepage_file(&self, size: PageSize, node: Option<u32>) -> PathBuf {

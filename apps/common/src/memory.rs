@@ -2,6 +2,7 @@
 //! device and the ports that write there meet.
 
 mod bar;
+mod dmabuf;
 
 use std::{fmt, str::FromStr, sync::Once};
 
@@ -11,6 +12,7 @@ use pmd::{Device, Registry};
 use providers::{Fake, Host, Hugepages, PageSize, Private};
 
 pub use bar::BarSpec;
+pub use dmabuf::DmaBufSpec;
 
 use crate::{AppError, units::parse_size};
 
@@ -41,6 +43,8 @@ pub enum MemorySpec {
     Fake(Option<usize>),
     /// A BAR of another device: for payloads alone.
     Bar(BarSpec),
+    /// A dma-buf: for payloads alone.
+    DmaBuf(DmaBufSpec),
 }
 
 /// Who is going to write into memory of a device: it is opened where they can reach it.
@@ -69,7 +73,7 @@ pub struct MemorySpecError {
     why: String,
 }
 
-const NAMES: [&str; 6] = ["auto", "host", "hugepage", "private", "fake", "p2p"];
+const NAMES: [&str; 7] = ["auto", "host", "hugepage", "private", "fake", "p2p", "dmabuf"];
 
 impl FromStr for MemorySpec {
     type Err = MemorySpecError;
@@ -96,6 +100,8 @@ impl FromStr for MemorySpec {
             }
             ("p2p", Some(bar)) => Ok(Self::Bar(BarSpec::read(bar).map_err(wrong)?)),
             ("p2p", None) => Err(wrong(format!("which BAR? write {}", bar::USAGE))),
+            ("dmabuf", Some(text)) => Ok(Self::DmaBuf(DmaBufSpec::read(text).map_err(wrong)?)),
+            ("dmabuf", None) => Err(wrong(format!("which one? write {}", dmabuf::USAGE))),
             (name, Some(_)) if NAMES.contains(&name) => {
                 Err(wrong(format!("'{name}' takes no argument")))
             }
@@ -123,6 +129,7 @@ impl fmt::Display for MemorySpec {
             Self::Fake(None) => f.write_str("fake"),
             Self::Fake(Some(bytes)) => write!(f, "fake:{bytes}"),
             Self::Bar(bar) => bar.fmt(f),
+            Self::DmaBuf(buffer) => buffer.fmt(f),
         }
     }
 }
@@ -154,7 +161,7 @@ impl MemorySpec {
             Self::Private => Box::new(Private::new().map_err(missing)?),
             Self::Fake(None) => Box::new(Fake::new()),
             Self::Fake(Some(bytes)) => Box::new(Fake::with_capacity(bytes as u64)),
-            Self::Bar(_) => {
+            Self::Bar(_) | Self::DmaBuf(_) => {
                 let why = format!(
                     "memory '{self}': it is a device's, and this app's CPU reads every frame that it receives"
                 );
@@ -167,7 +174,7 @@ impl MemorySpec {
     /// Whether it is another device's, so that what reaches it is worth a trial.
     #[must_use]
     pub fn is_of_a_device(&self) -> bool {
-        matches!(self, Self::Bar(_))
+        matches!(self, Self::Bar(_) | Self::DmaBuf(_))
     }
 
     /// The same for payloads alone, which the CPU need not read: also memory of a device, opened where those
@@ -182,6 +189,7 @@ impl MemorySpec {
     ) -> Result<Box<dyn Provider>, AppError> {
         match self {
             Self::Bar(bar) => Ok(Box::new(bar.open(beside)?)),
+            Self::DmaBuf(buffer) => Ok(Box::new(buffer.open()?)),
             _ => self.open(needed),
         }
     }
@@ -234,7 +242,7 @@ mod tests {
         assert_eq!(
             says("hugepages"),
             "memory 'hugepages': unknown (did you mean 'hugepage'?); \
-             known: auto, host, hugepage, private, fake, p2p"
+             known: auto, host, hugepage, private, fake, p2p, dmabuf"
         );
         assert!(says("cuda:0").starts_with("memory 'cuda:0': unknown"));
         assert_eq!(says("hugepage:4K"), "memory 'hugepage:4K': hugepages are 2M or 1G");

@@ -29,7 +29,8 @@ pub struct Args {
     pub run: RunArgs,
     #[command(flatten)]
     pub pool: PoolArgs,
-    /// Memory for payloads: p2p:BDF/barN[,offset=SIZE][,len=SIZE][,cpu=off] (another device's BAR), fake[:SIZE],
+    /// Memory for payloads: p2p:BDF/barN[,offset=SIZE][,len=SIZE][,cpu=off] (another device's BAR),
+    /// dmabuf:fd=N, dmabuf:SOCKET, dmabuf:udmabuf:SIZE, dmabuf:heap:NAME:SIZE, fake[:SIZE],
     /// host, hugepage[:2M|:1G], private, or auto [default: fake for the demo, auto otherwise]
     #[arg(short = 'm', long = "mem", value_name = "MEMORY")]
     pub memory: Option<MemorySpec>,

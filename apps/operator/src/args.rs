@@ -8,6 +8,8 @@ use memwire_apps::units::parse_size;
 use providers::PageSize;
 use vfio::pci::Address;
 
+use crate::dmabuf::DmaBufArgs;
+
 const LONG_ABOUT: &str = "\
 Shows what memwire can use on this machine, hands NICs to VFIO and back, sets hugepages, and writes the \
 completions and manuals of all of its apps.
@@ -29,6 +31,8 @@ Examples:
       hands a NIC to VFIO, for programs to drive (as root)
   memwire hugepages set 1G
       1 GiB in pages of 2 MiB, spread over the NUMA nodes (as root)
+  memwire dmabuf export --udmabuf 16M --socket /tmp/payloads
+      shares memory with other processes, for as long as it runs
   memwire completions bash gpurx > /etc/bash_completion.d/gpurx
       completes gpurx's flags
   memwire man --dir /usr/local/share/man/man1
@@ -62,6 +66,8 @@ pub enum Command {
     Unbind(UnbindArgs),
     /// Show hugepages, or set how many there are
     Hugepages(HugepagesArgs),
+    /// Share device memory between processes as dma-bufs, or show what one is
+    Dmabuf(DmaBufArgs),
     /// Write the completions of an app for a shell
     Completions(CompletionsArgs),
     /// Write manual pages

@@ -5,6 +5,7 @@ mod apps;
 mod args;
 mod bind;
 mod completions;
+mod dmabuf;
 mod hugepages;
 mod info;
 mod man;
@@ -31,6 +32,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
         Command::Bind(bind) => bind::bind(bind, &args.root, out),
         Command::Unbind(unbind) => bind::unbind(unbind, &args.root, out),
         Command::Hugepages(hugepages) => hugepages::run(hugepages, &args.root, out),
+        Command::Dmabuf(dmabuf) => dmabuf::run(dmabuf, &args.root, out),
         Command::Completions(completions) => completions::run(completions, out),
         Command::Man(man) => man::run(man, out),
     }

@@ -312,3 +312,27 @@ fn one_manual_goes_to_stdout() {
     assert_eq!(page, stdout("man memwire-hugepages"));
     assert!(stdout("man").contains(".SH EXAMPLES"));
 }
+
+#[test]
+fn what_is_no_dma_buf_is_refused_with_its_exit_code() {
+    let shell = |redirection: &str, arguments: &str| {
+        let line =
+            format!("exec {} dmabuf {arguments} {redirection}", env!("CARGO_BIN_EXE_memwire"));
+        output(Command::new("sh").args(["-c", &line]))
+    };
+    for (redirection, arguments, code, words) in [
+        ("9</etc/passwd", "info 9", 2, "fd 9 is a regular file (/etc/passwd), not a dma-buf"),
+        ("9</dev/null", "info 9", 2, "fd 9 is a device (/dev/null), not a dma-buf"),
+        ("9<&-", "info 9", 2, "fd 9 is not open in this process"),
+        ("", "info /no/such/socket", 3, "nobody offers there"),
+        ("", "export --socket /tmp/x", 2, "--udmabuf"),
+        ("", "export --udmabuf 1M --heap system,1M --socket /tmp/x", 2, "cannot be used with"),
+        ("", "export --bar 03:00.0 --socket /tmp/x", 2, "is not ADDRESS/barN[,OFFSET,LEN]"),
+        ("", "export --heap no-such,1M --socket /tmp/x", 3, "/dev/dma_heap/no-such: No such file"),
+        ("", "info 9 --root /tmp", 2, "dma-bufs are this one's"),
+    ] {
+        let (found, _, stderr) = shell(redirection, arguments);
+        assert_eq!(found, Some(code), "{arguments}: {stderr}");
+        assert!(stderr.contains(words), "{arguments}: {stderr}");
+    }
+}

@@ -5,6 +5,7 @@ mod bus;
 mod driver;
 mod gate;
 mod space;
+mod table;
 mod vfio;
 
 pub use bus::{Bus, Mmio, Notices, SharedMemory};
@@ -12,5 +13,6 @@ pub use driver::DRIVER;
 pub(crate) use driver::{is_address, space_kind};
 pub use gate::Gate;
 pub(crate) use space::Space;
-pub use space::VfioMapper;
+pub use space::{VfioMapper, answers};
+pub use table::{ImporterRow, importers};
 pub use vfio::VfioBus;

@@ -44,8 +44,12 @@ struct Mapped {
 enum Name {
     /// By a file.
     File(Arc<OwnedFd>, u64),
+    /// By a dma-buf of a BAR's.
+    DmaBuf(Arc<OwnedFd>, u64),
     /// By an address that this process may read and write.
     Address(NonNull<u8>),
+    /// By the address where a BAR is mapped.
+    Bar(NonNull<u8>),
     /// By where it is on the bus, which is where devices see it.
     Bus(u64),
 }
@@ -89,7 +93,14 @@ impl VfioMapper {
             Name::File(file, offset) => {
                 iommu.map_file(file.as_fd(), *offset, len, Access::ReadWrite)
             }
+            Name::DmaBuf(file, offset) => {
+                iommu.map_dma_buf(file.as_fd(), *offset, len, Access::ReadWrite)
+            }
             Name::Bus(address) => Ok(*address),
+            Name::Bar(base) => {
+                // SAFETY: as below; and the region keeps the device that owns the BAR open.
+                unsafe { iommu.map_bar(*base, len, Access::ReadWrite) }
+            }
             Name::Address(base) => {
                 // SAFETY: the bytes stay mapped for as long as the region lives, which `Mapped` holds
                 // until after `unmap`; devices are only given buffers that no handle exists for
@@ -127,7 +138,8 @@ const BOUNCE: &str = "receive into host memory and copy payloads in bulk (the bo
 /// as seen on Linux 7.3 (ADR 19).
 fn name(region: &RegionHandle, importer: Importer) -> Result<Name, String> {
     // The kernel pins pages, or finds a BAR, through an address with rights: the region's own may have none.
-    let address = || region.window().map(|window| Name::Address(window.base()));
+    let here = || region.window().map(|window| window.base());
+    let address = || here().map(Name::Address);
     match (region.backing(), importer) {
         (Backing::Memfd { fd, offset }, Importer::Iommufd)
         | (Backing::DmaBuf { memory: Some(fd), offset, .. }, Importer::Iommufd) => {
@@ -137,29 +149,39 @@ fn name(region: &RegionHandle, importer: Importer) -> Result<Name, String> {
             "it has no address in this process; use hugepages, or iommu=iommufd where it is a memory file"
                 .into()
         }),
-        (Backing::Bar { export: Some(fd), .. }, Importer::Iommufd) => Ok(Name::File(fd, 0)),
+        (Backing::Bar { export: Some(fd), .. }, Importer::Iommufd) => Ok(Name::DmaBuf(fd, 0)),
         (Backing::Bar { export: None, address, index, .. }, Importer::Iommufd) => Err(format!(
             "iommufd takes a BAR as a dma-buf that VFIO exported, and {address} BAR{index} came without \
              one (CONFIG_VFIO_PCI_DMABUF, Linux 6.19); use iommu=type1, which takes its mapping, or {BOUNCE}"
         )),
-        (Backing::Bar { address: bar, index, .. }, Importer::Type1) => address().ok_or_else(|| {
-            format!(
-                "type1 takes a BAR by its mapping in this process, and {bar} BAR{index} has none; map it, \
-                 use iommu=iommufd, or {BOUNCE}"
-            )
-        }),
+        (Backing::Bar { address: bar, index, .. }, Importer::Type1) => {
+            here().map(Name::Bar).ok_or_else(|| {
+                format!(
+                    "type1 takes a BAR by its mapping in this process, and {bar} BAR{index} has none; map \
+                     it, use iommu=iommufd, or {BOUNCE}"
+                )
+            })
+        }
         (Backing::Bar { bus_address, .. }, Importer::NoIommu) => Ok(Name::Bus(bus_address)),
+        (Backing::P2pMem { address }, _) => Err(format!(
+            "VFIO pins what it maps, and the kernel lets nobody pin p2pmem for long (EFAULT), since it must go \
+             when the driver does; bind {address} to vfio-pci and give its BAR (-m p2p:{address}/barN), or {BOUNCE}"
+        )),
         (Backing::DmaBuf { memory: None, fd, offset }, Importer::Iommufd) => {
-            Ok(Name::File(fd, offset))
+            Ok(Name::DmaBuf(fd, offset))
         }
         (Backing::DmaBuf { memory: Some(_), .. }, Importer::Type1 | Importer::NoIommu) => {
             address().ok_or_else(|| {
                 format!("the memory file behind it is not mapped here; use iommu=iommufd, or {BOUNCE}")
             })
         }
-        (Backing::DmaBuf { memory: None, .. }, Importer::Type1 | Importer::NoIommu) => Err(format!(
+        (Backing::DmaBuf { memory: None, .. }, Importer::Type1) => Err(format!(
             "type1 takes neither a dma-buf nor its mapping (EFAULT: no struct pages); use iommu=iommufd if \
              VFIO exported it, give the device itself (-m p2p:...) if it is a BAR, or {BOUNCE}"
+        )),
+        (Backing::DmaBuf { memory: None, .. }, Importer::NoIommu) => Err(format!(
+            "without an IOMMU a NIC needs addresses on the bus, and a dma-buf tells this process none; give the \
+             device itself (-m p2p:...) if it is a BAR, or {BOUNCE}"
         )),
         (other, _) => Err(format!("{} is not known to VFIO; use hugepages", other.name())),
     }
@@ -189,11 +211,8 @@ impl DmaMapper for VfioMapper {
             known.uses += 1;
             return Ok(Iova(known.iova));
         }
-        let iova = self.map_name(&name, len).map_err(|error| MapError::Refused {
-            backing,
-            mapper,
-            why: error.to_string(),
-        })?;
+        let mapped_at = self.map_name(&name, len);
+        let iova = mapped_at.map_err(|error| refused((backing, mapper), &name, &error))?;
         let is_on_bus = matches!(name, Name::Bus(_));
         mapped.insert(base, Mapped { iova, len, uses: 1, is_on_bus, _region: region.clone() });
         Ok(Iova(iova))
@@ -219,6 +238,42 @@ impl DmaMapper for VfioMapper {
             }
         }
     }
+}
+
+/// What the kernel's refusal means. Whose a dma-buf is, it alone decides, when it is asked to map it.
+fn refused(
+    (backing, mapper): (&'static str, &'static str),
+    name: &Name,
+    error: &vfio::Error,
+) -> MapError {
+    let is_dma_buf = matches!(name, Name::DmaBuf(..));
+    match error {
+        vfio::Error::Unsupported { .. } if is_dma_buf => MapError::Unsupported {
+            backing,
+            mapper,
+            why: format!(
+                "the kernel lets devices reach the dma-bufs that VFIO exported of a BAR, and no other exporter's \
+                 (EOPNOTSUPP); use a udmabuf whose memory file comes along (memwire dmabuf export --udmabuf), \
+                 or {BOUNCE}"
+            ),
+        },
+        vfio::Error::System { source, .. }
+            if is_dma_buf && source.raw_os_error() == Some(libc::ENODEV) =>
+        {
+            let why = "its exporter has revoked it (ENODEV): the BAR's device was reset, closed, or decodes no \
+                       memory; import it again when the device is back";
+            MapError::Refused { backing, mapper, why: why.into() }
+        }
+        error => MapError::Refused { backing, mapper, why: error.to_string() },
+    }
+}
+
+/// What each interface of VFIO's makes of a region, by its name in port specs (`iommu=`): why not, and what works
+/// instead, where it does not work. A dma-buf's exporter is the kernel's to judge, when it is mapped.
+pub fn answers(region: &RegionHandle) -> [(&'static str, Result<(), String>); 3] {
+    let all =
+        [("type1", Importer::Type1), ("iommufd", Importer::Iommufd), ("none", Importer::NoIommu)];
+    all.map(|(known_as, importer)| (known_as, name(region, importer).map(drop)))
 }
 
 #[cfg(test)]
@@ -268,7 +323,9 @@ mod tests {
             let region = Region::new(Page { backing: backing.clone(), window });
             name(&region.handle(), importer).map(|name| match name {
                 Name::File(..) => "file",
+                Name::DmaBuf(..) => "dma-buf",
                 Name::Address(_) => "address",
+                Name::Bar(_) => "bar",
                 Name::Bus(_) => "bus",
             })
         })
@@ -290,7 +347,7 @@ mod tests {
         for (backing, told_as) in [
             (memfd, ["address", "file", "address"]),
             (Backing::Anonymous, ["address"; 3]),
-            (bar(Some(file())), ["address", "file", "bus"]),
+            (bar(Some(file())), ["bar", "dma-buf", "bus"]),
             (made, ["address", "file", "address"]),
         ] {
             assert_eq!(told(&backing, true), told_as.map(Ok), "{backing:?}");
@@ -298,9 +355,32 @@ mod tests {
     }
 
     #[test]
+    fn a_dma_buf_that_the_kernel_refuses_is_told_by_the_reason() {
+        let dma_buf = Name::DmaBuf(file(), 0);
+        let told = |name: &Name, error: &vfio::Error| refused(("dma-buf", "iommufd"), name, error);
+        let foreign = vfio::Error::Unsupported { what: "mapping".into(), why: "not pinned".into() };
+        let refusal = told(&dma_buf, &foreign);
+        assert!(matches!(refusal, MapError::Unsupported { .. }), "{refusal:?}");
+        let says = "iommufd cannot reach dma-buf: the kernel lets devices reach the dma-bufs that VFIO exported";
+        assert!(refusal.to_string().starts_with(says), "{refusal}");
+        assert!(refusal.to_string().ends_with(BOUNCE), "{refusal}");
+        let system = |errno| vfio::Error::System {
+            what: "mapping".into(),
+            source: std::io::Error::from_raw_os_error(errno),
+        };
+        let revoked = told(&dma_buf, &system(libc::ENODEV)).to_string();
+        assert!(revoked.contains("its exporter has revoked it (ENODEV)"), "{revoked}");
+        let other = told(&dma_buf, &system(libc::EIO)).to_string();
+        assert!(other.contains("mapping: Input/output error"), "{other}");
+        let memory = told(&Name::File(file(), 0), &foreign);
+        assert!(matches!(memory, MapError::Refused { .. }), "{memory:?}");
+    }
+
+    #[test]
     fn what_cannot_work_says_why_and_what_does() {
         let foreign = Backing::DmaBuf { fd: file(), offset: 0, memory: None };
         let memfd = Backing::Memfd { fd: file(), offset: 0 };
+        let p2pmem = Backing::P2pMem { address: "0000:04:00.0".into() };
         for (backing, window, importer, words) in [
             (&memfd, false, 0, "no address in this process; use hugepages"),
             (&bar(None), true, 1, "0000:05:00.0 BAR2 came without one"),
@@ -308,10 +388,17 @@ mod tests {
             (&bar(Some(file())), false, 0, "use iommu=iommufd"),
             (&foreign, true, 0, "use iommu=iommufd if VFIO exported it"),
             (&foreign, true, 2, "the bounce path"),
+            (&p2pmem, true, 0, "lets nobody pin p2pmem for long"),
+            (&p2pmem, true, 1, "bind 0000:04:00.0 to vfio-pci"),
+            (&p2pmem, true, 2, "the bounce path"),
         ] {
             let why = told(backing, window)[importer].clone().unwrap_err();
             assert!(why.contains(words), "{backing:?}: {why}");
         }
-        assert_eq!(told(&foreign, false)[1], Ok("file"), "iommufd may take it, and says so if not");
+        assert_eq!(
+            told(&foreign, false)[1],
+            Ok("dma-buf"),
+            "iommufd may take it, and says so if not"
+        );
     }
 }

@@ -350,7 +350,7 @@ impl Device {
     }
 
     /// What the kernel had to say since it was asked last. Never waits.
-    pub fn notices(&mut self) -> Notices {
+    pub fn notices(&self) -> Notices {
         let heard = |fd: &Option<Arc<OwnedFd>>| fd.as_deref().is_some_and(was_signalled);
         Notices { removal: heard(&self.request), error: heard(&self.error) }
     }

@@ -30,7 +30,9 @@ mod guard;
 mod interrupts;
 mod iommu;
 pub mod pci;
+mod resource;
 mod sys;
+pub mod topology;
 
 pub use bar::Bar;
 pub use device::{Device, Notices, Region};

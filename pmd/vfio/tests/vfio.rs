@@ -394,7 +394,7 @@ fn whoever_wants_the_device_back_gets_it_once_it_is_closed() {
     let Some((_bench, found)) = bench("whoever_wants", &[E1000E]) else { return };
     let address = found[0];
     for kind in kinds("whoever_wants") {
-        let mut device = open(address, kind);
+        let device = open(address, kind);
         let bar = device.bar(0).expect("registers");
         assert_eq!(device.notices(), vfio::Notices::default());
         let unbind = thread::spawn(move || {

@@ -5,7 +5,6 @@
 //! the bus, and a dma-buf of exactly its bytes where VFIO could export one.
 #![expect(clippy::disallowed_types, reason = "control plane: BARs are carved when pools are built")]
 
-mod carve;
 mod memory;
 mod source;
 
@@ -17,8 +16,8 @@ use vfio::{
     pci::{Address, Sysfs},
 };
 
-use self::{carve::Carver, memory::BarMemory, source::Source};
-use crate::{Revocable, Revocations, request};
+use self::{memory::BarMemory, source::Source};
+use crate::{Revocable, Revocations, carve::Carver, request};
 
 /// Bytes of a page of a BAR: what the IOMMU and `mmap` count in.
 const PAGE: usize = 4096;

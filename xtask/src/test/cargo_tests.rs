@@ -12,8 +12,13 @@ use crate::tally::Counts;
 use crate::testbed;
 use crate::workspace::{Workspace, cargo};
 
-/// Names the executable of pmd's suite for real functions to tests that run it in a guest.
-const SUITE: &str = "MEMWIRE_VFIO_TEST";
+/// Test executables that a guest's tests run in the guest, as they are: the variable that names each to
+/// them, its package and its test.
+const IN_GUESTS: [(&str, &str, &str); 3] = [
+    ("MEMWIRE_DMABUF_TEST", "memwire-providers", "dmabuf"),
+    ("MEMWIRE_PMD_TEST", "memwire-pmd", "vfio"),
+    ("MEMWIRE_VFIO_TEST", "memwire-vfio", "vfio"),
+];
 /// Test files that have a stage of their own.
 const OWN_STAGE: [&str; 4] = ["guest", "loom", "netns", "soak"];
 
@@ -96,18 +101,19 @@ pub(super) fn guest(workspace: &Workspace, full: bool) -> Result<Counts> {
         cargo(&["test", "--release", "--workspace", "--no-fail-fast", "--test", "guest"])
             .args(["--", "--test-threads=1", "--nocapture"])
             .env(::testbed::VARIABLE, state.root());
-    match suite_for_functions()? {
-        Some(suite) => runs = runs.env(SUITE, suite),
-        None => counts += Counts::failure(),
+    for (variable, package, test) in IN_GUESTS {
+        match executable_of(package, test)? {
+            Some(executable) => runs = runs.env(variable, executable),
+            None => counts += Counts::failure(),
+        }
     }
     counts += Counts::of_tests(&prepared(runs, workspace, full).stream()?);
     Ok(counts)
 }
 
-/// The executable of pmd's suite for real functions, which a guest's tests run in the guest; none if it
-/// does not build.
-fn suite_for_functions() -> Result<Option<PathBuf>> {
-    let what = ["--release", "-p", "memwire-pmd", "--test", "vfio"];
+/// A test's executable, built for release; none if it does not build.
+fn executable_of(package: &str, test: &str) -> Result<Option<PathBuf>> {
+    let what = ["--release", "-p", package, "--test", test];
     let built = cargo(&["test", "--no-run", "--message-format=json"]).args(what).output()?;
     if !built.success {
         eprintln!("{}", built.stderr);

@@ -1,19 +1,25 @@
-//! pmd's own conformance suite, against each kind of NIC, through each of the kernel's ways to map
-//! memory. The suite is pmd's test executable `vfio`, run in the guest as it is.
+//! Test executables of the crates below, run in the guest as they are: pmd's conformance suite, against each
+//! kind of NIC, through each of the kernel's ways to map memory; and VFIO's own tests on real functions.
 
 use std::time::{Duration, Instant};
 
 use crate::machine::Machine;
 
-/// The variable that names the executable: `cargo xtask test` builds it and sets this.
-const EXECUTABLE: &str = "MEMWIRE_VFIO_TEST";
+/// Variables that name executables: `cargo xtask test` builds them and sets these.
+const PMD: &str = "MEMWIRE_PMD_TEST";
+const VFIO: &str = "MEMWIRE_VFIO_TEST";
 /// The whole suite, under emulation.
 const LIMIT: Duration = Duration::from_secs(180);
 
-/// Where the executable is, or none, and on stderr why `test` is skipped.
+/// Where pmd's executable is, or none, and on stderr why `test` is skipped.
 pub(crate) fn executable(test: &str) -> Option<String> {
-    let Some(path) = std::env::var_os(EXECUTABLE) else {
-        eprintln!("SKIP {test}: {EXECUTABLE} does not name pmd's test executable vfio");
+    named(test, PMD)
+}
+
+/// The executable that a variable names, or none, and on stderr why `test` is skipped.
+pub(crate) fn named(test: &str, variable: &str) -> Option<String> {
+    let Some(path) = std::env::var_os(variable) else {
+        eprintln!("SKIP {test}: {variable} names no test executable");
         return None;
     };
     Some(path.to_string_lossy().into_owned())
@@ -26,13 +32,18 @@ fn suite(test: &str, nics: [&str; 2]) {
     let Some(machine) = Machine::open(test, "pairs") else {
         return;
     };
-    let start = Instant::now();
     let ports = nics.map(|nic| machine.address(nic).unwrap()).join(",");
     // Strays have a test of their own, which looks at the kernel's log too, and rates another clock.
     let line = format!(
         "MEMWIRE_PCI={ports} exec {executable} --test-threads=1 --nocapture --skip stray:: --skip rate::"
     );
-    let output = machine.run_for(&line, LIMIT).unwrap();
+    run(test, &machine, &line);
+}
+
+/// Runs an executable, all of whose tests must pass and none be skipped.
+pub(crate) fn run(test: &str, machine: &Machine, line: &str) {
+    let start = Instant::now();
+    let output = machine.run_for(line, LIMIT).unwrap();
     let text = format!("{}{}", output.stdout, output.stderr);
     assert_eq!(output.status, 0, "{text}");
     assert!(!text.contains("SKIP"), "{text}");
@@ -50,4 +61,15 @@ fn an_82574_conforms_over_type1_and_iommufd() {
 #[test]
 fn an_82576_conforms_over_type1_and_iommufd() {
     suite("an_82576_conforms_over_type1_and_iommufd", ["igb0", "igb1"]);
+}
+
+#[test]
+fn vfio_does_on_real_functions_what_it_promises() {
+    let test = "vfio_does_on_real_functions_what_it_promises";
+    let Some(executable) = named(test, VFIO) else { return };
+    let Some(machine) = Machine::open(test, "default") else { return };
+    machine.bind(&["bar"]).unwrap();
+    let functions = ["e1000e0", "igb0", "bar"].map(|id| machine.address(id).unwrap()).join(",");
+    let line = format!("MEMWIRE_PCI={functions} exec {executable} --test-threads=1 --nocapture");
+    run(test, &machine, &line);
 }

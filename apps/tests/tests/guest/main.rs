@@ -9,6 +9,7 @@ mod apps;
 mod bus;
 mod conformance;
 mod direct;
+mod dmabuf;
 mod far;
 mod flaps;
 mod forward;

@@ -333,3 +333,35 @@ proptest! {
         rig.end();
     }
 }
+
+#[test]
+fn a_pool_that_grows_under_a_queue_has_its_new_areas_mapped_and_used() {
+    let pool = Pool::builder().slots(64).stride(128 + SHAPE.buffer).max_areas(3).cache_size(8);
+    let pool: Pool<Cpu> = pool.memory(&mempool::heap::Heap::new()).build().unwrap();
+    let (desk, wiring) = Desk::new(64, 2);
+    let rx = WholeRx::new(wiring, SHAPE, None, &pool, SoftwareMapper).unwrap();
+    let mut rig = Rig { desk, rx, cache: pool.cache(), pool };
+    rig.rx.fill();
+    // All of the first area is with the device or out: what follows is of the new ones.
+    let mut kept: Vec<_> = std::iter::from_fn(|| rig.cache.take_one()).collect();
+    for _ in 0..2 {
+        rig.pool.add_area(&mempool::heap::Heap::new(), 64).unwrap();
+    }
+    let mut areas = std::collections::HashSet::new();
+    for round in 0..8 {
+        let sent: Vec<_> = (0..32).map(|at| frame(round * 32 + at, 60 + at)).collect();
+        sent.iter().for_each(|frame| assert!(rig.desk.put_frame(frame, 256)));
+        let mut burst = Burst::with_limit(&rig.pool, 32);
+        assert_eq!(rig.rx.recv(&mut rig.cache, &mut burst), 32, "round {round}");
+        for (frame, sent) in burst.iter().zip(&sent) {
+            assert_eq!(frame.bytes(), sent, "round {round}");
+            areas.insert(frame.home().0);
+        }
+        // Some of each round stay out, so that areas mix.
+        kept.extend(std::iter::from_fn(|| burst.pop()).take(12));
+        burst.recycle(&mut rig.cache);
+    }
+    assert_eq!(areas.len(), 3, "buffers of every area carried frames");
+    drop(kept);
+    rig.end();
+}

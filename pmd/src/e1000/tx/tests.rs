@@ -390,3 +390,53 @@ proptest! {
         frames_go_out_as_they_came_in::<Advanced>(ring, slots, steps)?;
     }
 }
+
+/// Bursts of one area, of a new one and of several: each frame goes out from where it lies.
+fn sends_from_areas_that_come_later<F: TxFormat>() {
+    let pool = Pool::builder().slots(64).stride(128 + ROOM).max_areas(3).cache_size(8);
+    let pool: Pool<Cpu> = pool.memory(&mempool::heap::Heap::new()).build().unwrap();
+    let (desk, wiring) = Desk::new(128, 2);
+    let tx = Tx::new(wiring, MAX, &pool, SoftwareMapper).unwrap();
+    let mut rig = Rig::<F> { desk, tx, cache: pool.cache(), pool };
+    let mut kept: Vec<Vec<Buf<Cpu>>> = Vec::new();
+    for area in 0..3 {
+        if area > 0 {
+            rig.pool.add_area(&mempool::heap::Heap::new(), 64).unwrap();
+        }
+        kept.push(std::iter::from_fn(|| rig.cache.take_one()).collect());
+        assert_eq!(kept[area].len(), 64);
+    }
+    // One area after the other, then all of them in turns.
+    let mut number = 0;
+    let mut numbered = |mut buf: Buf<Cpu>| {
+        number += 1;
+        assert!(buf.frame_mut().append(&frame(number, 60 + number)));
+        buf
+    };
+    let mut bursts: Vec<Vec<Buf<Cpu>>> = (0..3)
+        .map(|area| kept[area].split_off(32).into_iter().map(&mut numbered).collect())
+        .collect();
+    let mixed: Vec<Buf<Cpu>> = (0..32)
+        .flat_map(|_| [0, 1, 2])
+        .map(|area| kept[area].pop().unwrap())
+        .map(&mut numbered)
+        .collect();
+    bursts.push(mixed);
+    let mut expected = 0;
+    for burst in bursts {
+        let count = burst.len();
+        assert_eq!(rig.send(burst), count);
+        for sent in rig.transmit(usize::MAX) {
+            expected += 1;
+            assert_eq!(sent.bytes, frame(expected, 60 + expected));
+        }
+    }
+    assert_eq!(expected, 3 * 32 + 96);
+    rig.end();
+}
+
+#[test]
+fn frames_go_out_from_areas_that_came_later() {
+    sends_from_areas_that_come_later::<Legacy>();
+    sends_from_areas_that_come_later::<Advanced>();
+}

@@ -43,9 +43,29 @@ impl Source {
     }
 }
 
+/// What bytes are of, which decides whether they count as pinned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Behind {
+    /// The machine's memory: its pages are pinned.
+    Pages,
+    /// A BAR: there is nothing to pin.
+    Device,
+}
+
+impl Behind {
+    /// How many of `len` bytes are pinned.
+    pub(super) fn pins(self, len: u64) -> u64 {
+        match self {
+            Self::Pages => len,
+            Self::Device => 0,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     source: Source,
+    behind: Behind,
     len: u64,
     access: Access,
     uses: usize,
@@ -86,19 +106,30 @@ impl Books {
     }
 
     /// Takes a place for new bytes.
-    pub(super) fn place(&mut self, source: Source, len: u64, access: Access) -> Result<u64> {
+    pub(super) fn place(
+        &mut self,
+        source: Source,
+        len: u64,
+        access: Access,
+        behind: Behind,
+    ) -> Result<u64> {
         self.check_pages(source, len)?;
         let place = Place::like(source.start(), len, self.space.page());
         let (limit, free) = (self.space.limit(), self.space.free_bytes());
         let iova = self.space.take(len, place).ok_or(Error::NoIova { len, limit, free })?;
-        self.fix(iova, source, len, access);
+        self.note(iova, source, len, access, behind);
         Ok(iova)
     }
 
     /// Notes bytes whose place is not ours to choose: the same may be there already, known to this
     /// process by another address.
     pub(super) fn fix(&mut self, iova: u64, source: Source, len: u64, access: Access) {
-        let entry = self.entries.entry(iova).or_insert(Entry { source, len, access, uses: 0 });
+        self.note(iova, source, len, access, Behind::Pages);
+    }
+
+    fn note(&mut self, iova: u64, source: Source, len: u64, access: Access, behind: Behind) {
+        let new = Entry { source, behind, len, access, uses: 0 };
+        let entry = self.entries.entry(iova).or_insert(new);
         entry.len = entry.len.max(len);
         entry.uses += 1;
     }
@@ -138,9 +169,9 @@ impl Books {
         self.entries.len()
     }
 
-    /// Bytes mapped.
+    /// Bytes mapped that are pinned.
     pub(super) fn pinned(&self) -> u64 {
-        self.entries.values().map(|entry| entry.len).sum()
+        self.entries.values().map(|entry| entry.behind.pins(entry.len)).sum()
     }
 
     /// The mappings of memory of this process: where devices see it, where it is, bytes, access.
@@ -174,7 +205,8 @@ mod tests {
     #[test]
     fn bytes_that_are_mapped_are_shared_and_go_with_their_last_user() {
         let mut books = books();
-        let iova = books.place(memory(BASE), 4 * MIB, Access::ReadWrite).expect("room");
+        let iova =
+            books.place(memory(BASE), 4 * MIB, Access::ReadWrite, Behind::Pages).expect("room");
         let again = books.share(memory(BASE), 4 * MIB, Access::ReadWrite);
         let inside = books.share(memory(BASE + MIB), MIB, Access::ReadWrite);
         assert_eq!((again, inside), (Some(iova), Some(iova + MIB)));
@@ -188,14 +220,25 @@ mod tests {
     }
 
     #[test]
+    fn a_bar_takes_a_place_and_pins_nothing() {
+        let mut books = books();
+        let bar = books.place(memory(BASE), 64 * MIB, Access::ReadWrite, Behind::Device);
+        let pages = memory(BASE + 128 * MIB);
+        books.place(pages, 2 * MIB, Access::ReadWrite, Behind::Pages).expect("room");
+        assert_eq!((books.mappings(), books.pinned()), (2, 2 * MIB));
+        let iova = bar.expect("room");
+        assert_eq!(books.release(iova, 64 * MIB).expect("mapped"), Some((iova, 64 * MIB)));
+    }
+
+    #[test]
     fn other_access_other_files_and_more_bytes_are_not_shared() {
         let mut books = books();
-        books.place(memory(BASE), 4 * MIB, Access::Read).expect("room");
+        books.place(memory(BASE), 4 * MIB, Access::Read, Behind::Pages).expect("room");
         assert_eq!(books.share(memory(BASE), 4 * MIB, Access::ReadWrite), None);
         assert_eq!(books.share(memory(BASE), 8 * MIB, Access::Read), None);
         assert_eq!(books.share(memory(BASE - MIB), MIB, Access::Read), None);
         let file = |inode, offset| Source::File { device: 1, inode, offset };
-        books.place(file(7, 0), MIB, Access::Read).expect("room");
+        books.place(file(7, 0), MIB, Access::Read, Behind::Pages).expect("room");
         assert_eq!(books.share(file(8, 0), MIB, Access::Read), None);
         assert_eq!(books.share(memory(0), MIB, Access::Read), None);
         assert!(books.share(file(7, 4096), 4096, Access::Read).is_some());
@@ -205,7 +248,8 @@ mod tests {
     fn parts_of_pages_and_nothing_at_all_are_refused() {
         let mut books = books();
         for (base, len) in [(BASE + 1, 4096), (BASE, 4095), (BASE, 0)] {
-            let error = books.place(memory(base), len, Access::Read).expect_err("not pages");
+            let error =
+                books.place(memory(base), len, Access::Read, Behind::Pages).expect_err("not pages");
             assert!(
                 error
                     .to_string()
@@ -219,7 +263,8 @@ mod tests {
     fn beyond_the_aperture_there_is_no_place() {
         let mut books = Books::default();
         books.set_ranges(&[(0, 0xffff_ffff)], 4096);
-        let error = books.place(memory(BASE), 1 << 33, Access::Read).expect_err("too large");
+        let error =
+            books.place(memory(BASE), 1 << 33, Access::Read, Behind::Pages).expect_err("too large");
         assert_eq!(
             error.to_string(),
             "IOVA: no 0x200000000 bytes free below 0xffffffff, beyond which the device or its IOMMU \
@@ -230,7 +275,7 @@ mod tests {
     #[test]
     fn what_is_not_mapped_cannot_be_released() {
         let mut books = books();
-        let iova = books.place(memory(BASE), MIB, Access::Read).expect("room");
+        let iova = books.place(memory(BASE), MIB, Access::Read, Behind::Pages).expect("room");
         for (at, len) in [(iova - 4096, 4096), (iova, 2 * MIB), (iova + MIB, 4096), (iova, 0)] {
             assert!(books.release(at, len).is_err(), "{at:#x} {len:#x}");
         }

@@ -91,7 +91,7 @@ fn taken(sysfs: &Sysfs, function: &Function, path: PathBuf) -> Error {
 }
 
 /// The function's character device, if it is there.
-pub(super) fn character_device(sysfs: &Sysfs, address: Address) -> Option<PathBuf> {
+pub(crate) fn character_device(sysfs: &Sysfs, address: Address) -> Option<PathBuf> {
     let folder = sysfs.function(address).join("vfio-dev");
     let names = std::fs::read_dir(folder).ok()?.filter_map(Result::ok);
     let name = names

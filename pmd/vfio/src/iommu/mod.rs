@@ -8,8 +8,9 @@
 
 mod books;
 mod container;
-mod iommufd;
+pub(crate) mod iommufd;
 pub(crate) mod limits;
+mod map;
 mod node;
 mod physical;
 pub(crate) mod space;
@@ -18,15 +19,14 @@ mod tests;
 
 use std::{
     fmt,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, OwnedFd},
     ptr::NonNull,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use books::{Books, Source};
+use books::Books;
 use container::{Container, Group};
 use iommufd::Iommufd;
-use limits::Limits;
 
 use crate::{
     Error, Result,
@@ -116,97 +116,6 @@ impl Iommu {
     #[must_use]
     pub fn is_unprotected(&self) -> bool {
         matches!(self.state().backend, Some(Backend::NoIommu(_)))
-    }
-
-    /// Maps `len` bytes of this process's memory for the devices, and returns where they see it. One
-    /// region is one mapping, however many pages it has; what is mapped already (the same bytes, or more
-    /// around them, for the same access) is counted and not mapped again.
-    ///
-    /// # Safety
-    /// Until `unmap`, every byte stays mapped at `base` in this process, and nothing holds a reference
-    /// to one that a device's access would break.
-    ///
-    /// # Errors
-    /// No device yet, not whole pages, a limit of the user's or the kernel's, or no room.
-    pub unsafe fn map(&self, base: NonNull<u8>, len: usize, access: Access) -> Result<u64> {
-        let mut state = self.state();
-        let State { backend, books, .. } = &mut *state;
-        let backend = backend.as_mut().ok_or_else(no_device)?;
-        let source = Source::Memory { base: base.as_ptr().expose_provenance() as u64 };
-        if let Some(iova) = books.share(source, len as u64, access) {
-            return Ok(iova);
-        }
-        if let Backend::NoIommu(_) = backend {
-            books.check_pages(source, len as u64)?;
-            let iova = physical::address_of(base, len)?;
-            books.fix(iova, source, len as u64, access);
-            return Ok(iova);
-        }
-        backend.check_room(books)?;
-        let limits = Limits::now();
-        limits.check(books.pinned(), len as u64)?;
-        let iova = books.place(source, len as u64, access)?;
-        // SAFETY: the caller gave the memory until it is unmapped.
-        let mapped = unsafe { backend.map_memory(base, len as u64, iova, access) };
-        mapped.map_err(|error| {
-            let used = books.mappings();
-            books.remove(iova);
-            explained(error, len as u64, used, limits)
-        })?;
-        Ok(iova)
-    }
-
-    /// Maps bytes of a file: a memfd, or a dma-buf that VFIO exported. The kernel keeps the file.
-    ///
-    /// # Errors
-    /// As [`map`](Self::map); and only iommufd takes files.
-    pub fn map_file(
-        &self,
-        file: BorrowedFd<'_>,
-        offset: u64,
-        len: usize,
-        access: Access,
-    ) -> Result<u64> {
-        let mut state = self.state();
-        let State { backend, books, .. } = &mut *state;
-        let Backend::Iommufd(iommufd) = backend.as_mut().ok_or_else(no_device)? else {
-            return Err(Error::Unsupported {
-                what: "mapping a file by its descriptor".to_owned(),
-                why: "type1 takes memory of this process only: map it here first, or use iommufd"
-                    .to_owned(),
-            });
-        };
-        let stat = rustix::fs::fstat(file).map_err(Error::system("a file to be mapped"))?;
-        let source = Source::File { device: stat.st_dev, inode: stat.st_ino, offset };
-        if let Some(iova) = books.share(source, len as u64, access) {
-            return Ok(iova);
-        }
-        let limits = Limits::now();
-        limits.check(books.pinned(), len as u64)?;
-        let iova = books.place(source, len as u64, access)?;
-        sys::ioas_map_file(iommufd.id(), (file, offset), len as u64, iova, access).map_err(
-            |error| {
-                let used = books.mappings();
-                books.remove(iova);
-                explained(error, len as u64, used, limits)
-            },
-        )?;
-        Ok(iova)
-    }
-
-    /// Takes back one `map` of these bytes. No device may use them any more.
-    ///
-    /// # Errors
-    /// Nothing is mapped there, or the kernel refused; then it stays mapped.
-    pub fn unmap(&self, iova: u64, len: usize) -> Result<()> {
-        let mut state = self.state();
-        let State { backend, books, .. } = &mut *state;
-        let Some((start, whole)) = books.release(iova, len as u64)? else { return Ok(()) };
-        if let Some(backend) = backend {
-            backend.unmap(start, whole)?;
-        }
-        books.remove(start);
-        Ok(())
     }
 
     /// Mappings of this address space: one for each region, however often it was mapped.
@@ -426,7 +335,7 @@ fn no_device() -> Error {
 }
 
 /// Whether the kernel made up the function's group because there is no IOMMU.
-fn is_noiommu(sysfs: &Sysfs, function: &Function) -> bool {
+pub(crate) fn is_noiommu(sysfs: &Sysfs, function: &Function) -> bool {
     let name = function.iommu_group.and_then(|group| {
         std::fs::read_to_string(sysfs.path(format!("sys/kernel/iommu_groups/{group}/name"))).ok()
     });
@@ -445,22 +354,4 @@ fn has_iommufd(sysfs: &Sysfs, function: &Function) -> bool {
 
 pub(crate) fn page_size() -> u64 {
     rustix::param::page_size() as u64
-}
-
-/// What an errno of a mapping means.
-fn explained(error: std::io::Error, len: u64, used: usize, limits: Limits) -> Error {
-    match (error.raw_os_error(), limits.memlock) {
-        (Some(libc::ENOMEM), Some(limit)) => {
-            Error::Memlock { need: len, used: limits.locked, limit }
-        }
-        (Some(libc::ENOSPC), _) => Error::TooManyMaps { used },
-        (Some(libc::EFAULT | libc::EOPNOTSUPP), _) => Error::Unsupported {
-            what: format!("mapping {len:#x} bytes for devices"),
-            why: "the kernel does not pin this kind of memory: hugepages and memfds work with all \
-                  interfaces, another device's BAR by its mapping with type1 and by its dma-buf with \
-                  iommufd"
-                .to_owned(),
-        },
-        _ => Error::system(format!("mapping {len:#x} bytes for devices"))(error),
-    }
 }

@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code, reason = "calls what maps memory, and is refused")]
 
-use super::*;
+use super::{limits::Limits, map::explained, *};
 use crate::pci::tests::function;
 
 fn bare(kind: Kind) -> (tempfile::TempDir, Iommu) {

@@ -20,6 +20,7 @@ pub use function::{Class, Function, Resource};
 pub use interface::{Interface, routed_interfaces};
 pub use names::Names;
 pub use sysfs::{Scan, Sysfs};
+pub(crate) use sysfs::{has_vanished, text};
 
 #[cfg(test)]
 pub(crate) mod tests {

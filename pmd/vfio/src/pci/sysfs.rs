@@ -106,7 +106,7 @@ pub(super) fn names(folder: &Path) -> Vec<String> {
 }
 
 /// The text of a small file.
-pub(super) fn text(path: &Path) -> io::Result<String> {
+pub(crate) fn text(path: &Path) -> io::Result<String> {
     let mut bytes = Vec::new();
     File::open(path)?.take(LONGEST + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > LONGEST {
@@ -125,7 +125,7 @@ pub(super) fn link(path: &Path) -> io::Result<Option<String>> {
 }
 
 /// Whether the file, or the device that it belonged to, is gone.
-pub(super) fn has_vanished(error: &io::Error) -> bool {
+pub(crate) fn has_vanished(error: &io::Error) -> bool {
     let errno = Errno::from_io_error(error);
     matches!(errno, Some(Errno::NOENT | Errno::NODEV | Errno::NXIO))
 }

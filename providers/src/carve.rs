@@ -4,19 +4,19 @@ use std::{collections::BTreeMap, ops::Range};
 
 /// A range, carved.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Carver {
+pub(crate) struct Carver {
     all: Range<u64>,
     /// First byte and bytes of each part that is out.
     used: BTreeMap<u64, u64>,
 }
 
 impl Carver {
-    pub(super) fn new(all: Range<u64>) -> Self {
+    pub(crate) fn new(all: Range<u64>) -> Self {
         Self { all, used: BTreeMap::new() }
     }
 
     /// The first free `len` bytes (more than 0) at a multiple of `align`.
-    pub(super) fn take(&mut self, len: u64, align: u64) -> Option<u64> {
+    pub(crate) fn take(&mut self, len: u64, align: u64) -> Option<u64> {
         let fits = |gap: Range<u64>| {
             let at = gap.start.checked_next_multiple_of(align)?;
             (at.checked_add(len)? <= gap.end).then_some(at)
@@ -27,17 +27,17 @@ impl Carver {
     }
 
     /// Gives back what starts there.
-    pub(super) fn give(&mut self, at: u64) {
+    pub(crate) fn give(&mut self, at: u64) {
         self.used.remove(&at);
     }
 
     /// Bytes that are out.
-    pub(super) fn used(&self) -> u64 {
+    pub(crate) fn used(&self) -> u64 {
         self.used.values().sum()
     }
 
     /// Bytes of the largest part that could be had.
-    pub(super) fn largest(&self) -> u64 {
+    pub(crate) fn largest(&self) -> u64 {
         self.gaps().map(|gap| gap.end - gap.start).max().unwrap_or(0)
     }
 
