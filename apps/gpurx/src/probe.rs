@@ -55,7 +55,9 @@ impl ProbeReport {
         match &self.not_probed {
             Some(why) => format!("not probed: {why}"),
             None => {
-                format!("probed: {} places of {} areas hold what was sent", self.places, self.areas)
+                let Self { places, areas, .. } = self;
+                let plural = if *areas == 1 { "" } else { "s" };
+                format!("probed: {places} places of {areas} area{plural} hold what was sent")
             }
         }
     }
