@@ -15,6 +15,9 @@ use crate::{
     run::{receive, verdict},
 };
 
+/// What a line tells of a side.
+type Cell = fn(&Side) -> String;
+
 /// One of the two.
 #[derive(Clone, Debug, Serialize)]
 pub struct Side {
@@ -93,7 +96,7 @@ impl Comparison {
     }
 
     fn write(&self, to: &mut String) -> std::fmt::Result {
-        let rows: [(&str, fn(&Side) -> String); 6] = [
+        let rows: [(&str, Cell); 6] = [
             ("frames", |side| side.rx_packets.to_string()),
             ("dropped", |side| side.dropped.to_string()),
             ("packets/s", |side| format!("{:.0}", side.pps)),

@@ -8,8 +8,7 @@ use providers::DmaBuf;
 use crate::{AppError, units::parse_size};
 
 /// How it is written.
-pub(super) const USAGE: &str =
-    "dmabuf:fd=N, dmabuf:PATH (a socket), dmabuf:udmabuf:SIZE or dmabuf:heap:NAME:SIZE, each with [,cpu=off]";
+pub(super) const USAGE: &str = "dmabuf:fd=N, dmabuf:PATH (a socket), dmabuf:udmabuf:SIZE or dmabuf:heap:NAME:SIZE, each with [,cpu=off]";
 
 /// A dma-buf.
 #[derive(Clone, Debug, PartialEq, Eq)]
