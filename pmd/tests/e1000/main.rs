@@ -12,6 +12,7 @@ mod fuzz;
 mod hostile;
 mod offload;
 mod raw;
+mod revoke;
 mod rig;
 mod stream;
 mod traffic;
