@@ -36,6 +36,10 @@ pub struct Args {
     /// auto (direct where the port can)
     #[arg(long, value_name = "PATH", default_value = "auto")]
     pub path: PathChoice,
+    /// Where payloads go while device memory is revoked (by its provider, or by SIGUSR1, which also
+    /// resumes): host (a pool taken at the start), or drop (counted); headers keep flowing
+    #[arg(long, value_name = "POLICY", default_value = "host")]
+    pub on_revoke: OnRevoke,
     #[command(flatten)]
     pub stream: StreamArgs,
     #[command(flatten)]
@@ -83,6 +87,16 @@ impl StreamArgs {
     pub fn flow(&self) -> Flow {
         Flow { udp_port: self.udp_port, src: self.src, dst: self.dst, vlan: self.vlan }
     }
+}
+
+/// Where payloads go while device memory is revoked.
+#[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnRevoke {
+    /// To host memory
+    #[default]
+    Host,
+    /// Nowhere; they are counted
+    Drop,
 }
 
 /// What is done with rows.

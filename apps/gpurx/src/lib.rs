@@ -7,11 +7,14 @@
 pub mod args;
 pub mod consumer;
 pub mod demo;
+pub mod exchange;
 pub mod flow;
 pub mod head;
 pub mod path;
 pub mod place;
+pub mod receiver;
 pub mod report;
+mod revoke;
 pub mod run;
 mod running;
 mod sample;

@@ -17,10 +17,11 @@ use crate::{
     args::Args,
     demo::{Demo, WireSent},
     report::{COLUMNS, Facts, IntervalReport, WorkerReport, live_cells},
+    revoke::Keeper,
     run::Ended,
     sample::{Readings, memory_of, path_of, pool_reports},
     setup::{Pools, Port, Setup},
-    worker::Finished,
+    worker::{Finished, Worker},
 };
 
 /// How long the demo's wire may take to run empty.
@@ -31,6 +32,7 @@ pub(crate) struct Running {
     ports: Vec<Port>,
     pools: Vec<Pools>,
     readings: Readings,
+    keeper: Keeper,
     workers: Workers<Finished>,
     /// Of the workers alone: they run on while the demo's wire runs empty.
     stop: Stop,
@@ -43,7 +45,8 @@ impl Running {
     /// # Errors
     /// A worker could not be started.
     pub(crate) fn start(args: &Args, setup: Setup, cores: &[usize]) -> Result<Self, AppError> {
-        let Setup { ports, workers: receivers, pools } = setup;
+        let Setup { ports, workers: receivers, pools, maker } = setup;
+        let keeper = Keeper::new(maker, receivers.iter().map(Worker::exchange).collect())?;
         let stop = Stop::new();
         let mut workers = Workers::new(&stop);
         let mut readings = Readings::new(args, &ports, &pools);
@@ -56,7 +59,7 @@ impl Running {
             let job = move |stop: &Stop| worker.run(stop, limit);
             workers.spawn(format!("gpurx {index}"), Some(*core), job)?;
         }
-        Ok(Self { ports, pools, readings, workers, stop, start: Instant::now() })
+        Ok(Self { ports, pools, readings, keeper, workers, stop, start: Instant::now() })
     }
 
     fn stats(&self) -> QueueStats {
@@ -64,7 +67,8 @@ impl Running {
     }
 
     fn sample(&self, demo: Option<&Demo>) -> Sample {
-        let mut sample = self.readings.sample(self.start.elapsed(), &self.ports, &self.pools);
+        let (time, keeper) = (self.start.elapsed(), &self.keeper);
+        let mut sample = self.readings.sample(time, &self.ports, &self.pools, keeper);
         sample.ports.extend(demo.map(Demo::port));
         sample
     }
@@ -81,7 +85,7 @@ impl Running {
     /// # Errors
     /// A line of JSON cannot be written, or a worker was lost.
     pub(crate) fn watch(
-        self,
+        mut self,
         args: &Args,
         demo: Option<Demo>,
         stop: &Stop,
@@ -90,7 +94,12 @@ impl Running {
     ) -> Result<Ended, AppError> {
         let (mut meter, mut live) = (Meter::new(), Live::new(&COLUMNS));
         let mut schedule = Schedule::new(&args.run);
+        let mut lost = None;
         while self.workers.wait(schedule.nap()) {
+            if let Err(error) = self.keeper.tick(&mut self.ports, &mut self.pools) {
+                lost = Some(error.to_string());
+                break;
+            }
             if schedule.is_line_due() {
                 let (interval, totals) = (meter.tick(self.stats()), self.readings.totals());
                 output.live(live.line(&live_cells(&interval, &totals)));
@@ -110,7 +119,8 @@ impl Running {
             None => (None, Vec::new()),
         };
         let (ended, last) = self.end(sent, source_pools)?;
-        Ok(Ended { watched: watch.finish(last), ..ended })
+        let fault = lost.or(ended.fault);
+        Ok(Ended { watched: watch.finish(last), fault, ..ended })
     }
 
     /// Stops everything and adds it all up; also what it looked like at last.
@@ -126,16 +136,16 @@ impl Running {
         while sent.is_some() && !self.has_ended() && Instant::now() < emptied {
             std::thread::park_timeout(Duration::from_millis(1));
         }
-        let Self { mut ports, pools, readings, workers, stop, start } = self;
+        let Self { mut ports, pools, readings, keeper, workers, stop, start } = self;
         let finished = workers.join()?;
         let time = start.elapsed();
         stop.set();
-        let (mut digests, mut fault) = (Vec::new(), None);
+        let (mut digests, mut fault) = (Vec::new(), keeper.fault());
         for worker in &finished {
-            digests.extend(worker.digest);
+            digests.extend(worker.earlier.iter().copied().chain(worker.digest));
             fault = fault.or(worker.fault.clone());
         }
-        let mut last = readings.sample(time, &ports, &pools);
+        let mut last = readings.sample(time, &ports, &pools, &keeper);
         let reports = ports.iter().map(|port| PortReport::of(&*port.device)).collect();
         let stats = QueueStats::sum(ports.iter().flat_map(|port| &port.counters));
         let mut finished = finished.into_iter();
@@ -147,7 +157,7 @@ impl Running {
             port.stop(finished.by_ref().take(queues).collect())?;
         }
         last.ports.extend(sent.as_ref().map(|sent| sent.end.clone()));
-        last.pools = pool_reports(&pools);
+        last.pools = pool_reports(&pools, &keeper);
         let mut pool = last.pools.clone();
         pool.extend(source_pools.iter().map(PoolReport::of));
         let facts = Facts {
@@ -156,6 +166,7 @@ impl Running {
             memory: memory_of(&pools),
             time,
             stats,
+            revocation: keeper.report(&readings.totals()),
             totals: readings.totals(),
             workers: WorkerReport::of(&last.stages),
             digests,
