@@ -65,6 +65,17 @@ enum Place {
     },
 }
 
+/// Set by SIGUSR1: from here on the signal revokes and resumes, and does not end the process.
+///
+/// # Errors
+/// The system refused the handler.
+pub(crate) fn asked() -> Result<Arc<AtomicBool>, AppError> {
+    let asked = Arc::new(AtomicBool::new(false));
+    let failed = |error| AppError::failed(format!("signal {SIGUSR1}: no handler: {error}"));
+    register(SIGUSR1, Arc::clone(&asked)).map_err(failed)?;
+    Ok(asked)
+}
+
 /// Watches over device memory while the app runs.
 pub(crate) struct Keeper {
     maker: Maker,
@@ -86,13 +97,15 @@ impl Keeper {
     /// Takes what is needed to go on without device memory now, so that nothing has to be found then.
     ///
     /// # Errors
-    /// There is no memory for it, or the system refused a handler for the signal.
-    pub(crate) fn new(maker: Maker, exchanges: Vec<Exchange>) -> Result<Self, AppError> {
-        let asked = Arc::new(AtomicBool::new(false));
-        let failed = |error| AppError::failed(format!("signal {SIGUSR1}: no handler: {error}"));
-        register(SIGUSR1, Arc::clone(&asked)).map_err(failed)?;
+    /// There is no memory for it.
+    pub(crate) fn new(
+        maker: Maker,
+        exchanges: Vec<Exchange>,
+        asked: Arc<AtomicBool>,
+    ) -> Result<Self, AppError> {
         let refuge =
             if maker.is_device { maker.refuge_pools(exchanges.len())? } else { Vec::new() };
+        tracing::info!(device = maker.is_device, "SIGUSR1 revokes device memory, and resumes");
         Ok(Self {
             maker,
             asked,

@@ -1,6 +1,9 @@
 //! Ports, pools and workers while they run: watching them, and adding it all up at the end.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::{Duration, Instant},
+};
 
 use mempool::{Cpu, Pool};
 use memwire_apps::{
@@ -44,9 +47,14 @@ impl Running {
     ///
     /// # Errors
     /// A worker could not be started.
-    pub(crate) fn start(args: &Args, setup: Setup, cores: &[usize]) -> Result<Self, AppError> {
+    pub(crate) fn start(
+        args: &Args,
+        setup: Setup,
+        cores: &[usize],
+        asked: Arc<AtomicBool>,
+    ) -> Result<Self, AppError> {
         let Setup { ports, workers: receivers, pools, maker } = setup;
-        let keeper = Keeper::new(maker, receivers.iter().map(Worker::exchange).collect())?;
+        let keeper = Keeper::new(maker, receivers.iter().map(Worker::exchange).collect(), asked)?;
         let stop = Stop::new();
         let mut workers = Workers::new(&stop);
         let mut readings = Readings::new(args, &ports, &pools);
