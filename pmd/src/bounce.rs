@@ -7,8 +7,8 @@ use std::os::fd::BorrowedFd;
 use mempool::{Burst, Cpu, Device, Pool, Split, SplitBurst, SplitCache};
 
 use crate::{
-    DropReason, Drops, Error, PostOrder, QueueCounters, RxQueue, SplitAt, SplitConfig, SplitRxQueue,
-    posted::PostedData,
+    DropReason, Drops, Error, PostOrder, QueueCounters, RxQueue, SplitAt, SplitConfig,
+    SplitRxQueue, posted::PostedData,
 };
 
 /// Splits what another queue receives whole. The heads' pool is the one the inner queue receives

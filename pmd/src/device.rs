@@ -4,7 +4,9 @@ use std::fmt;
 
 use mempool::Offload;
 
-use crate::{AnyRxQueue, Config, Error, QueueStats, Queues, RebindError, Rebound, RxMemory, SplitAt};
+use crate::{
+    AnyRxQueue, Config, Error, QueueStats, Queues, RebindError, Rebound, RxMemory, SplitAt,
+};
 
 /// One port.
 pub trait Device: Send {

@@ -1,7 +1,10 @@
 //! Between a worker and whoever changes the memory of its queue: the worker hands its queue over when it is
 //! asked to, waits, and gets it back with all that goes with the new memory. While nobody asks it costs a
 //! load per poll. Knows no memory and no driver.
-#![expect(clippy::disallowed_types, reason = "control plane: an exchange happens when memory comes or goes")]
+#![expect(
+    clippy::disallowed_types,
+    reason = "control plane: an exchange happens when memory comes or goes"
+)]
 
 use std::{
     sync::{

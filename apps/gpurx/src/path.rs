@@ -5,10 +5,7 @@ use std::fmt;
 
 use clap::ValueEnum;
 use memwire_apps::AppError;
-use pmd::{
-    AnyRxQueue, Bounce, DeviceInfo, RxConfig, RxMemory, SplitAt, SplitConfig,
-    SplitSupport,
-};
+use pmd::{AnyRxQueue, Bounce, DeviceInfo, RxConfig, RxMemory, SplitAt, SplitConfig, SplitSupport};
 
 use crate::receiver::Receiver;
 

@@ -180,7 +180,8 @@ impl Keeper {
     ) -> Result<(), AppError> {
         self.told.revocations += 1;
         let by = if cause == Cause::Operator { "the operator" } else { "its provider" };
-        let to = if self.maker.drops() { "payloads are dropped" } else { "payloads go to the host" };
+        let to =
+            if self.maker.drops() { "payloads are dropped" } else { "payloads go to the host" };
         tracing::warn!(revocations = self.told.revocations, "device memory revoked by {by}: {to}");
         // Nothing of it is handed out any more, whoever asked.
         for pool in pools.iter().map(|pools| &pools.data) {

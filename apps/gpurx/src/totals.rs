@@ -114,8 +114,7 @@ impl Totals {
     /// Frames accounted for. Once nothing is open: what the queue delivered.
     #[must_use]
     pub fn frames(&self) -> u64 {
-        let Self { rows, foreign, invalid, unsplit, late, duplicate, jump, revoked, .. } =
-            self;
+        let Self { rows, foreign, invalid, unsplit, late, duplicate, jump, revoked, .. } = self;
         rows + foreign + invalid + unsplit + late + duplicate + jump + revoked
     }
 }

@@ -1,5 +1,6 @@
 //! Device memory taken back and given again while the program receives: SIGUSR1, as an operator does it.
 
+#[expect(dead_code, reason = "what other tests share")]
 mod common;
 
 use std::{

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::{
     filters::{self, receive_control},
-    plan::{Plan, RxForm},
     init::{QUEUE, Trouble},
+    plan::{Plan, RxForm},
     queues::RingMemory,
     register::Registers,
     registers::{

@@ -19,8 +19,8 @@ use super::{
     stats::Statistics,
 };
 use crate::{
-    AnyRxQueue, Config, Device, DeviceInfo, DropReason, Error, Health, Link, QueueCounters, QueueStats, Queues,
-    RebindError, Rebound, RxMemory,
+    AnyRxQueue, Config, Device, DeviceInfo, DropReason, Error, Health, Link, QueueCounters,
+    QueueStats, Queues, RebindError, Rebound, RxMemory,
     pci::{Bus, Gate, Notices},
 };
 
@@ -219,8 +219,7 @@ impl<B: Bus> E1000<B> {
         }
         let plan = running.plan.rebound(chip, &self.info, &self.options, (index, memory))?;
         // The counters go on: one queue's, whichever memory it is on.
-        let start =
-            Start { gate: running.gate.sibling(), counters: running.rx[index].clone() };
+        let start = Start { gate: running.gate.sibling(), counters: running.rx[index].clone() };
         let (bus, vectors) = (&*self.bus.get_mut(), running.vectors.as_ref());
         let builder = Builder { chip, bus, regs, plan: &plan, vectors };
         let (queue, ring) =

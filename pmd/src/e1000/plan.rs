@@ -139,8 +139,10 @@ impl Plan {
 /// The 82574L has one set of sizes for all of its receive queues (§10.2.5.1, §10.2.5.2).
 fn check_forms(chip: Chip, rx: &[RxPlan]) -> Result<(), &'static str> {
     if chip == Chip::E82574 && rx.windows(2).any(|pair| pair[0].form != pair[1].form) {
-        return Err("the 82574L has one form for both receive queues: give them buffers of the same \
-                    sizes, and split both or none");
+        return Err(
+            "the 82574L has one form for both receive queues: give them buffers of the same \
+                    sizes, and split both or none",
+        );
     }
     Ok(())
 }

@@ -163,7 +163,9 @@ impl Device for RingPort {
         drop(queue);
         match made.attach(&receiver.lane, &receiver.counters) {
             Some(queue) => Ok(Rebound { queue, former: None }),
-            None => Err(RebindError::lost(self.state("the queue is not one that this port yielded"))),
+            None => {
+                Err(RebindError::lost(self.state("the queue is not one that this port yielded")))
+            }
         }
     }
 

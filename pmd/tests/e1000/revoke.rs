@@ -116,8 +116,7 @@ impl Rig {
         let mut frames = Vec::new();
         let got = match queue {
             AnyRxQueue::Whole(queue) => {
-                let (mut cache, mut burst) =
-                    (self.whole.cache(), Burst::<Cpu>::new(&self.whole));
+                let (mut cache, mut burst) = (self.whole.cache(), Burst::<Cpu>::new(&self.whole));
                 let got = queue.recv(&mut cache, &mut burst);
                 for frame in burst.iter() {
                     let mut bytes = vec![0; frame.frame_len()];
@@ -168,7 +167,9 @@ impl Rig {
     fn rebind(&mut self, memory: RxMemory, former: Option<&Pool<mempool::Device>>) {
         let queue = self.pair.queues[1].rx.remove(0);
         let rebound = self.pair.ports[1].rebind(0, queue, memory);
-        let rebound = rebound.unwrap_or_else(|error| panic!("{error} {:?} {:?}", self.pair.models[1], self.pair.models[1].violations()));
+        let rebound = rebound.unwrap_or_else(|error| {
+            panic!("{error} {:?} {:?}", self.pair.models[1], self.pair.models[1].violations())
+        });
         let mut old = rebound.former.expect("this driver keeps what had arrived");
         while self.take(&mut old, former) > 0 {}
         drop(old);
@@ -230,7 +231,11 @@ fn memory_taken_back_at_any_moment_is_never_written_again_and_no_frame_goes_unco
         assert_eq!(rig.pair.ports[1].health(), Health::Good);
         rig.pair.check();
         let (rx, _, counts) = rig.pair.ports[1].stats();
-        assert_eq!((rx.offered, rx.delivered), (rig.sent, rig.came), "{chip:?} {work:?}: {counts:?}");
+        assert_eq!(
+            (rx.offered, rx.delivered),
+            (rig.sent, rig.came),
+            "{chip:?} {work:?}: {counts:?}"
+        );
         assert!(rx.is_balanced(), "{rx:?}");
         assert!(rig.sent > rounds() * 20, "{chip:?}: only {} frames", rig.sent);
         lost += rx.drops.total();
@@ -309,9 +314,10 @@ fn memory_that_cannot_be_had_leaves_the_queue_as_it_was() {
         let gone = Lent::new();
         gone.provider.revoke();
         let small = Pool::builder().slots(16).stride(512).memory(&Fake::new()).build().unwrap();
-        for (memory, says) in
-            [(split(&rig.heads, &gone.pool), "revoked"), (split(&rig.heads, &small), "steps of 1024")]
-        {
+        for (memory, says) in [
+            (split(&rig.heads, &gone.pool), "revoked"),
+            (split(&rig.heads, &small), "steps of 1024"),
+        ] {
             let queue = rig.pair.queues[1].rx.remove(0);
             let error = rig.pair.ports[1].rebind(0, queue, memory).err().expect("refused");
             assert!(error.to_string().contains(says), "{error}");
@@ -319,7 +325,8 @@ fn memory_that_cannot_be_had_leaves_the_queue_as_it_was() {
             rig.run(Some(&lent.pool));
         }
         let queue = rig.pair.queues[1].rx.remove(0);
-        let error = rig.pair.ports[1].rebind(3, queue, split(&rig.heads, &lent.pool)).err().unwrap();
+        let error =
+            rig.pair.ports[1].rebind(3, queue, split(&rig.heads, &lent.pool)).err().unwrap();
         assert!(error.to_string().contains("no receive queue 3"), "{error}");
         rig.pair.queues[1].rx.push(error.queue.expect("untouched"));
         rig.settle(Some(&lent.pool));
@@ -337,7 +344,8 @@ fn the_other_queues_of_a_port_go_on_and_lose_nothing() {
         let (heads, tx) = (pool(4096, HEAD), pool(2048, 2048));
         let (still, host) = (Lent::new(), pool_of_host());
         let mut lent = Lent::new();
-        let options = [21, 22].map(|seed| Options::new(chip).work(Work::Late).seed(seed).flow_control());
+        let options =
+            [21, 22].map(|seed| Options::new(chip).work(Work::Late).seed(seed).flow_control());
         let mut pair = Pair::new(options, |end| {
             let config = Config { promiscuous: true, ..Config::default() };
             match end {
@@ -385,7 +393,8 @@ fn the_other_queues_of_a_port_go_on_and_lose_nothing() {
             }
             drop(former);
             lent = Lent::new();
-            let rebound = pair.ports[1].rebind(1, rebound.queue, split(&heads, &lent.pool)).unwrap();
+            let rebound =
+                pair.ports[1].rebind(1, rebound.queue, split(&heads, &lent.pool)).unwrap();
             let mut former = rebound.former.expect("kept");
             while let got @ 1.. = poll(&mut former, &host) {
                 came[1] += got;

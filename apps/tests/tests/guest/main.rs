@@ -15,6 +15,7 @@ mod kills;
 mod machine;
 mod peers;
 mod probe;
+mod revoke;
 mod strays;
 mod traffic;
 mod unplug;

@@ -262,7 +262,8 @@ impl Core {
                     if self.rx[queue].is_stopping() =>
                 {
                     self.stop_a_little(queue);
-                    let still = if self.rx[queue].is_stopping() { queue::CONTROL_ENABLE } else { 0 };
+                    let still =
+                        if self.rx[queue].is_stopping() { queue::CONTROL_ENABLE } else { 0 };
                     self.reg(offset) | still
                 }
                 Some(QueueRegister { register: queue::CONTROL, .. })

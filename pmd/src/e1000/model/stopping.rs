@@ -88,7 +88,9 @@ impl Core {
     /// Whether transactions are open: descriptors that are done and not written back.
     pub(super) fn has_transactions(&self) -> bool {
         let untold = self.rx.iter().any(|queue| queue.ring.untold() > 0);
-        self.chip == Chip::I82574 && self.may_write() && (untold || self.options.faults.disable_sticks)
+        self.chip == Chip::I82574
+            && self.may_write()
+            && (untold || self.options.faults.disable_sticks)
     }
 
     /// STATUS is read after "master disable" was set (82574 §5.2): some more have ended.
