@@ -5,7 +5,7 @@ use std::fmt;
 use mempool::Offload;
 
 use crate::{
-    AnyRxQueue, Config, Error, QueueStats, Queues, RebindError, Rebound, RxMemory, SplitAt,
+    Config, Error, QueueStats, Queues, RebindError, Rebound, RxMemory, SplitAt, TakeQueue,
 };
 
 /// One port.
@@ -27,8 +27,8 @@ pub trait Device: Send {
     fn stop(&mut self, queues: Queues) -> Result<(), Error>;
 
     /// Gives one receive queue of a started port other memory while the rest of it runs: the link stays
-    /// up, other queues go on, the counters count on. `queue` is the `index`-th of those that
-    /// [`Device::start`] or an earlier call yielded. The new memory is mapped first, then the queue is
+    /// up, other queues go on, the counters count on. The new memory is mapped first. Then `queue` is called
+    /// for the queue, the `index`-th of those that [`Device::start`] or an earlier call yielded; it is
     /// stopped, and started again with the same ring size: it is away for microseconds.
     ///
     /// Which other queues pause meanwhile, and what becomes of frames that come then, is the driver's to
@@ -40,17 +40,17 @@ pub trait Device: Send {
     fn rebind(
         &mut self,
         index: usize,
-        queue: AnyRxQueue,
         memory: RxMemory,
+        queue: TakeQueue<'_>,
     ) -> Result<Rebound, RebindError> {
-        let _ = (index, memory);
+        let _ = (index, memory, queue);
         let info = self.info();
         let why = format!(
             "the {} driver cannot give a queue other memory while the port runs; stop the port and start \
              it again",
             info.driver
         );
-        Err(RebindError::untouched(Error::BadOption { port: info.port.clone(), why }, queue))
+        Err(RebindError::early(Error::BadOption { port: info.port.clone(), why }))
     }
 
     /// The link now.

@@ -40,7 +40,7 @@ pub use error::Error;
 pub use found::Found;
 pub use mapper::{DmaMapper, Iova, Known, MapError, MappedPool, SoftwareMapper};
 pub use queue::{AnyRxQueue, RxQueue, SplitRxQueue, TxQueue};
-pub use rebind::{RebindError, Rebound};
+pub use rebind::{RebindError, Rebound, TakeQueue};
 pub use registry::{Driver, Open, Registry};
 pub use spec::{PortSpec, SpecError};
 pub use split::SplitAt;

@@ -14,26 +14,37 @@ pub struct Rebound {
     pub former: Option<AnyRxQueue>,
 }
 
+/// Yields the queue that is to be given other memory, once all is ready for the change: called once at most.
+/// `None` if it is not to be had, and nothing is changed.
+pub type TakeQueue<'a> = &'a mut dyn FnMut() -> Option<AnyRxQueue>;
+
 /// A queue could not be given other memory.
 pub struct RebindError {
     /// Why.
     pub error: Error,
-    /// The queue, as it was: nothing was touched, and it runs on. `None` if the device did not show that it
-    /// stopped using the queue's memory, or did not start it again: the port has to be stopped.
-    pub queue: Option<AnyRxQueue>,
+    /// Whether the queue was taken, and is lost: the device did not show that it stopped using its memory,
+    /// or did not start it again. The port has to be stopped. If not, the queue was not taken, and runs on.
+    pub is_lost: bool,
 }
 
 impl RebindError {
-    /// Nothing was touched.
+    /// Before the queue was taken.
     #[must_use]
-    pub fn untouched(error: Error, queue: AnyRxQueue) -> Self {
-        Self { error, queue: Some(queue) }
+    pub fn early(error: Error) -> Self {
+        Self { error, is_lost: false }
     }
 
     /// The queue is lost until the port was stopped.
     #[must_use]
     pub fn lost(error: Error) -> Self {
-        Self { error, queue: None }
+        Self { error, is_lost: true }
+    }
+
+    /// The queue did not come.
+    #[must_use]
+    pub fn not_taken(port: &str) -> Self {
+        let why = "the queue that was to get other memory did not come";
+        Self::early(Error::State { port: port.to_owned(), why })
     }
 }
 
@@ -41,7 +52,7 @@ impl fmt::Debug for RebindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RebindError")
             .field("error", &self.error)
-            .field("untouched", &self.queue.is_some())
+            .field("is_lost", &self.is_lost)
             .finish()
     }
 }

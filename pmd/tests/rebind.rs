@@ -60,16 +60,16 @@ impl Rig {
     }
 
     fn rebind(&mut self, memory: RxMemory) -> Result<(), String> {
-        match self.receiver.rebind(0, self.queue.take().unwrap(), memory) {
+        let queue = &mut self.queue;
+        match self.receiver.rebind(0, memory, &mut || queue.take()) {
             Ok(rebound) => {
                 assert!(rebound.former.is_none(), "nothing is left in a software queue");
                 self.queue = Some(rebound.queue);
                 Ok(())
             }
             Err(refused) => {
-                let text = refused.to_string();
-                self.queue = refused.queue;
-                Err(text)
+                assert!(!refused.is_lost && self.queue.is_some(), "it was not taken");
+                Err(refused.to_string())
             }
         }
     }
@@ -148,13 +148,14 @@ fn chaos_that_counts_received_frames_refuses_and_other_chaos_does_not() {
 }
 
 #[test]
-fn a_driver_that_cannot_says_so_and_gives_the_queue_back() {
+fn a_driver_that_cannot_says_so_and_does_not_take_the_queue() {
     let frames = pool(2048);
     let mut port = Registry::new().open("null:").unwrap();
-    let mut queues =
-        port.start(Config::default().with_rx(RxMemory::Whole(frames.clone()))).unwrap();
-    let refused = port.rebind(0, queues.rx.remove(0), RxMemory::Whole(frames)).err().unwrap();
+    let memory = || RxMemory::Whole(frames.clone());
+    let _queues = port.start(Config::default().with_rx(memory())).unwrap();
+    let mut take = || panic!("the queue is not wanted");
+    let refused = port.rebind(0, memory(), &mut take).err().unwrap();
     let text = refused.to_string();
     assert!(text.contains("the null driver cannot give a queue other memory"), "{text}");
-    assert!(refused.queue.is_some(), "nothing was touched");
+    assert!(!refused.is_lost, "nothing was touched");
 }

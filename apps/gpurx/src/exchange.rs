@@ -117,15 +117,15 @@ impl Exchange {
         queue
     }
 
-    /// Gives the worker what it goes on with, and waits for what is left of before; with `None` it goes on
-    /// without a queue.
+    /// Gives the worker nothing: it goes on without a queue.
+    pub fn refuse(&self) {
+        self.put(Tray::Nothing);
+    }
+
+    /// Gives the worker what it goes on with, and waits for what is left of before.
     #[must_use]
-    pub fn give(&self, fresh: Option<Fresh>) -> Option<Left> {
-        let is_some = fresh.is_some();
-        self.put(fresh.map_or(Tray::Nothing, |fresh| Tray::Fresh(Box::new(fresh))));
-        if !is_some {
-            return None;
-        }
+    pub fn give(&self, fresh: Fresh) -> Option<Left> {
+        self.put(Tray::Fresh(Box::new(fresh)));
         self.wait(|tray| match std::mem::take(tray) {
             Tray::Left(left) => Some(*left),
             other => {

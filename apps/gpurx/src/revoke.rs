@@ -12,7 +12,7 @@ use std::{
 
 use mempool::{Device as DeviceMemory, Pool, Witness};
 use memwire_apps::AppError;
-use pmd::{Rebound, RxMemory};
+use pmd::{AnyRxQueue, RebindError, Rebound, RxMemory};
 use serde::Serialize;
 use signal_hook::{consts::SIGUSR1, flag::register};
 
@@ -52,6 +52,20 @@ pub struct RevocationReport {
 enum Cause {
     Operator,
     Provider,
+}
+
+/// A queue was not given other memory.
+struct Refused {
+    error: AppError,
+    /// Whether it goes on as it was.
+    goes_on: bool,
+}
+
+impl Refused {
+    /// Before anything was touched.
+    fn early(error: AppError) -> Self {
+        Self { error, goes_on: true }
+    }
 }
 
 /// Where payloads go now.
@@ -191,7 +205,7 @@ impl Keeper {
             }
         }
         let fresh = self.refuge.clone();
-        self.change(ports, pools, fresh, true)?;
+        self.change(ports, pools, fresh, true).map_err(|refused| refused.error)?;
         self.place = Place::Refuge { cause, again: Instant::now() + AGAIN };
         self.hear_acknowledgements();
         Ok(())
@@ -215,7 +229,17 @@ impl Keeper {
                 return Ok(());
             }
         };
-        self.change(ports, pools, fresh, false)?;
+        match self.change(ports, pools, fresh, false) {
+            Ok(()) => {}
+            Err(Refused { error, goes_on: true }) => {
+                tracing::warn!(%error, "device memory is there, and a port cannot use it");
+                if let Place::Refuge { again, .. } = &mut self.place {
+                    *again = Instant::now() + AGAIN;
+                }
+                return Ok(());
+            }
+            Err(Refused { error, .. }) => return Err(error),
+        }
         self.place = Place::Device;
         self.told.resumed += 1;
         tracing::warn!(resumed = self.told.resumed, "device memory is back: payloads go there");
@@ -229,7 +253,7 @@ impl Keeper {
         pools: &mut [Pools],
         fresh: Vec<Pool<DeviceMemory>>,
         to_refuge: bool,
-    ) -> Result<(), AppError> {
+    ) -> Result<(), Refused> {
         self.changes += 1;
         let queues = ports.iter().enumerate();
         let queues = queues.flat_map(|(at, port)| (0..port.counters.len()).map(move |q| (at, q)));
@@ -258,44 +282,52 @@ impl Keeper {
         (queue, worker): (usize, usize),
         pools: &Pools,
         to_refuge: bool,
-    ) -> Result<Option<Left>, AppError> {
+    ) -> Result<Option<Left>, Refused> {
         let (exchange, maker) = (&self.exchanges[worker], &self.maker);
         let split = maker.split(pools, to_refuge);
         let change = (self.changes, to_refuge);
         // Whatever takes time is done before the worker is asked.
         let away = Receiver::Away(port.counters[queue].clone());
-        let mut binding = maker.binding(pools, (port.path, worker), change, away)?;
-        let Some(rx) = exchange.ask() else {
-            tracing::debug!(worker, "a worker that has ended keeps its memory");
-            return Ok(None);
-        };
+        let binding = maker.binding(pools, (port.path, worker), change, away);
+        let mut binding = binding.map_err(Refused::early)?;
         let mut former = None;
-        binding.rx = match (port.path, rx) {
-            (Path::Bounce, Receiver::Bounce(mut bounce)) => {
-                bounce.rebind(&pools.data, split.post);
-                Receiver::Bounce(bounce)
+        binding.rx = if port.path == Path::Bounce {
+            match exchange.ask() {
+                Some(Receiver::Bounce(mut bounce)) => {
+                    bounce.rebind(&pools.data, split.post);
+                    Receiver::Bounce(bounce)
+                }
+                _ => return Ok(None),
             }
-            (_, rx) => {
-                let Some(rx) = rx.into_queue() else { return Ok(None) };
-                match port.device.rebind(queue, rx, RxMemory::Split(split)) {
-                    Ok(Rebound { queue, former: old }) => {
-                        former = old.and_then(pmd::AnyRxQueue::split);
-                        let Some(queue) = queue.split() else {
-                            let _none = exchange.give(None);
-                            let why = "the driver started a split queue as another one";
-                            return Err(AppError::failed(why));
-                        };
-                        Receiver::Direct(queue)
+        } else {
+            let mut is_taken = false;
+            let mut take = || {
+                is_taken = true;
+                exchange.ask().and_then(Receiver::into_queue)
+            };
+            match port.device.rebind(queue, RxMemory::Split(split), &mut take) {
+                Ok(Rebound { queue: AnyRxQueue::Split(queue), former: old }) => {
+                    former = old.and_then(AnyRxQueue::split);
+                    Receiver::Direct(queue)
+                }
+                Ok(_) => {
+                    exchange.refuse();
+                    let why = "the driver started a split queue as another one";
+                    return Err(Refused { error: AppError::failed(why), goes_on: false });
+                }
+                Err(RebindError { is_lost: false, .. }) if is_taken => {
+                    tracing::debug!(worker, "a worker that has ended keeps its memory");
+                    return Ok(None);
+                }
+                Err(RebindError { error, is_lost }) => {
+                    if is_lost {
+                        exchange.refuse();
                     }
-                    Err(refused) => {
-                        let _none = exchange.give(None);
-                        drop(refused.queue);
-                        return Err(AppError::from(refused.error));
-                    }
+                    return Err(Refused { error: AppError::from(error), goes_on: !is_lost });
                 }
             }
         };
-        Ok(exchange.give(Some(Fresh { binding, former })))
+        Ok(exchange.give(Fresh { binding, former }))
     }
 
     /// Memory that was given up and is gone by now.

@@ -154,11 +154,11 @@ impl Worker {
     #[cold]
     fn change(&mut self) {
         let since = Instant::now();
-        let Some(Fresh { binding, former }) = self.exchange.hand_over(self.now.rx.take()) else {
+        let Some(Fresh { binding, mut former }) = self.exchange.hand_over(self.now.rx.take())
+        else {
             return;
         };
         let mut old = std::mem::replace(&mut self.now, binding);
-        let mut former = former;
         while let Some(queue) = &mut former {
             let got = queue.recv(&mut old.cache, &mut old.burst);
             if got == 0 {

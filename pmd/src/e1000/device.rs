@@ -19,8 +19,8 @@ use super::{
     stats::Statistics,
 };
 use crate::{
-    AnyRxQueue, Config, Device, DeviceInfo, DropReason, Error, Health, Link, QueueCounters,
-    QueueStats, Queues, RebindError, Rebound, RxMemory,
+    Config, Device, DeviceInfo, DropReason, Error, Health, Link, QueueCounters, QueueStats, Queues,
+    RebindError, Rebound, RxMemory, TakeQueue,
     pci::{Bus, Gate, Notices},
 };
 
@@ -380,14 +380,17 @@ impl<B: Bus> Device for E1000<B> {
     fn rebind(
         &mut self,
         index: usize,
-        queue: AnyRxQueue,
         memory: RxMemory,
+        queue: TakeQueue<'_>,
     ) -> Result<Rebound, RebindError> {
         let prepared = self.prepare(index, &memory);
         drop(memory);
         let (plan, mut fresh, ring) = match prepared {
             Ok(prepared) => prepared,
-            Err(error) => return Err(RebindError::untouched(error, queue)),
+            Err(error) => return Err(RebindError::early(error)),
+        };
+        let Some(queue) = queue() else {
+            return Err(RebindError::not_taken(&self.info.port));
         };
         match self.exchange(index, plan, &ring, fresh.gate()) {
             Ok(()) => {

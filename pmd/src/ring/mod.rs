@@ -13,8 +13,9 @@ use std::sync::Arc;
 
 use crate::registry::Claim;
 use crate::{
-    AnyRxQueue, Capabilities, Config, Device, DeviceInfo, Error, Health, Link, MapError, PortSpec,
+    Capabilities, Config, Device, DeviceInfo, Error, Health, Link, MapError, PortSpec,
     QueueCounters, QueueStats, Queues, RebindError, Rebound, Registry, RxMemory, SplitSupport,
+    TakeQueue,
 };
 use lane::Lane;
 pub(crate) use lane::Wire;
@@ -148,19 +149,21 @@ impl Device for RingPort {
     fn rebind(
         &mut self,
         index: usize,
-        queue: AnyRxQueue,
         memory: RxMemory,
+        queue: TakeQueue<'_>,
     ) -> Result<Rebound, RebindError> {
         let Some(receiver) = self.rx.get(index).filter(|_| self.running) else {
             let error = self.state("not started with such a receive queue");
-            return Err(RebindError::untouched(error, queue));
+            return Err(RebindError::early(error));
         };
         let made = match Unattached::new(memory, receiver.ring) {
             Ok(made) => made,
-            Err(source) => return Err(RebindError::untouched(self.unmapped(source), queue)),
+            Err(source) => return Err(RebindError::early(self.unmapped(source))),
         };
         // The queue is the device: once it is gone nothing writes its buffers.
-        drop(queue);
+        if queue().is_none() {
+            return Err(RebindError::not_taken(&self.info.port));
+        }
         match made.attach(&receiver.lane, &receiver.counters) {
             Some(queue) => Ok(Rebound { queue, former: None }),
             None => {

@@ -138,7 +138,7 @@ struct SplitRx {
 /// A queue that is not at a lane yet: its memory can be reached, and nothing else has happened.
 pub(super) enum Unattached {
     Whole(Pool<Cpu>),
-    Split { data: PostedData, at: SplitAt, head_room: usize },
+    Split { data: Box<PostedData>, at: SplitAt, head_room: usize },
 }
 
 impl Unattached {
@@ -150,7 +150,7 @@ impl Unattached {
         Ok(match memory {
             RxMemory::Whole(pool) => Self::Whole(pool),
             RxMemory::Split(split) => Self::Split {
-                data: PostedData::by_window(&split.data, ring, split.post)?,
+                data: Box::new(PostedData::by_window(&split.data, ring, split.post)?),
                 at: split.at,
                 head_room: split.heads.room(),
             },
@@ -164,7 +164,7 @@ impl Unattached {
         Some(match self {
             Self::Whole(pool) => AnyRxQueue::Whole(Box::new(WholeRx { arrivals, pool })),
             Self::Split { data, at, head_room } => {
-                AnyRxQueue::Split(Box::new(SplitRx { arrivals, data, at, head_room }))
+                AnyRxQueue::Split(Box::new(SplitRx { arrivals, data: *data, at, head_room }))
             }
         })
     }

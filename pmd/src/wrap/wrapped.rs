@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     AnyRxQueue, Config, Device, DeviceInfo, Error, Health, Link, QueueStats, Queues, RebindError,
-    Rebound, RxConfig, RxMemory, RxQueue, SplitRxQueue, TxConfig, TxQueue,
+    Rebound, RxConfig, RxMemory, RxQueue, SplitRxQueue, TakeQueue, TxConfig, TxQueue,
 };
 
 /// What [`Device::stats`] yields: receive, transmit, and what the port itself counts.
@@ -177,24 +177,23 @@ impl Device for Wrapped {
         self.layer.stopped(outcome)
     }
 
-    /// As the inner port does it. What the layer's queue was doing ends here: what is left of the queue, and
-    /// one that comes back with an error, is the inner port's own, without the layer.
+    /// As the inner port does it. What the layer's queue was doing ends here: what is left of the queue is the
+    /// inner port's own, without the layer.
     fn rebind(
         &mut self,
         index: usize,
-        queue: AnyRxQueue,
         memory: RxMemory,
+        queue: TakeQueue<'_>,
     ) -> Result<Rebound, RebindError> {
         if let Err(error) = self.layer.rebinding(&self.info, index) {
-            return Err(RebindError::untouched(error, queue));
+            return Err(RebindError::early(error));
         }
-        let wrapped = Queues { rx: vec![queue], tx: Vec::new() };
-        let Some(inner) = self.home.collect(wrapped).rx.pop() else {
-            let port = self.info.port.clone();
-            let why = "the queue is not one that this port yielded";
-            return Err(RebindError::lost(Error::State { port, why }));
+        let home = &self.home;
+        let mut inner = || {
+            let wrapped = Queues { rx: vec![queue()?], tx: Vec::new() };
+            home.collect(wrapped).rx.pop()
         };
-        let rebound = self.inner.rebind(index, inner, memory.clone())?;
+        let rebound = self.inner.rebind(index, memory.clone(), &mut inner)?;
         Ok(Rebound { queue: self.wrap_rx(index, rebound.queue, &memory), ..rebound })
     }
 

@@ -165,8 +165,8 @@ impl Rig {
 
     /// Gives the queue other memory; takes what had arrived by then from what it was.
     fn rebind(&mut self, memory: RxMemory, former: Option<&Pool<mempool::Device>>) {
-        let queue = self.pair.queues[1].rx.remove(0);
-        let rebound = self.pair.ports[1].rebind(0, queue, memory);
+        let Pair { ports, queues, .. } = &mut self.pair;
+        let rebound = ports[1].rebind(0, memory, &mut || queues[1].rx.pop());
         let rebound = rebound.unwrap_or_else(|error| {
             panic!("{error} {:?} {:?}", self.pair.models[1], self.pair.models[1].violations())
         });
@@ -285,12 +285,11 @@ fn a_queue_that_does_not_stop_keeps_its_memory_until_the_port_was_stopped() {
         let host = pool_of_host();
         let mut rig = Rig::new(chip, Work::Ticked, 5, &lent.pool);
         rig.pair.models[1].set_faults(Faults { disable_sticks: true, ..Faults::default() });
-        let queue = rig.pair.queues[1].rx.remove(0);
-        let error = rig.pair.ports[1]
-            .rebind(0, queue, split(&rig.heads, &host))
-            .err()
-            .expect("it does not stop");
-        assert!(error.queue.is_none(), "nobody may use it");
+        let memory = split(&rig.heads, &host);
+        let Pair { ports, queues, .. } = &mut rig.pair;
+        let error =
+            ports[1].rebind(0, memory, &mut || queues[1].rx.pop()).err().expect("it does not stop");
+        assert!(error.is_lost, "nobody may use it");
         let text = error.to_string();
         assert!(text.contains("receive queue 0 did not change its state in 100 ms"), "{text}");
         assert!(rig.pair.ports[1].health().fault().is_some(), "the port says so");
@@ -318,17 +317,18 @@ fn memory_that_cannot_be_had_leaves_the_queue_as_it_was() {
             (split(&rig.heads, &gone.pool), "revoked"),
             (split(&rig.heads, &small), "steps of 1024"),
         ] {
-            let queue = rig.pair.queues[1].rx.remove(0);
-            let error = rig.pair.ports[1].rebind(0, queue, memory).err().expect("refused");
+            let mut take = || panic!("the queue is not wanted");
+            let error = rig.pair.ports[1].rebind(0, memory, &mut take).err().expect("refused");
             assert!(error.to_string().contains(says), "{error}");
-            rig.pair.queues[1].rx.push(error.queue.expect("untouched"));
+            assert!(!error.is_lost);
             rig.run(Some(&lent.pool));
         }
-        let queue = rig.pair.queues[1].rx.remove(0);
-        let error =
-            rig.pair.ports[1].rebind(3, queue, split(&rig.heads, &lent.pool)).err().unwrap();
+        let memory = split(&rig.heads, &lent.pool);
+        let error = rig.pair.ports[1].rebind(3, memory, &mut || None).err().unwrap();
         assert!(error.to_string().contains("no receive queue 3"), "{error}");
-        rig.pair.queues[1].rx.push(error.queue.expect("untouched"));
+        let memory = split(&rig.heads, &lent.pool);
+        let error = rig.pair.ports[1].rebind(0, memory, &mut || None).err().unwrap();
+        assert!(error.to_string().contains("did not come"), "{error}");
         rig.settle(Some(&lent.pool));
         let (rx, ..) = rig.pair.ports[1].stats();
         assert_eq!((rx.offered, rx.delivered), (rig.sent, rig.came), "{chip:?} {rx:?}");
@@ -385,16 +385,18 @@ fn the_other_queues_of_a_port_go_on_and_lose_nothing() {
                 break;
             }
             lent.provider.revoke();
-            let queue = pair.queues[1].rx.remove(1);
-            let rebound = pair.ports[1].rebind(1, queue, split(&heads, &host)).unwrap();
+            let Pair { ports, queues, .. } = &mut pair;
+            let mut take = || queues[1].rx.pop();
+            let rebound = ports[1].rebind(1, split(&heads, &host), &mut take).unwrap();
             let mut former = rebound.former.expect("kept");
             while let got @ 1.. = poll(&mut former, &lent.pool) {
                 came[1] += got;
             }
             drop(former);
             lent = Lent::new();
-            let rebound =
-                pair.ports[1].rebind(1, rebound.queue, split(&heads, &lent.pool)).unwrap();
+            let mut queue = Some(rebound.queue);
+            let mut take = || queue.take();
+            let rebound = pair.ports[1].rebind(1, split(&heads, &lent.pool), &mut take).unwrap();
             let mut former = rebound.former.expect("kept");
             while let got @ 1.. = poll(&mut former, &host) {
                 came[1] += got;
