@@ -9,7 +9,7 @@ use super::{
 };
 
 /// Descriptors that are written back between two looks of the driver.
-const AT_ONCE: usize = 16;
+const AT_ONCE: usize = 64;
 
 impl RxQueue {
     /// Whether it was told to stop and has not yet.
