@@ -61,7 +61,7 @@ pub use inflight::{InFlight, Quiesced};
 pub use meta::{Meta, Offload, RxMeta, TxMeta};
 pub use pool::{AreaId, AreaInfo, AreaState, Pool};
 pub use provider::{Provider, ProviderError, ProviderInfo, RegionRequest};
-pub use region::{CopyError, Memory, Region, RegionHandle, Revoker, Window};
+pub use region::{CopyError, Memory, Region, RegionHandle, Revoker, Window, Witness};
 pub use registry::{PoolInfo, pools, reap_orphans};
 pub use shared::SharedBuf;
 pub use sizing::{QueuePlan, Sizing, SizingError, format_bytes};

@@ -255,6 +255,12 @@ pub struct RegionHandle {
 }
 
 impl RegionHandle {
+    /// The means to learn when the region's memory is gone, without keeping it.
+    #[must_use]
+    pub fn witness(&self) -> Witness {
+        Witness { inner: Arc::downgrade(&self.inner) }
+    }
+
     /// Whether the provider took the region back: nothing may be posted to it any more.
     #[must_use]
     pub fn is_revoked(&self) -> bool {
@@ -280,6 +286,26 @@ impl fmt::Debug for RegionHandle {
             .field("backing", &self.backing())
             .field("revoked", &self.is_revoked())
             .finish()
+    }
+}
+
+/// Says whether a region's memory still exists; keeps nothing alive, and can do nothing to it.
+#[derive(Clone)]
+pub struct Witness {
+    inner: Weak<Inner>,
+}
+
+impl Witness {
+    /// Whether somebody still uses the memory: a pool, a mapping, a handle.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.inner.strong_count() > 0
+    }
+}
+
+impl fmt::Debug for Witness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Witness").field("live", &self.is_live()).finish()
     }
 }
 

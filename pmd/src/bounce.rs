@@ -4,11 +4,11 @@
 
 use std::os::fd::BorrowedFd;
 
-use mempool::{Burst, Cpu, Device, Split, SplitBurst, SplitCache};
+use mempool::{Burst, Cpu, Device, Pool, Split, SplitBurst, SplitCache};
 
 use crate::{
-    DropReason, Drops, Error, QueueCounters, RxQueue, SplitAt, SplitConfig, SplitRxQueue,
-    posted::PostedData,
+    DropReason, Drops, Error, PostOrder, QueueCounters, RxQueue, SplitAt, SplitConfig,
+    SplitRxQueue, posted::PostedData,
 };
 
 /// Splits what another queue receives whole. The heads' pool is the one the inner queue receives
@@ -38,6 +38,18 @@ impl Bounce {
             carried: Drops::default(),
             counters: QueueCounters::default(),
         })
+    }
+
+    /// Copies payloads into another pool from here on, which `post` fills; what was posted of the former
+    /// one goes home. Frames are received on as before, and the counters count on.
+    pub fn rebind(&mut self, data: &Pool<Device>, post: PostOrder) {
+        self.data = self.data.moved_to(data, post);
+    }
+
+    /// The queue that receives whole frames.
+    #[must_use]
+    pub fn into_inner(self) -> Box<dyn RxQueue> {
+        self.inner
     }
 
     /// Takes over what the inner queue dropped since the last time.

@@ -4,7 +4,9 @@ use std::fmt;
 
 use mempool::Offload;
 
-use crate::{Config, Error, QueueStats, Queues, SplitAt};
+use crate::{
+    Config, Error, QueueStats, Queues, RebindError, Rebound, RxMemory, SplitAt, TakeQueue,
+};
 
 /// One port.
 pub trait Device: Send {
@@ -23,6 +25,33 @@ pub trait Device: Send {
     /// # Errors
     /// The device did not stop in time; its buffers are lost, and counted as leaked.
     fn stop(&mut self, queues: Queues) -> Result<(), Error>;
+
+    /// Gives one receive queue of a started port other memory while the rest of it runs: the link stays
+    /// up, other queues go on, the counters count on. The new memory is mapped first. Then `queue` is called
+    /// for the queue, the `index`-th of those that [`Device::start`] or an earlier call yielded; it is
+    /// stopped, and started again with the same ring size: it is away for microseconds.
+    ///
+    /// Which other queues pause meanwhile, and what becomes of frames that come then, is the driver's to
+    /// say. What had arrived is in [`Rebound::former`].
+    ///
+    /// # Errors
+    /// The driver cannot do it (then the port has to be stopped and started), the memory cannot be had, or
+    /// the queue did not stop; [`RebindError::queue`] says which of these.
+    fn rebind(
+        &mut self,
+        index: usize,
+        memory: RxMemory,
+        queue: TakeQueue<'_>,
+    ) -> Result<Rebound, RebindError> {
+        let _ = (index, memory, queue);
+        let info = self.info();
+        let why = format!(
+            "the {} driver cannot give a queue other memory while the port runs; stop the port and start \
+             it again",
+            info.driver
+        );
+        Err(RebindError::early(Error::BadOption { port: info.port.clone(), why }))
+    }
 
     /// The link now.
     fn link(&self) -> Link;

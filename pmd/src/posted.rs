@@ -53,6 +53,12 @@ impl PostedData {
         }
     }
 
+    /// The same for another pool, with nothing posted.
+    pub(crate) fn moved_to(&self, pool: &Pool<Device>, order: PostOrder) -> Self {
+        let ring = self.ledger.as_ref().map_or(0, InFlight::capacity);
+        Self::by_any_door(pool, ring, order)
+    }
+
     fn ledger(&mut self) -> Option<&mut InFlight<Device>> {
         self.ledger.as_mut()
     }

@@ -48,20 +48,20 @@ pub enum MemorySpec {
 }
 
 /// Who is going to write into memory of a device: it is opened where they can reach it.
-pub struct Neighbours<'a> {
-    registry: &'a mut Registry,
+pub struct Neighbours {
+    registry: Registry,
     /// Their names.
     ports: Vec<String>,
 }
 
-impl<'a> Neighbours<'a> {
+impl Neighbours {
     /// These ports, which were opened by that registry.
     pub fn new<'d>(
-        registry: &'a mut Registry,
+        registry: &Registry,
         devices: impl IntoIterator<Item = &'d (dyn Device + 'd)>,
     ) -> Self {
         let ports = devices.into_iter().map(|device| device.info().port.clone()).collect();
-        Self { registry, ports }
+        Self { registry: registry.clone(), ports }
     }
 }
 
@@ -185,7 +185,7 @@ impl MemorySpec {
     pub fn open_beside(
         &self,
         needed: u64,
-        beside: &mut Neighbours<'_>,
+        beside: &Neighbours,
     ) -> Result<Box<dyn Provider>, AppError> {
         match self {
             Self::Bar(bar) => Ok(Box::new(bar.open(beside)?)),

@@ -52,6 +52,10 @@ pub struct Args {
     /// The port that sends the frames for it, if the receiving one has no loopback
     #[arg(long, value_name = "PORT")]
     pub probe_from: Option<String>,
+    /// Where payloads go while device memory is revoked (by its provider, or by SIGUSR1, which also
+    /// resumes): host (a pool taken at the start), or drop (counted); headers keep flowing
+    #[arg(long, value_name = "POLICY", default_value = "host")]
+    pub on_revoke: OnRevoke,
     #[command(flatten)]
     pub stream: StreamArgs,
     #[command(flatten)]
@@ -99,6 +103,16 @@ impl StreamArgs {
     pub fn flow(&self) -> Flow {
         Flow { udp_port: self.udp_port, src: self.src, dst: self.dst, vlan: self.vlan }
     }
+}
+
+/// Where payloads go while device memory is revoked.
+#[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnRevoke {
+    /// To host memory
+    #[default]
+    Host,
+    /// Nowhere; they are counted
+    Drop,
 }
 
 /// What is done with rows.

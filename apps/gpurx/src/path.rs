@@ -5,10 +5,9 @@ use std::fmt;
 
 use clap::ValueEnum;
 use memwire_apps::AppError;
-use pmd::{
-    AnyRxQueue, Bounce, DeviceInfo, RxConfig, RxMemory, SplitAt, SplitConfig, SplitRxQueue,
-    SplitSupport,
-};
+use pmd::{AnyRxQueue, Bounce, DeviceInfo, RxConfig, RxMemory, SplitAt, SplitConfig, SplitSupport};
+
+use crate::receiver::Receiver;
 
 /// What the user asked for.
 #[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -101,11 +100,11 @@ impl Path {
         queue: AnyRxQueue,
         split: SplitConfig,
         ring: usize,
-    ) -> Result<Box<dyn SplitRxQueue>, AppError> {
+    ) -> Result<Receiver, AppError> {
         match (self, queue) {
-            (Self::Direct, AnyRxQueue::Split(queue)) => Ok(queue),
+            (Self::Direct, AnyRxQueue::Split(queue)) => Ok(Receiver::Direct(queue)),
             (Self::Bounce, AnyRxQueue::Whole(queue)) => {
-                Ok(Box::new(Bounce::new(queue, split, ring)?))
+                Ok(Receiver::Bounce(Box::new(Bounce::new(queue, split, ring)?)))
             }
             _ => {
                 Err(AppError::failed(format!("the driver did not start a queue for path '{self}'")))

@@ -17,6 +17,8 @@ use crate::{
     totals::Totals,
 };
 
+pub use crate::revoke::RevocationReport;
+
 /// Version of the JSON.
 pub const SCHEMA: &str = "memwire.gpurx/1";
 
@@ -72,6 +74,8 @@ pub struct FramesReport {
     pub duplicate: u64,
     /// With a number far from all others.
     pub jump: u64,
+    /// Without their payloads: the memory for those was revoked.
+    pub revoked: u64,
 }
 
 /// What the demo's source sent.
@@ -163,6 +167,8 @@ pub struct Summary {
     pub host_payload_bytes: u64,
     /// What was spent per packet, with `--cost`.
     pub cost: Option<CostReport>,
+    /// What was done about device memory that was taken back.
+    pub revocation: RevocationReport,
     /// How busy the workers were.
     pub workers: Vec<WorkerReport>,
     /// Digest of all rows, in order, of `--sink tensor`; one per queue.
@@ -253,6 +259,8 @@ pub struct Facts {
     pub stats: QueueStats,
     /// Sum over the workers.
     pub totals: Totals,
+    /// Of device memory that was taken back.
+    pub revocation: RevocationReport,
     /// How busy they were.
     pub workers: Vec<WorkerReport>,
     /// Of the sinks.
@@ -267,10 +275,9 @@ pub struct Facts {
 
 impl From<Facts> for Summary {
     fn from(facts: Facts) -> Self {
-        let Facts { ports, path, probes, memory, time, stats, totals, workers, digests, .. } =
-            facts;
-        let Facts { cost, sent, pool, .. } = facts;
-        let Totals { rows, foreign, invalid, unsplit, late, duplicate, jump, .. } = totals;
+        let Facts { ports, path, probes, memory, time, stats, totals, revocation, .. } = facts;
+        let Facts { workers, digests, cost, sent, pool, .. } = facts;
+        let Totals { rows, foreign, invalid, unsplit, late, duplicate, jump, revoked, .. } = totals;
         let Totals { ok, bad, missing, reordered, complete, partial, .. } = totals;
         Self {
             schema: SCHEMA,
@@ -286,13 +293,23 @@ impl From<Facts> for Summary {
             rx_bytes: stats.bytes,
             rates: Rates::of(stats.delivered, stats.bytes, time),
             drops: (&stats.drops).into(),
-            frames: FramesReport { rows, foreign, invalid, unsplit, late, duplicate, jump },
+            frames: FramesReport {
+                rows,
+                foreign,
+                invalid,
+                unsplit,
+                late,
+                duplicate,
+                jump,
+                revoked,
+            },
             verify: VerifyReport { ok, bad, missing, duplicate, reordered },
             blocks: BlocksReport { complete, partial },
             rows_moved: totals.rows_moved,
             resyncs: totals.resyncs,
             host_payload_bytes: totals.touched,
             cost: cost.as_ref().map(|cost| CostReport::of(cost, totals.touched)),
+            revocation,
             workers,
             digests: digests.iter().map(|digest| format!("{digest:08x}")).collect(),
             sent: sent.as_ref().map(Into::into),
@@ -315,8 +332,9 @@ impl Summary {
     /// Whether every frame is accounted for.
     #[must_use]
     pub fn is_balanced(&self) -> bool {
-        let FramesReport { rows, foreign, invalid, unsplit, late, duplicate, jump } = self.frames;
-        let delivered = rows + foreign + invalid + unsplit + late + duplicate + jump;
+        let FramesReport { rows, foreign, invalid, unsplit, late, duplicate, jump, revoked } =
+            self.frames;
+        let delivered = rows + foreign + invalid + unsplit + late + duplicate + jump + revoked;
         self.offered == self.rx_packets + self.drops.total() && self.rx_packets == delivered
     }
 
@@ -346,7 +364,8 @@ impl Summary {
         if self.drops.0.contains_key("too_long") {
             writeln!(to, " hint: --buffer-size: payloads are longer than their buffers")?;
         }
-        let FramesReport { rows, foreign, invalid, unsplit, late, duplicate, jump } = self.frames;
+        let FramesReport { rows, foreign, invalid, unsplit, late, duplicate, jump, revoked } =
+            self.frames;
         let others = [
             ("foreign", foreign),
             ("invalid", invalid),
@@ -354,6 +373,7 @@ impl Summary {
             ("late", late),
             ("duplicate", duplicate),
             ("jump", jump),
+            ("revoked", revoked),
         ];
         let others =
             others.iter().filter(|(_, count)| *count > 0).map(|(name, count)| (name, count));
@@ -370,6 +390,18 @@ impl Summary {
             "blocks  complete {complete}  partial {partial}  rows moved {}",
             self.rows_moved
         )?;
+        let RevocationReport { revocations, resumed, rows_to_host, payloads_dropped, .. } =
+            self.revocation;
+        if revocations > 0 {
+            let RevocationReport { ms_without_heads, longest_gap_ms, acknowledged, .. } =
+                self.revocation;
+            writeln!(
+                to,
+                "revoked {revocations} times, given up {acknowledged}, back {resumed}  rows to host \
+                 {rows_to_host}  payloads dropped {payloads_dropped}  {ms_without_heads:.2} ms without \
+                 heads, longest gap {longest_gap_ms:.2} ms"
+            )?;
+        }
         for WorkerReport { name, rounds, idle, .. } in &self.workers {
             writeln!(to, "idle    {name}: {:.1} % of {rounds} polls found nothing", idle * 100.0)?;
         }

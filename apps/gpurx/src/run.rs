@@ -17,6 +17,7 @@ use crate::{
     compare,
     demo::{self, Demo},
     report::{MemoryReport, Summary},
+    revoke,
     running::Running,
     sample::memory_of,
     setup::{Port, Setup},
@@ -69,6 +70,7 @@ pub fn receive(
     output: &mut Output,
 ) -> Result<Ended, AppError> {
     let args = &completed(args);
+    let asked = revoke::asked()?;
     let is_demo = args.ports.ports.is_empty();
     let (default, specs) = if is_demo {
         (MemorySpec::Fake(None), vec![demo::wire()])
@@ -85,7 +87,7 @@ pub fn receive(
     let setup = Setup::new(args, registry, devices, memory)?;
     setup.ports.iter().enumerate().for_each(|(index, port)| output.human(port_line(index, port)));
     output.human(memory_line(&setup));
-    let running = Running::start(args, setup, rx_cores)?;
+    let running = Running::start(args, setup, rx_cores, asked)?;
     let demo = is_demo.then(|| Demo::start(args, registry, tx_cores)).transpose();
     let demo = match demo {
         Ok(demo) => demo,

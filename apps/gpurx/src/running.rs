@@ -1,6 +1,9 @@
 //! Ports, pools and workers while they run: watching them, and adding it all up at the end.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::{Duration, Instant},
+};
 
 use mempool::{Cpu, Pool};
 use memwire_apps::{
@@ -18,10 +21,11 @@ use crate::{
     cost::Cost,
     demo::{Demo, WireSent},
     report::{COLUMNS, Facts, IntervalReport, WorkerReport, live_cells},
+    revoke::Keeper,
     run::Ended,
     sample::{Readings, memory_of, path_of, pool_reports},
     setup::{Pools, Port, Setup},
-    worker::Finished,
+    worker::{Finished, Worker},
 };
 
 /// How long the demo's wire may take to run empty.
@@ -32,6 +36,7 @@ pub(crate) struct Running {
     ports: Vec<Port>,
     pools: Vec<Pools>,
     readings: Readings,
+    keeper: Keeper,
     workers: Workers<Finished>,
     /// Of the workers alone: they run on while the demo's wire runs empty.
     stop: Stop,
@@ -43,8 +48,14 @@ impl Running {
     ///
     /// # Errors
     /// A worker could not be started.
-    pub(crate) fn start(args: &Args, setup: Setup, cores: &[usize]) -> Result<Self, AppError> {
-        let Setup { ports, workers: receivers, pools } = setup;
+    pub(crate) fn start(
+        args: &Args,
+        setup: Setup,
+        cores: &[usize],
+        asked: Arc<AtomicBool>,
+    ) -> Result<Self, AppError> {
+        let Setup { ports, workers: receivers, pools, maker } = setup;
+        let keeper = Keeper::new(maker, receivers.iter().map(Worker::exchange).collect(), asked)?;
         let stop = Stop::new();
         let mut workers = Workers::new(&stop);
         let mut readings = Readings::new(args, &ports, &pools);
@@ -57,7 +68,7 @@ impl Running {
             let job = move |stop: &Stop| worker.run(stop, limit);
             workers.spawn(format!("gpurx {index}"), Some(*core), job)?;
         }
-        Ok(Self { ports, pools, readings, workers, stop, start: Instant::now() })
+        Ok(Self { ports, pools, readings, keeper, workers, stop, start: Instant::now() })
     }
 
     fn stats(&self) -> QueueStats {
@@ -65,7 +76,8 @@ impl Running {
     }
 
     fn sample(&self, demo: Option<&Demo>) -> Sample {
-        let mut sample = self.readings.sample(self.start.elapsed(), &self.ports, &self.pools);
+        let (time, keeper) = (self.start.elapsed(), &self.keeper);
+        let mut sample = self.readings.sample(time, &self.ports, &self.pools, keeper);
         sample.ports.extend(demo.map(Demo::port));
         sample
     }
@@ -82,7 +94,7 @@ impl Running {
     /// # Errors
     /// A line of JSON cannot be written, or a worker was lost.
     pub(crate) fn watch(
-        self,
+        mut self,
         args: &Args,
         demo: Option<Demo>,
         stop: &Stop,
@@ -91,7 +103,12 @@ impl Running {
     ) -> Result<Ended, AppError> {
         let (mut meter, mut live) = (Meter::new(), Live::new(&COLUMNS));
         let mut schedule = Schedule::new(&args.run);
+        let mut lost = None;
         while self.workers.wait(schedule.nap()) {
+            if let Err(error) = self.keeper.tick(&mut self.ports, &mut self.pools) {
+                lost = Some(error.to_string());
+                break;
+            }
             if schedule.is_line_due() {
                 let (interval, totals) = (meter.tick(self.stats()), self.readings.totals());
                 output.live(live.line(&live_cells(&interval, &totals)));
@@ -111,7 +128,8 @@ impl Running {
             None => (None, Vec::new()),
         };
         let (ended, last) = self.end(sent, source_pools)?;
-        Ok(Ended { watched: watch.finish(last), ..ended })
+        let fault = lost.or(ended.fault);
+        Ok(Ended { watched: watch.finish(last), fault, ..ended })
     }
 
     /// Stops everything and adds it all up; also what it looked like at last.
@@ -127,19 +145,19 @@ impl Running {
         while sent.is_some() && !self.has_ended() && Instant::now() < emptied {
             std::thread::park_timeout(Duration::from_millis(1));
         }
-        let Self { mut ports, pools, readings, workers, stop, start } = self;
+        let Self { mut ports, pools, readings, keeper, workers, stop, start } = self;
         let finished = workers.join()?;
         let time = start.elapsed();
         stop.set();
-        let (mut digests, mut fault, mut cost) = (Vec::new(), None, None);
+        let (mut digests, mut fault, mut cost) = (Vec::new(), keeper.fault(), None);
         for worker in &finished {
             if let Some(spent) = &worker.cost {
                 cost.get_or_insert_with(Cost::default).merge(spent);
             }
-            digests.extend(worker.digest);
+            digests.extend(worker.earlier.iter().copied().chain(worker.digest));
             fault = fault.or(worker.fault.clone());
         }
-        let mut last = readings.sample(time, &ports, &pools);
+        let mut last = readings.sample(time, &ports, &pools, &keeper);
         let reports = ports.iter().map(|port| PortReport::of(&*port.device)).collect();
         let stats = QueueStats::sum(ports.iter().flat_map(|port| &port.counters));
         let mut finished = finished.into_iter();
@@ -151,7 +169,7 @@ impl Running {
             port.stop(finished.by_ref().take(queues).collect())?;
         }
         last.ports.extend(sent.as_ref().map(|sent| sent.end.clone()));
-        last.pools = pool_reports(&pools);
+        last.pools = pool_reports(&pools, &keeper);
         let mut pool = last.pools.clone();
         pool.extend(source_pools.iter().map(PoolReport::of));
         let facts = Facts {
@@ -161,6 +179,7 @@ impl Running {
             memory: memory_of(&pools),
             time,
             stats,
+            revocation: keeper.report(&readings.totals()),
             totals: readings.totals(),
             workers: WorkerReport::of(&last.stages),
             digests,

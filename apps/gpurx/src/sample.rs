@@ -14,6 +14,7 @@ use crate::{
     args::Args,
     path::Path,
     report::MemoryReport,
+    revoke::{Keeper, RevocationReport},
     setup::{Pools, Port},
     totals::{Published, Totals},
     worker::Worker,
@@ -39,9 +40,10 @@ pub(crate) fn path_of(ports: &[Port]) -> String {
 }
 
 /// All pools that receive.
-pub(crate) fn pool_reports(pools: &[Pools]) -> Vec<PoolReport> {
+pub(crate) fn pool_reports(pools: &[Pools], keeper: &Keeper) -> Vec<PoolReport> {
     let both = |pools: &Pools| [PoolReport::of(&pools.heads), PoolReport::of(&pools.data)];
-    pools.iter().flat_map(both).collect()
+    let idle = keeper.idle_pools().iter().map(PoolReport::of);
+    pools.iter().flat_map(both).chain(idle).collect()
 }
 
 /// What the workers let others read, and what does not change.
@@ -84,11 +86,17 @@ impl Readings {
         sum
     }
 
-    pub(crate) fn sample(&self, at: Duration, ports: &[Port], pools: &[Pools]) -> Sample {
+    pub(crate) fn sample(
+        &self,
+        at: Duration,
+        ports: &[Port],
+        pools: &[Pools],
+        keeper: &Keeper,
+    ) -> Sample {
         // The workers' counts first: what they have accounted for had been received by then.
         let totals = self.totals();
         let received = QueueStats::sum(ports.iter().flat_map(|port| &port.counters)).delivered;
-        let Totals { foreign, invalid, unsplit, late, duplicate, jump, .. } = totals;
+        let Totals { foreign, invalid, unsplit, late, duplicate, jump, revoked, .. } = totals;
         let mut drops = DropsReport::default();
         for (reason, frames) in [
             ("foreign", foreign),
@@ -97,6 +105,7 @@ impl Readings {
             ("late", late),
             ("duplicate", duplicate),
             ("jump", jump),
+            ("revoked", revoked),
         ] {
             drops.add(reason, frames);
         }
@@ -120,16 +129,16 @@ impl Readings {
             facts: self.facts.clone(),
             ports: ports.iter().map(port).collect(),
             drops,
-            pools: pool_reports(pools),
+            pools: pool_reports(pools, keeper),
             stages: self.workers.iter().enumerate().map(stage).collect(),
             levels: level.into_iter().collect(),
-            counts: counts(&totals),
+            counts: counts(&totals, &keeper.report(&totals)),
             latency: None,
         }
     }
 }
 
-fn counts(totals: &Totals) -> Vec<Count> {
+fn counts(totals: &Totals, revocation: &RevocationReport) -> Vec<Count> {
     let count = |(name, help, value)| Count { name, help, value };
     [
         ("rows", "Rows handed over.", totals.rows),
@@ -141,6 +150,9 @@ fn counts(totals: &Totals) -> Vec<Count> {
         ("blocks_complete", "Blocks handed over with all their rows.", totals.complete),
         ("blocks_partial", "Blocks handed over without all their rows.", totals.partial),
         ("resyncs", "Times a stream was taken up at another number.", totals.resyncs),
+        ("revocations", "Times device memory was taken back.", revocation.revocations),
+        ("resumed", "Times device memory was there again.", revocation.resumed),
+        ("rows_to_host", "Rows that went to host memory meanwhile.", totals.rows_to_host),
         ("host_payload_bytes", "Payload bytes that host code copied.", totals.touched),
     ]
     .map(count)

@@ -9,18 +9,18 @@ use memwire_apps::{
     AppError,
     memory::{MemorySpec, Neighbours},
 };
-use pmd::{
-    AnyRxQueue, Config, Device, PostOrder, QueueCounters, Queues, Registry, SplitAt, SplitConfig,
-};
+use pmd::{Config, Device, PostOrder, QueueCounters, Queues, Registry, SplitAt, SplitConfig};
 
 use crate::{
-    args::{Args, SinkChoice},
+    args::{Args, OnRevoke, SinkChoice},
     consumer::{Consumer, Tensor, Unread, Verify},
+    exchange::Binding,
     head::HeadReader,
     path::Path,
     place::Geometry,
     probe::{ProbeReport, Prober},
-    sink::{Capture, Count, Placed, Sink},
+    receiver::Receiver,
+    sink::{Capture, Count, Placed, Shed, Sink},
     worker::{Finished, Worker},
 };
 
@@ -45,12 +45,13 @@ impl Port {
     /// # Errors
     /// The device did not stop.
     pub fn stop(&mut self, finished: Vec<Finished>) -> Result<(), AppError> {
-        let rx = finished.into_iter().map(|finished| AnyRxQueue::Split(finished.rx)).collect();
+        let rx = finished.into_iter().filter_map(|finished| finished.rx.into_queue()).collect();
         Ok(self.device.stop(Queues { rx, tx: Vec::new() })?)
     }
 }
 
 /// The pools of one queue.
+#[derive(Clone)]
 pub struct Pools {
     /// For heads.
     pub heads: Pool<Cpu>,
@@ -66,6 +67,96 @@ pub struct Setup {
     pub workers: Vec<Worker>,
     /// Their pools, in the same order.
     pub pools: Vec<Pools>,
+    /// What it takes to give a queue other memory.
+    pub(crate) maker: Maker,
+}
+
+/// Makes what a worker receives with, at the start and whenever memory comes or goes.
+pub(crate) struct Maker {
+    args: Args,
+    plan: Plan,
+    /// Opens the payload memory, again if need be.
+    open: Box<dyn Fn() -> Result<Box<dyn Provider>, AppError>>,
+    /// Whether that is a device's: it may be revoked.
+    pub(crate) is_device: bool,
+}
+
+impl Maker {
+    /// Payload memory from the provider that was asked for, as one pool for each of `queues`.
+    ///
+    /// # Errors
+    /// It is not to be had, or not any more.
+    pub(crate) fn device_pools(&self, queues: usize) -> Result<Vec<Pool<DeviceMemory>>, AppError> {
+        let provider = (self.open)()?;
+        (0..queues).map(|_| self.data_pool(&*provider)).collect()
+    }
+
+    /// The same in host memory, to take the place of device memory; if payloads are to be dropped then,
+    /// no more than a queue has posted.
+    ///
+    /// # Errors
+    /// There is not that much.
+    pub(crate) fn refuge_pools(&self, queues: usize) -> Result<Vec<Pool<DeviceMemory>>, AppError> {
+        let slots = match self.args.on_revoke {
+            OnRevoke::Host => self.plan.data,
+            OnRevoke::Drop => {
+                2 * (self.args.pool.ring + mempool::DEFAULT_CACHE + self.args.run.burst)
+            }
+        };
+        let bytes = whole_pages(slots.saturating_mul(self.plan.row)) * queues as u64;
+        let host = MemorySpec::Auto.open(bytes)?;
+        let pool = |_| {
+            let pool = Pool::builder().name("host payloads").slots(slots).stride(self.plan.row);
+            Ok(pool.headroom(0).memory(&*host).build()?)
+        };
+        let hint = |error: AppError| error.hint("--on-revoke drop needs less memory");
+        (0..queues).map(pool).collect::<Result<_, AppError>>().map_err(hint)
+    }
+
+    fn data_pool(&self, memory: &dyn Provider) -> Result<Pool<DeviceMemory>, AppError> {
+        let pool = Pool::builder().slots(self.plan.data).stride(self.plan.row).headroom(0);
+        Ok(pool.name("payloads").memory(memory).build()?)
+    }
+
+    /// How a queue splits into these pools; `is_refuge` if payloads are where they are in place of device
+    /// memory.
+    pub(crate) fn split(&self, pools: &Pools, is_refuge: bool) -> SplitConfig {
+        let places = self.args.stream.sink.places() && !(is_refuge && self.drops());
+        SplitConfig {
+            heads: pools.heads.clone(),
+            data: pools.data.clone(),
+            at: cut(&self.args),
+            post: if places { PostOrder::App } else { PostOrder::Cache },
+        }
+    }
+
+    /// Whether payloads are dropped while their memory is revoked.
+    pub(crate) fn drops(&self) -> bool {
+        self.args.on_revoke == OnRevoke::Drop
+    }
+
+    /// What the `index`-th worker receives with, but for its queue; `change` counts the changes of its
+    /// memory.
+    ///
+    /// # Errors
+    /// The sink cannot work with these pools.
+    pub(crate) fn binding(
+        &self,
+        pools: &Pools,
+        (path, index): (Path, usize),
+        (change, is_refuge): (u64, bool),
+        rx: Receiver,
+    ) -> Result<Binding, AppError> {
+        let Self { args, plan, .. } = self;
+        let sink: Box<dyn Sink> = if is_refuge && self.drops() {
+            Box::new(Shed(HeadReader::new(args.stream.flow(), args.stream.seq)))
+        } else {
+            sink(args, plan, pools, (index, change))?
+        };
+        let cache = SplitCache::new(&pools.heads, &pools.data);
+        let burst = SplitBurst::with_limit(&pools.heads, &pools.data, args.run.burst);
+        Ok(Binding { rx, cache, burst, sink, by_host: path == Path::Bounce, is_refuge })
+    }
 }
 
 impl Setup {
@@ -93,69 +184,62 @@ impl Setup {
         let head_bytes = plan.heads * if any_bounce { plan.frame } else { HEAD };
         let host = MemorySpec::Auto.open(whole_pages(head_bytes) * queues as u64)?;
         let data_bytes = whole_pages(plan.data.saturating_mul(plan.row)) * queues as u64;
-        let mut beside = Neighbours::new(registry, devices.iter().map(|device| &**device));
-        let device = data.open_beside(data_bytes, &mut beside)?;
-        let mut setup = Self { ports: Vec::new(), workers: Vec::new(), pools: Vec::new() };
+        let beside = Neighbours::new(registry, devices.iter().map(|device| &**device));
+        let spec = data.clone();
+        let open = Box::new(move || spec.open_beside(data_bytes, &beside));
+        let device = open()?;
+        let is_device = !matches!(
+            data,
+            MemorySpec::Auto | MemorySpec::Host | MemorySpec::Hugepage(_) | MemorySpec::Private
+        );
+        let maker = Maker { args: args.clone(), plan, open, is_device };
+        let (ports, workers, pools) = (Vec::new(), Vec::new(), Vec::new());
+        let mut setup = Self { ports, workers, pools, maker };
         let mut prober = Prober::new(args, registry, data)?;
         for (mut device_port, path) in devices.into_iter().zip(paths) {
             let pools = (0..args.run.queues)
-                .map(|_| setup.pools(&plan, path, &*host, &*device))
+                .map(|_| setup.pools(path, &*host, &*device))
                 .collect::<Result<Vec<_>, _>>()?;
             let probe = prober.probe(&mut *device_port, path, cut(args), &pools)?;
-            setup.start(args, &plan, device_port, (path, probe), pools)?;
+            setup.start(args, device_port, (path, probe), pools)?;
         }
         Ok(setup)
     }
 
     fn pools(
         &self,
-        plan: &Plan,
         path: Path,
         host: &dyn Provider,
         device: &dyn Provider,
     ) -> Result<Pools, AppError> {
+        let plan = &self.maker.plan;
         let mut heads = Pool::builder().slots(plan.heads).memory(host);
         heads = match path {
             Path::Direct => heads.stride(HEAD).headroom(0),
             Path::Bounce => heads.stride(plan.frame),
         };
-        let data = Pool::builder().slots(plan.data).stride(plan.row).headroom(0);
-        Ok(Pools {
-            heads: heads.name("heads").build()?,
-            data: data.name("payloads").memory(device).build()?,
-        })
+        let heads = heads.name("heads").build()?;
+        Ok(Pools { heads, data: self.maker.data_pool(device)? })
     }
 
     fn start(
         &mut self,
         args: &Args,
-        plan: &Plan,
         mut device: Box<dyn Device>,
         (path, probe): (Path, ProbeReport),
         pools: Vec<Pools>,
     ) -> Result<(), AppError> {
-        let at = cut(args);
-        let places = args.stream.sink.places();
-        let post = if places { PostOrder::App } else { PostOrder::Cache };
-        let split = |pools: &Pools| SplitConfig {
-            heads: pools.heads.clone(),
-            data: pools.data.clone(),
-            at,
-            post,
-        };
+        let split = |pools: &Pools| self.maker.split(pools, false);
         let rx = pools.iter().map(|pools| path.rx_config(&split(pools), args.pool.ring)).collect();
         let config = Config { rx, promiscuous: true, ..Config::default() };
         let started = device.start(config).map_err(|error| path.explain(error))?;
         let mut counters = Vec::new();
         for (queue, pools) in started.rx.into_iter().zip(pools) {
-            let rx = path.wrap(queue, split(&pools), args.pool.ring)?;
+            let rx = path.wrap(queue, self.maker.split(&pools, false), args.pool.ring)?;
             counters.push(rx.counters().clone());
-            let sink = sink(args, plan, &pools, self.workers.len())?;
-            let cache = SplitCache::new(&pools.heads, &pools.data);
-            let burst = SplitBurst::with_limit(&pools.heads, &pools.data, args.run.burst);
-            let by_host = path == Path::Bounce;
-            let worker = Worker::new(rx, cache, burst, sink, by_host, args.run.idle);
-            self.workers.push(worker.measured(args.cost));
+            let index = self.workers.len();
+            let now = self.maker.binding(&pools, (path, index), (0, false), rx)?;
+            self.workers.push(Worker::bound(now, args.run.idle).measured(args.cost));
             self.pools.push(pools);
         }
         self.ports.push(Port { device, path, probe, counters });
@@ -168,14 +252,21 @@ fn cut(args: &Args) -> SplitAt {
     SplitAt::Protocol { extra: args.stream.seq.extra() }
 }
 
-fn sink(args: &Args, plan: &Plan, pools: &Pools, index: usize) -> Result<Box<dyn Sink>, AppError> {
+/// The sink of the `index`-th worker. One that writes a file takes another after each change of memory.
+fn sink(
+    args: &Args,
+    plan: &Plan,
+    pools: &Pools,
+    (index, change): (usize, u64),
+) -> Result<Box<dyn Sink>, AppError> {
     let heads = HeadReader::new(args.stream.flow(), args.stream.seq);
     let row = plan.row;
     let consumer: Box<dyn Consumer> = match args.stream.sink {
         SinkChoice::Count => return Ok(Box::new(Count(heads))),
         SinkChoice::Pcap => {
             let out = args.stream.out.clone().unwrap_or_default();
-            let out = if index == 0 { out } else { numbered(&out, index) };
+            let out = if index == 0 { out } else { numbered(&out, &index.to_string()) };
+            let out = if change == 0 { out } else { numbered(&out, &format!("r{change}")) };
             let payload = mempool::DeviceView::new(&pools.data);
             return Ok(Box::new(Capture::create(&out, heads, payload)?));
         }
@@ -188,10 +279,10 @@ fn sink(args: &Args, plan: &Plan, pools: &Pools, index: usize) -> Result<Box<dyn
 }
 
 /// `out.pcap` of queue 2: `out.2.pcap`.
-fn numbered(path: &std::path::Path, index: usize) -> std::path::PathBuf {
+fn numbered(path: &std::path::Path, index: &str) -> std::path::PathBuf {
     match path.extension() {
         Some(extension) => path.with_extension(format!("{index}.{}", extension.display())),
-        None => path.with_extension(index.to_string()),
+        None => path.with_extension(index),
     }
 }
 

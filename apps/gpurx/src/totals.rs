@@ -83,6 +83,10 @@ totals! {
     resyncs,
     /// Payload bytes that the host copied or looked at.
     touched,
+    /// Frames of the flow whose payloads were dropped: their memory was revoked.
+    revoked,
+    /// Rows that are in host memory: that for payloads was revoked.
+    rows_to_host,
 }
 
 impl Totals {
@@ -110,7 +114,7 @@ impl Totals {
     /// Frames accounted for. Once nothing is open: what the queue delivered.
     #[must_use]
     pub fn frames(&self) -> u64 {
-        let Self { rows, foreign, invalid, unsplit, late, duplicate, jump, .. } = self;
-        rows + foreign + invalid + unsplit + late + duplicate + jump
+        let Self { rows, foreign, invalid, unsplit, late, duplicate, jump, revoked, .. } = self;
+        rows + foreign + invalid + unsplit + late + duplicate + jump + revoked
     }
 }

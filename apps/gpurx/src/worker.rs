@@ -15,6 +15,8 @@ use pmd::SplitRxQueue;
 
 use crate::{
     cost::{Cost, Gauge},
+    exchange::{Binding, Exchange, Fresh, Left},
+    receiver::Receiver,
     sink::Sink,
     totals::{Published, Totals},
 };
@@ -26,13 +28,12 @@ const DRAIN: Duration = Duration::from_millis(50);
 
 /// One queue and its sink, run to completion.
 pub struct Worker {
-    rx: Box<dyn SplitRxQueue>,
-    cache: SplitCache,
-    burst: SplitBurst,
-    sink: Box<dyn Sink>,
-    /// Whether the host copies payloads on their way.
-    by_host: bool,
+    now: Binding,
     totals: Totals,
+    /// Of earlier bindings, and their digests.
+    before: Totals,
+    digests: Vec<u32>,
+    exchange: Exchange,
     published: Published,
     activity: Arc<Activity>,
     idle: Idle,
@@ -40,14 +41,18 @@ pub struct Worker {
     /// Whether to measure, and what measures once it runs.
     is_measured: bool,
     gauge: Option<Gauge>,
+    /// Nanoseconds from there to the last burst.
+    last: u64,
 }
 
 /// What is left of a worker.
 pub struct Finished {
     /// Its queue, to bring back to [`pmd::Device::stop`].
-    pub rx: Box<dyn SplitRxQueue>,
+    pub rx: Receiver,
     /// What it counted.
     pub totals: Totals,
+    /// Digests of sinks that it had before its memory changed.
+    pub earlier: Vec<u32>,
     /// The sink's digest.
     pub digest: Option<u32>,
     /// Why it could not go on, if so.
@@ -61,28 +66,34 @@ impl Worker {
     /// the payloads that this queue yields, which is counted; `idle` what to do between empty polls.
     #[must_use]
     pub fn new(
-        rx: Box<dyn SplitRxQueue>,
+        rx: Receiver,
         cache: SplitCache,
         burst: SplitBurst,
         sink: Box<dyn Sink>,
         by_host: bool,
         idle: IdleMode,
     ) -> Self {
+        Self::bound(Binding { rx, cache, burst, sink, by_host, is_refuge: false }, idle)
+    }
+
+    /// As [`Worker::new`].
+    #[must_use]
+    pub fn bound(now: Binding, idle: IdleMode) -> Self {
         let mut worker = Self {
-            rx,
-            cache,
-            burst,
-            sink,
-            by_host,
+            now,
             totals: Totals::default(),
+            before: Totals::default(),
+            digests: Vec::new(),
+            exchange: Exchange::default(),
             published: Published::default(),
             activity: Arc::default(),
             idle: Idle::new(idle),
             start: Instant::now(),
             is_measured: false,
             gauge: None,
+            last: 0,
         };
-        worker.sink.post(&mut *worker.rx);
+        worker.post();
         worker
     }
 
@@ -90,6 +101,12 @@ impl Worker {
     #[must_use]
     pub fn measured(self, is_measured: bool) -> Self {
         Self { is_measured, ..self }
+    }
+
+    /// Where its queue can be had, to give it other memory.
+    #[must_use]
+    pub fn exchange(&self) -> Exchange {
+        self.exchange.clone()
     }
 
     /// What it counts, for other threads.
@@ -108,10 +125,12 @@ impl Worker {
     #[inline]
     pub fn poll(&mut self) -> usize {
         let mark = self.gauge.as_ref().map(Gauge::mark);
-        let Self { rx, cache, burst, sink, by_host, totals, published, start, .. } = self;
+        let Self { now, totals, start, last, .. } = self;
+        let Binding { rx, cache, burst, sink, by_host, .. } = now;
         let got = rx.recv(cache, burst);
         let now = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
         if got > 0 {
+            *last = now;
             if *by_host {
                 let payloads = burst.iter().filter_map(|frame| frame.data);
                 totals.touched += payloads.map(|data| data.frame_len() as u64).sum::<u64>();
@@ -120,13 +139,65 @@ impl Worker {
         }
         sink.tick(now, totals);
         if got > 0 {
-            sink.post(&mut **rx);
-            published.state(totals);
+            sink.post(rx);
+            self.state();
         }
         if let (Some(gauge), Some(mark)) = (&mut self.gauge, mark) {
             gauge.spent(&mark, got);
         }
         got
+    }
+
+    fn post(&mut self) {
+        self.now.sink.post(&mut self.now.rx);
+    }
+
+    /// All that was counted so far.
+    fn sum(&self) -> Totals {
+        let mut sum = self.before;
+        sum.merge(&self.totals);
+        if self.now.is_refuge {
+            sum.rows_to_host += self.totals.rows;
+        }
+        sum
+    }
+
+    fn state(&self) {
+        self.published.state(&self.sum());
+    }
+
+    /// Hands the queue over and goes on with what comes back for it. What had arrived is taken first, by
+    /// the sink that posted for it, and open blocks are handed over: the memory is there until all of it
+    /// was given back.
+    #[cold]
+    fn change(&mut self) {
+        let since = Instant::now();
+        let Some(Fresh { binding, mut former }) = self.exchange.hand_over(self.now.rx.take())
+        else {
+            return;
+        };
+        let mut old = std::mem::replace(&mut self.now, binding);
+        while let Some(queue) = &mut former {
+            let got = queue.recv(&mut old.cache, &mut old.burst);
+            if got == 0 {
+                break;
+            }
+            let now = u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            if old.by_host {
+                let payloads = old.burst.iter().filter_map(|frame| frame.data);
+                self.totals.touched += payloads.map(|data| data.frame_len() as u64).sum::<u64>();
+            }
+            old.sink.burst(&mut old.burst, &mut old.cache, now, &mut self.totals);
+        }
+        old.sink.finish(&mut self.totals);
+        if old.is_refuge {
+            self.before.rows_to_host += self.totals.rows;
+        }
+        self.before.merge(&std::mem::take(&mut self.totals));
+        self.digests.extend(old.sink.digest());
+        self.post();
+        self.exchange.note_away(since.elapsed());
+        self.exchange.leave(Left { binding: old, former });
     }
 
     /// Runs until `stop` is set or `limit` frames have come, takes what had arrived by then, and
@@ -136,19 +207,30 @@ impl Worker {
         self.gauge = self.is_measured.then(Gauge::of_this_thread);
         let limit = limit.unwrap_or(u64::MAX);
         let mut frames = 0;
-        while !stop.is_set() && frames < limit && self.sink.fault().is_none() {
+        // When the last burst came before the queue's memory changed, until one comes again.
+        let mut gap = None;
+        while !stop.is_set() && frames < limit && self.now.sink.fault().is_none() {
+            if self.exchange.is_asked() {
+                gap = gap.or(Some(self.last));
+                self.change();
+            }
             let got = self.poll();
+            if got > 0
+                && let Some(before) = gap.take()
+            {
+                self.exchange.note_gap(Duration::from_nanos(self.last.saturating_sub(before)));
+            }
             frames += got as u64;
             let is_empty = self.idle.round(got);
             self.activity.round(is_empty);
             if self.idle.wants_arming() {
-                self.idle.arm([self.rx.arm()]);
+                self.idle.arm([self.now.rx.arm()]);
             }
             if is_empty && self.idle.has_rested() {
                 // Buffers that were all out may be back, and the counts may have changed.
-                self.sink.post(&mut *self.rx);
-                self.published.state(&self.totals);
-                self.cache.tidy();
+                self.post();
+                self.state();
+                self.now.cache.tidy();
             }
         }
         let (deadline, mut idle) = (Instant::now() + DRAIN, 0);
@@ -161,14 +243,15 @@ impl Worker {
     }
 
     fn finish(mut self) -> Finished {
-        self.sink.finish(&mut self.totals);
-        self.published.state(&self.totals);
+        self.now.sink.finish(&mut self.totals);
+        self.state();
         Finished {
-            rx: self.rx,
-            totals: self.totals,
-            digest: self.sink.digest(),
-            fault: self.sink.fault().map(str::to_owned),
+            totals: self.sum(),
+            digest: self.now.sink.digest(),
+            fault: self.now.sink.fault().map(str::to_owned),
             cost: self.gauge.map(Gauge::finish),
+            rx: self.now.rx,
+            earlier: self.digests,
         }
     }
 }

@@ -1,17 +1,24 @@
 //! How the 82574L's receive and transmit units are set up (datasheet §4.6.5, §4.6.6), and its
 //! interrupts (§7.4). Writes registers; makes no queue.
 
+use std::time::Duration;
+
 use super::{
     filters::{self, receive_control},
+    init::{QUEUE, Trouble},
     plan::{Plan, RxForm},
     queues::RingMemory,
     register::Registers,
     registers::{
-        CTRL_EXT, EIAC_82574, EITR_82574, IAM, IVAR_82574, MRQC, PSRCTL, RCTL, RDTR, RETA, RFCTL,
-        RXCSUM, RXDCTL, TARC, TCTL, TXDCTL,
+        CTRL, CTRL_EXT, EIAC_82574, EITR_82574, IAM, IVAR_82574, MRQC, PSRCTL, RCTL, RDFPC, RDTR,
+        RETA, RFCTL, RXCSUM, RXDCTL, STATUS, TARC, TCTL, TXDCTL,
     },
 };
 use crate::{e1000::chip::Chip, pci::Mmio};
+
+/// How long the chip may take to store what its receive memory holds (36 KiB at most, §3.1.4): longer
+/// only for want of descriptors.
+const DRAINED: Duration = Duration::from_millis(1);
 
 /// Sets the receive unit up and lets it run; its rings are empty.
 pub(super) fn receive<M: Mmio>(regs: &Registers<M>, plan: &Plan, rings: &[RingMemory]) {
@@ -21,20 +28,7 @@ pub(super) fn receive<M: Mmio>(regs: &Registers<M>, plan: &Plan, rings: &[RingMe
     // The hash takes the place of the packet checksum, which nobody needs (PCSD).
     let sums = RXCSUM::default().with(RXCSUM::IPOFLD, true).with(RXCSUM::TUOFLD, true);
     regs.write(sums.with(RXCSUM::PCSD, true));
-    let mut control: RCTL = receive_control(plan);
-    match plan.rx.first().map(|queue| queue.form) {
-        Some(RxForm::Split { head, buffer }) => {
-            control = control.with(RCTL::DTYP, 1u32);
-            let sizes = PSRCTL::default().with(PSRCTL::BSIZE0, units(head, 128));
-            regs.write(sizes.with(PSRCTL::BSIZE1, units(buffer, 1024)));
-        }
-        Some(RxForm::Whole { buffer: 256 }) => control = control.with(RCTL::BSIZE, 3u32),
-        Some(RxForm::Whole { buffer: 512 }) => control = control.with(RCTL::BSIZE, 2u32),
-        Some(RxForm::Whole { buffer }) => {
-            control = control.with(RCTL::FLXBUF, units(buffer, 1024));
-        }
-        None => {}
-    }
+    let control = write_form(regs, plan);
     for (index, ring) in rings.iter().enumerate() {
         let queue = regs.at(Chip::E82574.rx_queue(index));
         ring.program_rx(&queue);
@@ -57,6 +51,57 @@ pub(super) fn receive<M: Mmio>(regs: &Registers<M>, plan: &Plan, rings: &[RingMe
     if !rings.is_empty() {
         regs.write(control.with(RCTL::EN, true));
     }
+}
+
+/// Writes the sizes of buffers, which all receive queues share; returns receive control to go with them,
+/// not enabled yet.
+fn write_form<M: Mmio>(regs: &Registers<M>, plan: &Plan) -> RCTL {
+    let control: RCTL = receive_control(plan);
+    match plan.rx.first().map(|queue| queue.form) {
+        Some(RxForm::Split { head, buffer }) => {
+            let sizes = PSRCTL::default().with(PSRCTL::BSIZE0, units(head, 128));
+            regs.write(sizes.with(PSRCTL::BSIZE1, units(buffer, 1024)));
+            control.with(RCTL::DTYP, 1u32)
+        }
+        Some(RxForm::Whole { buffer: 256 }) => control.with(RCTL::BSIZE, 3u32),
+        Some(RxForm::Whole { buffer: 512 }) => control.with(RCTL::BSIZE, 2u32),
+        Some(RxForm::Whole { buffer }) => control.with(RCTL::FLXBUF, units(buffer, 1024)),
+        None => control,
+    }
+}
+
+/// Has one receive queue work on another ring, with the buffer sizes of `plan`. No queue of this chip can
+/// be disabled alone, so both pause, and so do the transmit queues: the receive unit is switched off, what
+/// its memory still holds is stored as far as there are descriptors, and the chip says that no transaction
+/// of it is open (`CTRL` master disable, `STATUS`; §5.2). Before it may open new ones, the ring is another
+/// one. On success the old ring, its descriptors and their buffers are the driver's.
+///
+/// Frames that come while the unit is off wait in its memory or are lost: microseconds at most.
+pub(super) fn rebind<M: Mmio>(
+    regs: &Registers<M>,
+    plan: &Plan,
+    (index, ring): (usize, &RingMemory),
+) -> Result<(), Trouble> {
+    let ctrl: CTRL = regs.read();
+    if ctrl.0 == u32::MAX {
+        return Err(Trouble::Gone);
+    }
+    regs.update(|control: RCTL| control.with(RCTL::EN, false));
+    if regs.wait(DRAINED, |fifo: RDFPC| fifo.get(RDFPC::FRAMES) == 0).is_none() {
+        // No descriptor is left for what is there: it waits for those of the new ring.
+        tracing::debug!(index, "frames wait in the chip while its receive queue is changed");
+    }
+    regs.write(ctrl.with(CTRL::MASTER_DISABLE, true));
+    let quiet = regs.wait(QUEUE, |status: STATUS| !status.has(STATUS::MASTER_ENABLE));
+    if quiet.is_some() {
+        ring.program_rx(&regs.at(Chip::E82574.rx_queue(index)));
+    }
+    // Transmit queues go on, and so does the other receive queue.
+    regs.write(ctrl.with(CTRL::MASTER_DISABLE, false));
+    quiet.ok_or(Trouble::Queue { what: "receive", index })?;
+    let control = write_form(regs, plan);
+    regs.write(control.with(RCTL::EN, true));
+    Ok(())
 }
 
 /// Sets the transmit unit up and lets it run; its rings are empty.

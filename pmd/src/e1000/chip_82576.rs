@@ -35,28 +35,8 @@ pub(super) fn receive<M: Mmio>(
     let longest = u32::try_from(plan.max_frame + 4).unwrap_or(RLPML::RLPML.most());
     regs.write(RLPML::default().with(RLPML::RLPML, longest));
     regs.write(all_headers());
-    let several = plan.rx.len() > 1;
-    for (index, (ring, queue)) in rings.iter().zip(&plan.rx).enumerate() {
-        let registers = regs.at(Chip::E82576.rx_queue(index));
-        ring.program_rx(&registers);
-        // A queue that nobody empties shall not hold up its siblings.
-        let form = SRRCTL::default().with(SRRCTL::DROP_EN, several);
-        registers.write(match queue.form {
-            RxForm::Whole { buffer } => {
-                let form = form.with(SRRCTL::DESCTYPE, ONE_BUFFER);
-                form.with(SRRCTL::BSIZEPACKET, units(buffer, 1024))
-            }
-            RxForm::Split { head, buffer } => {
-                let form = form.with(SRRCTL::DESCTYPE, SPLIT_ALWAYS);
-                let form = form.with(SRRCTL::BSIZEHEADER, units(head, 64));
-                form.with(SRRCTL::BSIZEPACKET, units(buffer, 1024))
-            }
-        });
-        let control = RXDCTL::default().with(RXDCTL::PTHRESH, 8u32).with(RXDCTL::HTHRESH, 8u32);
-        registers.write(control.with(RXDCTL::WTHRESH, 1u32).with(RXDCTL::ENABLE, true));
-        registers
-            .wait(QUEUE, |control: RXDCTL| control.has(RXDCTL::ENABLE))
-            .ok_or(Trouble::Queue { what: "receive", index })?;
+    for (index, ring) in rings.iter().enumerate() {
+        enable(regs, plan, (index, ring))?;
     }
     // TCP, UDP and IP over IPv4 and IPv6 (§8.11).
     let mrqc = plan.rss.as_ref().map_or(MRQC::default(), |(key, table)| {
@@ -73,6 +53,49 @@ pub(super) fn receive<M: Mmio>(
         regs.write(receive_control(plan).with(RCTL::EN, true));
     }
     Ok(())
+}
+
+/// Sets one receive queue up and lets it run; its ring is empty (§4.5.9).
+pub(super) fn enable<M: Mmio>(
+    regs: &Registers<M>,
+    plan: &Plan,
+    (index, ring): (usize, &RingMemory),
+) -> Result<(), Trouble> {
+    let registers = regs.at(Chip::E82576.rx_queue(index));
+    ring.program_rx(&registers);
+    // A queue that nobody empties shall not hold up its siblings.
+    let form = SRRCTL::default().with(SRRCTL::DROP_EN, plan.rx.len() > 1);
+    registers.write(match plan.rx[index].form {
+        RxForm::Whole { buffer } => {
+            let form = form.with(SRRCTL::DESCTYPE, ONE_BUFFER);
+            form.with(SRRCTL::BSIZEPACKET, units(buffer, 1024))
+        }
+        RxForm::Split { head, buffer } => {
+            let form = form.with(SRRCTL::DESCTYPE, SPLIT_ALWAYS);
+            let form = form.with(SRRCTL::BSIZEHEADER, units(head, 64));
+            form.with(SRRCTL::BSIZEPACKET, units(buffer, 1024))
+        }
+    });
+    let control = RXDCTL::default().with(RXDCTL::PTHRESH, 8u32).with(RXDCTL::HTHRESH, 8u32);
+    registers.write(control.with(RXDCTL::WTHRESH, 1u32).with(RXDCTL::ENABLE, true));
+    registers
+        .wait(QUEUE, |control: RXDCTL| control.has(RXDCTL::ENABLE))
+        .ok_or(Trouble::Queue { what: "receive", index })?;
+    Ok(())
+}
+
+/// Stops one receive queue, whatever the others do. The chip ends what it has begun for it, and clears
+/// ENABLE only after the last access to its descriptors and buffers (§4.5.9, §8.10.8): on success they are
+/// the driver's. Frames for the queue that come from then on are dropped by the chip.
+pub(super) fn disable<M: Mmio>(regs: &Registers<M>, index: usize) -> Result<(), Trouble> {
+    let queue = regs.at(Chip::E82576.rx_queue(index));
+    let control: RXDCTL = queue.read();
+    if control.0 == u32::MAX {
+        return Err(Trouble::Gone);
+    }
+    queue.write(control.with(RXDCTL::ENABLE, false));
+    let off = queue.wait(QUEUE, |control: RXDCTL| !control.has(RXDCTL::ENABLE));
+    off.map(drop).ok_or(Trouble::Queue { what: "receive", index })
 }
 
 /// Headers up to the transport's are split off, and none of an application (§8.10.3).

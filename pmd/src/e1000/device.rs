@@ -12,13 +12,15 @@ use super::{
     interrupts::Vectors,
     link,
     plan::Plan,
-    queues::Built,
+    queues::{Builder, Built, RingMemory, Rx},
     register::Registers,
     registers::{CTRL_EXT, RCTL, STATUS, TCTL},
+    ring::Start,
     stats::Statistics,
 };
 use crate::{
     Config, Device, DeviceInfo, DropReason, Error, Health, Link, QueueCounters, QueueStats, Queues,
+    RebindError, Rebound, RxMemory, TakeQueue,
     pci::{Bus, Gate, Notices},
 };
 
@@ -43,7 +45,13 @@ pub struct E1000<B: Bus> {
 
 /// A start.
 struct Running {
+    /// What it was started with, and what it does now.
+    plan: Plan,
     gate: Gate,
+    /// Of receive queues, by number.
+    rx_gates: Vec<Gate>,
+    /// Of receive queues that did not stop when they were to.
+    stuck: Vec<Gate>,
     rx: Vec<QueueCounters>,
     tx: Vec<QueueCounters>,
     vectors: Option<Vectors>,
@@ -114,7 +122,7 @@ impl<B: Bus> E1000<B> {
     /// built so far.
     fn bring_up(
         &mut self,
-        plan: &Plan,
+        (plan, memory): (&Plan, &[RxMemory]),
         gate: &Gate,
         built: &mut Built<B>,
     ) -> Result<Option<Vectors>, Error> {
@@ -123,7 +131,7 @@ impl<B: Bus> E1000<B> {
         let vectors =
             Vectors::new(bus, &regs, chip, plan.rx.len(), self.options.interrupt_interval_us);
         built
-            .add(chip, bus, &regs, plan, gate, vectors.as_ref())
+            .add(chip, bus, &regs, (plan, memory), gate, vectors.as_ref())
             .map_err(|failure| failure.of(&self.info.port))?;
         let on = self.bus.get_mut().set_bus_master(true);
         on.map_err(|source| self.system("bus master on", source))?;
@@ -193,6 +201,60 @@ impl<B: Bus> E1000<B> {
         }
     }
 
+    /// Makes the queue that is to take the place of the `index`-th; the chip knows nothing of it yet.
+    fn prepare(
+        &mut self,
+        index: usize,
+        memory: &RxMemory,
+    ) -> Result<(Plan, Rx<B>, RingMemory), Error> {
+        let port = &self.info.port;
+        let state = |why| Error::State { port: port.clone(), why };
+        let running = self.running.as_ref().ok_or_else(|| state("not started"))?;
+        if running.gate.why().is_some() {
+            return Err(state("a queue of it is faulted; stop it"));
+        }
+        let (chip, regs) = (self.chip, &self.regs);
+        if init::is_gone(regs) {
+            return Err(Trouble::Gone.of(port));
+        }
+        let plan = running.plan.rebound(chip, &self.info, &self.options, (index, memory))?;
+        // The counters go on: one queue's, whichever memory it is on.
+        let start = Start { gate: running.gate.sibling(), counters: running.rx[index].clone() };
+        let (bus, vectors) = (&*self.bus.get_mut(), running.vectors.as_ref());
+        let builder = Builder { chip, bus, regs, plan: &plan, vectors };
+        let (queue, ring) =
+            builder.receiver(index, memory, start).map_err(|failure| failure.of(port))?;
+        Ok((plan, queue, ring))
+    }
+
+    /// Stops the `index`-th receive queue, lets it have its buffers back, and has the chip work on another
+    /// ring in its place.
+    fn exchange(
+        &mut self,
+        index: usize,
+        plan: Plan,
+        ring: &RingMemory,
+        gate: Gate,
+    ) -> Result<(), Trouble> {
+        let (chip, regs) = (self.chip, &self.regs);
+        let Some(running) = &mut self.running else { return Ok(()) };
+        running.plan = plan;
+        let former = std::mem::replace(&mut running.rx_gates[index], gate);
+        let stopped = match chip {
+            Chip::E82574 => chip_82574::rebind(regs, &running.plan, (index, ring)),
+            Chip::E82576 => chip_82576::disable(regs, index),
+        };
+        if let Err(trouble) = stopped {
+            running.stuck.push(former);
+            return Err(trouble);
+        }
+        close_alone(&former);
+        match chip {
+            Chip::E82574 => Ok(()),
+            Chip::E82576 => chip_82576::enable(regs, &running.plan, (index, ring)),
+        }
+    }
+
     fn take_statistics(&self) {
         let mut statistics = self.statistics.borrow_mut();
         let queues = self.running.as_ref().map_or(0, |running| running.rx.len());
@@ -219,6 +281,13 @@ fn close(gate: &Gate) {
     unsafe { gate.close() };
 }
 
+/// Lets one receive queue have its buffers back. Only after the chip has said that it stopped.
+fn close_alone(gate: &Gate) {
+    // SAFETY: the 82576 cleared the queue's ENABLE, which it does after its last access; the 82574 had no
+    // transaction open while the ring's registers were set to another one. The caller saw that succeed.
+    unsafe { gate.close() };
+}
+
 /// Resets the chip; if it cannot do so by itself, the whole function by the bus.
 fn clean<B: Bus>(regs: &Registers<B::Mmio>, chip: Chip, bus: &mut B) -> Result<(), Trouble> {
     let trouble = match init::reset(regs, chip) {
@@ -237,7 +306,7 @@ impl<B: Bus> Device for E1000<B> {
 
     fn start(&mut self, config: Config) -> Result<Queues, Error> {
         self.info.check_start(self.running.is_some(), &config)?;
-        let plan = Plan::new(self.chip, &self.info, &self.options, config)?;
+        let (plan, memory) = Plan::new(self.chip, &self.info, &self.options, config)?;
         if let Some(trouble) = self.lost {
             return Err(self.trouble(trouble));
         }
@@ -250,19 +319,21 @@ impl<B: Bus> Device for E1000<B> {
             self.set_link_up();
         }
         let (gate, mut built) = (Gate::new(), Built::default());
-        match self.bring_up(&plan, &gate, &mut built) {
+        match self.bring_up((&plan, &memory), &gate, &mut built) {
             Ok(vectors) => {
+                let rx_gates = built.rx_gates.clone();
                 let queues = built.into_queues();
                 let rx = queues.rx.iter().map(|queue| queue.counters().clone()).collect();
                 let tx = queues.tx.iter().map(|queue| queue.counters().clone()).collect();
-                self.running = Some(Running { gate, rx, tx, vectors });
+                let stuck = Vec::new();
+                self.running = Some(Running { plan, gate, rx_gates, stuck, rx, tx, vectors });
                 Ok(queues)
             }
             Err(error) => {
                 // As before: nothing runs, the link is up, and what was built so far goes home.
                 match self.halt(plan.rx.len(), plan.tx.len()) {
                     Ok(()) => {
-                        close(&gate);
+                        built.rx_gates.iter().chain([&gate]).for_each(close);
                         self.set_link_up();
                     }
                     Err(trouble) => self.lost = Some(trouble),
@@ -283,7 +354,8 @@ impl<B: Bus> Device for E1000<B> {
         running.gate.fault("port is stopped");
         let halted = self.halt(running.rx.len(), running.tx.len());
         if halted.is_ok() {
-            close(&running.gate);
+            let gates = running.rx_gates.iter().chain(&running.stuck);
+            gates.chain([&running.gate]).for_each(close);
         }
         // Now, not before: a queue's end asks the gate.
         drop(queues);
@@ -297,6 +369,41 @@ impl<B: Bus> Device for E1000<B> {
             Err(trouble) => {
                 self.lost = Some(trouble);
                 Err(self.trouble(trouble))
+            }
+        }
+    }
+
+    /// With the 82576 no other queue notices, and frames that come for this one meanwhile are dropped by the
+    /// chip, and counted by it (`mpc`). With the 82574 both receive queues pause, and so do the transmit
+    /// queues; frames wait in the chip's memory. Its queues cannot change between whole and split one at a
+    /// time: they share their form.
+    fn rebind(
+        &mut self,
+        index: usize,
+        memory: RxMemory,
+        queue: TakeQueue<'_>,
+    ) -> Result<Rebound, RebindError> {
+        let prepared = self.prepare(index, &memory);
+        drop(memory);
+        let (plan, mut fresh, ring) = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) => return Err(RebindError::early(error)),
+        };
+        let Some(queue) = queue() else {
+            return Err(RebindError::not_taken(&self.info.port));
+        };
+        match self.exchange(index, plan, &ring, fresh.gate()) {
+            Ok(()) => {
+                fresh.fill();
+                Ok(Rebound { queue: fresh.boxed(), former: Some(queue) })
+            }
+            Err(trouble) => {
+                let why = format!("receive queue {index} was to get other memory: {trouble}");
+                if let Some(running) = &self.running {
+                    running.gate.fault(why);
+                }
+                drop((fresh, queue));
+                Err(RebindError::lost(self.trouble(trouble)))
             }
         }
     }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{Config, DeviceInfo, Error, RxMemory, TxConfig};
 
-/// A checked configuration.
+/// A checked configuration. Holds no pool of a receive queue: those may change while it is carried out.
 pub(super) struct Plan {
     pub(super) rx: Vec<RxPlan>,
     pub(super) tx: Vec<TxConfig>,
@@ -32,8 +32,8 @@ pub(super) struct Filters {
 }
 
 /// One receive queue.
+#[derive(Clone, Copy)]
 pub(super) struct RxPlan {
-    pub(super) memory: RxMemory,
     pub(super) descriptors: usize,
     pub(super) form: RxForm,
 }
@@ -70,37 +70,32 @@ impl RxForm {
 }
 
 impl Plan {
-    /// Checks `config` against the chip.
+    /// Checks `config` against the chip; also yields where each receive queue puts its frames.
     pub(super) fn new(
         chip: Chip,
         info: &DeviceInfo,
         options: &Options,
         config: Config,
-    ) -> Result<Self, Error> {
+    ) -> Result<(Self, Vec<RxMemory>), Error> {
         let bad = |why| Error::BadOption { port: info.port.clone(), why };
         let rings =
             config.rx.iter().map(|queue| queue.ring).chain(config.tx.iter().map(|q| q.ring));
         for ring in rings {
             check_ring(info, ring)?;
         }
-        let mut rx = Vec::new();
+        let (mut rx, mut memory) = (Vec::new(), Vec::new());
         for queue in config.rx {
             let form = form(chip, info, &queue.memory).map_err(bad)?;
-            rx.push(RxPlan { memory: queue.memory, descriptors: queue.ring, form });
+            rx.push(RxPlan { descriptors: queue.ring, form });
+            memory.push(queue.memory);
         }
-        if chip == Chip::E82574 && rx.windows(2).any(|pair| pair[0].form != pair[1].form) {
-            return Err(bad(
-                "the 82574L has one form for both receive queues: give them buffers of \
-                            the same sizes, and split both or none"
-                    .into(),
-            ));
-        }
+        check_forms(chip, &rx).map_err(|why| bad(why.into()))?;
         let rss = match (&config.rss, rx.len()) {
             (Some(rss), count) => Some((rss.key, table(&rss.table, count).map_err(bad)?)),
             (None, 0 | 1) => None,
             (None, count) => Some((crate::Rss::default().key, table(&[], count).map_err(bad)?)),
         };
-        Ok(Self {
+        let plan = Self {
             max_frame: max_frame(chip, options, &rx),
             rx,
             tx: config.tx,
@@ -112,8 +107,48 @@ impl Plan {
             rss,
             loopback: config.loopback,
             strip_vlan: config.rx_offloads.has(Offload::RX_VLAN_STRIPPED),
+        };
+        Ok((plan, memory))
+    }
+
+    /// The same with one receive queue on other memory.
+    pub(super) fn rebound(
+        &self,
+        chip: Chip,
+        info: &DeviceInfo,
+        options: &Options,
+        (index, memory): (usize, &RxMemory),
+    ) -> Result<Self, Error> {
+        let bad = |why| Error::BadOption { port: info.port.clone(), why };
+        let mut rx = self.rx.clone();
+        let count = rx.len();
+        let Some(queue) = rx.get_mut(index) else {
+            return Err(bad(format!("no receive queue {index}: it was started with {count}")));
+        };
+        queue.form = form(chip, info, memory).map_err(bad)?;
+        check_forms(chip, &rx).map_err(|why| bad(why.into()))?;
+        let max_frame = max_frame(chip, options, &rx);
+        Ok(Self {
+            rx,
+            max_frame,
+            tx: self.tx.clone(),
+            filters: self.filters.clone(),
+            rss: self.rss,
+            loopback: self.loopback,
+            strip_vlan: self.strip_vlan,
         })
     }
+}
+
+/// The 82574L has one set of sizes for all of its receive queues (§10.2.5.1, §10.2.5.2).
+fn check_forms(chip: Chip, rx: &[RxPlan]) -> Result<(), &'static str> {
+    if chip == Chip::E82574 && rx.windows(2).any(|pair| pair[0].form != pair[1].form) {
+        return Err(
+            "the 82574L has one form for both receive queues: give them buffers of the same \
+                    sizes, and split both or none",
+        );
+    }
+    Ok(())
 }
 
 fn check_ring(info: &DeviceInfo, ring: usize) -> Result<(), Error> {

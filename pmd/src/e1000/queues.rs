@@ -13,7 +13,7 @@ use super::{
     plan::{Plan, RxForm, RxPlan},
     register::Registers,
     registers::{RDBAH, RDBAL, RDH, RDLEN, RDT, TDBAH, TDBAL, TDH, TDLEN, TDT},
-    ring::{Long, Short, Wiring},
+    ring::{Long, Short, Start, Wiring},
     rx::{Shape, SplitRx, SplitShape, Wake, WholeRx},
     tx::Tx,
 };
@@ -60,14 +60,15 @@ impl RingMemory {
 }
 
 /// A receive queue of any form.
-enum Rx<B: Bus> {
+pub(super) enum Rx<B: Bus> {
     Whole(WholeRx<B::Mmio, B::Mapper>),
     Split82574(SplitRx<PacketSplit, B::Mmio, B::Mapper>),
     Split82576(SplitRx<HeaderSplit, B::Mmio, B::Mapper>),
 }
 
 impl<B: Bus> Rx<B> {
-    fn fill(&mut self) {
+    /// Gives it its first buffers; the chip runs it.
+    pub(super) fn fill(&mut self) {
         match self {
             Self::Whole(queue) => queue.fill(),
             Self::Split82574(queue) => queue.fill(),
@@ -75,7 +76,17 @@ impl<B: Bus> Rx<B> {
         }
     }
 
-    fn boxed(self) -> AnyRxQueue {
+    /// Its gate.
+    pub(super) fn gate(&self) -> Gate {
+        match self {
+            Self::Whole(queue) => queue.gate(),
+            Self::Split82574(queue) => queue.gate(),
+            Self::Split82576(queue) => queue.gate(),
+        }
+    }
+
+    /// The queue, for the app.
+    pub(super) fn boxed(self) -> AnyRxQueue {
         match self {
             Self::Whole(queue) => AnyRxQueue::Whole(Box::new(queue)),
             Self::Split82574(queue) => AnyRxQueue::Split(Box::new(queue)),
@@ -88,13 +99,16 @@ impl<B: Bus> Rx<B> {
 pub(super) struct Built<B: Bus> {
     rx: Vec<Rx<B>>,
     tx: Vec<Box<dyn TxQueue>>,
+    /// Of the receive queues: each can stop alone.
+    pub(super) rx_gates: Vec<Gate>,
     pub(super) rx_rings: Vec<RingMemory>,
     pub(super) tx_rings: Vec<RingMemory>,
 }
 
 impl<B: Bus> Default for Built<B> {
     fn default() -> Self {
-        Self { rx: Vec::new(), tx: Vec::new(), rx_rings: Vec::new(), tx_rings: Vec::new() }
+        let (rx_rings, tx_rings) = (Vec::new(), Vec::new());
+        Self { rx: Vec::new(), tx: Vec::new(), rx_gates: Vec::new(), rx_rings, tx_rings }
     }
 }
 
@@ -105,26 +119,22 @@ impl<B: Bus> Built<B> {
         chip: Chip,
         bus: &B,
         regs: &Registers<B::Mmio>,
-        plan: &Plan,
+        (plan, memory): (&Plan, &[RxMemory]),
         gate: &Gate,
         vectors: Option<&Vectors>,
     ) -> Result<(), Failure> {
-        for (index, queue) in plan.rx.iter().enumerate() {
-            let size = match (chip, queue.form) {
-                (Chip::E82574, RxForm::Split { .. }) => size_of::<Long>(),
-                _ => size_of::<Short>(),
-            };
-            let tail = regs.at(chip.rx_queue(index)).offset_of::<RDT>();
-            let wiring = wiring(bus, (index, tail), queue.descriptors, size, gate)?;
-            self.rx_rings.push(RingMemory::of(&wiring.memory, queue.descriptors * size));
-            let wake = vectors.and_then(|vectors| vectors.of_queue(regs, chip, index));
-            let mmio = || regs.mmio().clone();
-            let wake = wake.map(|(fd, register, bits)| Wake { fd, mmio: mmio(), register, bits });
-            self.rx.push(receiver(chip, bus, wiring, wake, plan, queue).map_err(Failure::Map)?);
+        for (index, memory) in memory.iter().enumerate() {
+            let start = Start { gate: gate.sibling(), counters: QueueCounters::default() };
+            let builder = Builder { chip, bus, regs, plan, vectors };
+            self.rx_gates.push(start.gate.clone());
+            let (queue, ring) = builder.receiver(index, memory, start)?;
+            self.rx.push(queue);
+            self.rx_rings.push(ring);
         }
         for (index, queue) in plan.tx.iter().enumerate() {
             let tail = regs.at(chip.tx_queue(index)).offset_of::<TDT>();
-            let wiring = wiring(bus, (index, tail), queue.ring, size_of::<Short>(), gate)?;
+            let start = Start { gate: gate.clone(), counters: QueueCounters::default() };
+            let wiring = wiring(bus, (index, tail), queue.ring, size_of::<Short>(), start)?;
             self.tx_rings.push(RingMemory::of(&wiring.memory, queue.ring * size_of::<Short>()));
             self.tx.push(sender(chip, bus, wiring, plan, queue).map_err(Failure::Map)?);
         }
@@ -148,12 +158,45 @@ fn wiring<B: Bus>(
     (index, tail): (usize, u32),
     count: usize,
     size: usize,
-    gate: &Gate,
+    Start { gate, counters }: Start,
 ) -> Result<Wiring<B::Mmio>, Failure> {
     let memory = bus.share(count * size).map_err(Failure::Memory)?;
-    let (mmio, counters) = (bus.mmio(), QueueCounters::default());
-    let gate = gate.clone();
-    Ok(Wiring { index, memory, descriptors: count, mmio, tail, gate, counters })
+    Ok(Wiring { index, memory, descriptors: count, mmio: bus.mmio(), tail, gate, counters })
+}
+
+/// What receive queues are made of, at a start and later.
+pub(super) struct Builder<'a, B: Bus> {
+    pub(super) chip: Chip,
+    pub(super) bus: &'a B,
+    pub(super) regs: &'a Registers<B::Mmio>,
+    pub(super) plan: &'a Plan,
+    pub(super) vectors: Option<&'a Vectors>,
+}
+
+impl<B: Bus> Builder<'_, B> {
+    /// The `index`-th receive queue of the plan on that memory, which is mapped. Its ring is empty, and
+    /// nobody looks at it yet.
+    pub(super) fn receiver(
+        &self,
+        index: usize,
+        memory: &RxMemory,
+        start: Start,
+    ) -> Result<(Rx<B>, RingMemory), Failure> {
+        let &Self { chip, bus, regs, plan, vectors } = self;
+        let queue = &plan.rx[index];
+        let size = match (chip, queue.form) {
+            (Chip::E82574, RxForm::Split { .. }) => size_of::<Long>(),
+            _ => size_of::<Short>(),
+        };
+        let tail = regs.at(chip.rx_queue(index)).offset_of::<RDT>();
+        let wiring = wiring(bus, (index, tail), queue.descriptors, size, start)?;
+        let ring = RingMemory::of(&wiring.memory, queue.descriptors * size);
+        let wake = vectors.and_then(|vectors| vectors.of_queue(regs, chip, index));
+        let mmio = || regs.mmio().clone();
+        let wake = wake.map(|(fd, register, bits)| Wake { fd, mmio: mmio(), register, bits });
+        let queue = receiver(chip, bus, wiring, wake, plan, (queue, memory));
+        Ok((queue.map_err(Failure::Map)?, ring))
+    }
 }
 
 fn receiver<B: Bus>(
@@ -162,11 +205,11 @@ fn receiver<B: Bus>(
     wiring: Wiring<B::Mmio>,
     wake: Option<Wake<B::Mmio>>,
     plan: &Plan,
-    queue: &RxPlan,
+    (queue, memory): (&RxPlan, &RxMemory),
 ) -> Result<Rx<B>, MapError> {
     let (max_frame, strip_vlan, mapper) = (plan.max_frame, plan.strip_vlan, bus.mapper());
     let (head_buffer, data_buffer) = queue.form.sizes();
-    match &queue.memory {
+    match memory {
         RxMemory::Whole(pool) => {
             let buffer = data_buffer;
             let shape = Shape { buffer, max_frame, strip_vlan };

@@ -8,6 +8,9 @@ use std::{
 
 use crate::pci::Mmio;
 
+/// Times a register is read at least before its device is given up.
+const LOOKS: u64 = 8;
+
 /// A 32-bit register.
 pub(super) trait Register: Copy {
     /// Byte offset of the first one.
@@ -146,17 +149,19 @@ impl<M: Mmio> Registers<M> {
     /// Reads until `done` holds; what was read last, and whether it did within the limit.
     pub(super) fn wait<R: Register>(&self, limit: Duration, done: impl Fn(R) -> bool) -> Option<R> {
         let start = Instant::now();
-        loop {
+        for look in 0_u64.. {
             let register = self.read();
             if done(register) {
                 return Some(register);
             }
             // No register that is waited for has every bit set: the device is gone, and waiting is vain.
-            if register.bits() == u32::MAX || start.elapsed() >= limit {
+            // Nor is time that this thread did not get a sign of the device's.
+            if register.bits() == u32::MAX || start.elapsed() >= limit && look >= LOOKS {
                 return None;
             }
             pause(Duration::from_micros(50));
         }
+        None
     }
 }
 

@@ -66,6 +66,8 @@ register! {
     }
     /// 82574: sizes of the four buffers of packet split (§10.2.5.2).
     PSRCTL @ 0x2170 { BSIZE0 = 6:0, BSIZE1 = 13:8, BSIZE2 = 21:16, BSIZE3 = 29:24 }
+    /// 82574: frames in the receive unit's memory (§10.2.8).
+    RDFPC @ 0x2430 { FRAMES = 12:0 }
     /// Receive checksums (82574 §10.2.5, 82576 §8.10).
     RXCSUM @ 0x5000 { PCSS = 7:0, IPOFLD = 8, TUOFLD = 9, CRCOFL = 11, PCSD = 13 }
     /// 82576: longest frame with FCS, if RCTL.LPE is set (§8.10).

@@ -142,6 +142,12 @@ impl<M: Mmio> Doorbell<M> {
     }
 }
 
+/// What a queue belongs to: what stops it, and where it counts.
+pub(super) struct Start {
+    pub(super) gate: Gate,
+    pub(super) counters: QueueCounters,
+}
+
 /// What the control plane gives a queue besides buffers.
 pub(super) struct Wiring<M> {
     /// The queue's number, for messages.

@@ -1,5 +1,6 @@
 //! Between a device and the queues it was started with: has it provably stopped, and what went wrong.
-//! One gate for each start; queues that come home late still find it.
+//! One gate for each queue that can stop alone, all of a start with one memory of what went wrong; queues
+//! that come home late still find theirs.
 #![allow(unsafe_code, reason = "turns the device's word into a proof")]
 #![expect(clippy::disallowed_types, reason = "control plane: what ended queues leave behind")]
 
@@ -13,7 +14,7 @@ use std::{
 
 use mempool::Quiesced;
 
-/// Shared by a started device and its queues.
+/// Shared by a started device and a queue of it, or several that stop together.
 #[derive(Clone, Debug, Default)]
 pub struct Gate(Arc<State>);
 
@@ -23,7 +24,8 @@ type Deed = Box<dyn FnOnce(Quiesced) + Send>;
 #[derive(Default)]
 struct State {
     stopped: AtomicBool,
-    fault: OnceLock<String>,
+    /// Of all gates of a start.
+    fault: Arc<OnceLock<String>>,
     /// What queues left that ended before the device did.
     left: Mutex<Vec<Deed>>,
 }
@@ -42,11 +44,17 @@ impl Gate {
         Self::default()
     }
 
-    /// States that the device has stopped for good, as far as the queues of this start go.
+    /// Another gate of the same start: it closes by itself, and a fault of one is a fault of all.
+    #[must_use]
+    pub fn sibling(&self) -> Self {
+        Self(Arc::new(State { fault: Arc::clone(&self.0.fault), ..State::default() }))
+    }
+
+    /// States that the device has stopped for good, as far as the queues of this gate go.
     ///
     /// # Safety
     /// No descriptor of these queues will be read or written, nor any buffer they name: the device was
-    /// reset, may no longer master the bus, or is gone.
+    /// reset, may no longer master the bus, is gone, or has said that it disabled them.
     pub unsafe fn close(&self) {
         let mut left = self.0.left.lock().unwrap_or_else(PoisonError::into_inner);
         // Release: whatever proved it happened before; pairs with `proof`. Under the lock, so that nothing
@@ -87,11 +95,27 @@ impl Gate {
         self.0.fault.get_or_init(|| why.to_string());
     }
 
-    /// Whether queues of this start may go on: the device was not stopped, and none of them is faulted.
+    /// Whether queues of this gate may go on: the device was not stopped, and no queue of the start is
+    /// faulted.
     #[inline(always)]
     #[must_use]
     pub fn is_live(&self) -> bool {
-        !self.0.stopped.load(Ordering::Acquire) && self.0.fault.get().is_none()
+        !self.has_stopped() && self.is_sound()
+    }
+
+    /// Whether what a queue of this gate has may still be taken: none of the start is faulted. Holds on
+    /// after a queue was disabled alone, whose last frames somebody wants.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.0.fault.get().is_none()
+    }
+
+    /// Whether the device has stopped, as far as the queues of this gate go.
+    #[inline(always)]
+    #[must_use]
+    pub fn has_stopped(&self) -> bool {
+        self.0.stopped.load(Ordering::Acquire)
     }
 
     /// Why a queue no longer works.
@@ -136,6 +160,18 @@ mod tests {
         never.when_stopped(deed());
         drop(never);
         assert_eq!(count(&done), 2);
+    }
+
+    #[test]
+    fn a_queue_that_stops_alone_leaves_its_siblings_running_and_a_fault_stops_all() {
+        let gate = Gate::new();
+        let alone = gate.sibling();
+        // SAFETY: there is no device.
+        unsafe { alone.close() };
+        assert!(alone.proof().is_some() && gate.proof().is_none());
+        assert!(gate.is_live() && !alone.is_live() && alone.is_sound());
+        alone.fault("nonsense");
+        assert!(!gate.is_live() && !alone.is_sound());
     }
 
     #[test]

@@ -13,11 +13,13 @@ use std::sync::Arc;
 
 use crate::registry::Claim;
 use crate::{
-    AnyRxQueue, Capabilities, Config, Device, DeviceInfo, Error, Health, Link, PortSpec,
-    QueueCounters, QueueStats, Queues, Registry, RxMemory, SplitSupport,
+    Capabilities, Config, Device, DeviceInfo, Error, Health, Link, MapError, PortSpec,
+    QueueCounters, QueueStats, Queues, RebindError, Rebound, Registry, RxMemory, SplitSupport,
+    TakeQueue,
 };
 use lane::Lane;
 pub(crate) use lane::Wire;
+use rx::Unattached;
 
 /// The driver's entry in the registry.
 pub const DRIVER: crate::Driver = crate::Driver {
@@ -43,6 +45,14 @@ fn capabilities() -> Capabilities {
     }
 }
 
+/// A receive queue, as the port knows it.
+struct Receiver {
+    counters: QueueCounters,
+    lane: Arc<Lane>,
+    /// Payload buffers that can be posted.
+    ring: usize,
+}
+
 /// One end of a wire.
 pub struct RingPort {
     info: DeviceInfo,
@@ -50,7 +60,7 @@ pub struct RingPort {
     end: usize,
     /// Frames a second that the sending end takes; 0 is no limit.
     rate: u64,
-    rx: Vec<(QueueCounters, Arc<Lane>)>,
+    rx: Vec<Receiver>,
     tx: Vec<QueueCounters>,
     running: bool,
     _claim: Claim,
@@ -89,6 +99,14 @@ impl RingPort {
             _claim: claim,
         })
     }
+
+    fn unmapped(&self, source: MapError) -> Error {
+        Error::Map { port: self.info.port.clone(), source }
+    }
+
+    fn state(&self, why: &'static str) -> Error {
+        Error::State { port: self.info.port.clone(), why }
+    }
 }
 
 impl Device for RingPort {
@@ -103,19 +121,11 @@ impl Device for RingPort {
         for (index, queue) in config.rx.into_iter().enumerate() {
             let lane = self.wire.lane(1 - self.end, index);
             let counters = QueueCounters::default();
-            rx.push((counters.clone(), Arc::clone(&lane)));
-            queues.rx.push(match queue.memory {
-                RxMemory::Whole(pool) => {
-                    AnyRxQueue::Whole(Box::new(rx::WholeRx::new(lane, pool, counters)))
-                }
-                RxMemory::Split(split) => {
-                    let queue = rx::SplitRx::new(lane, split, queue.ring, counters);
-                    let port = || self.info.port.clone();
-                    AnyRxQueue::Split(Box::new(
-                        queue.map_err(|source| Error::Map { port: port(), source })?,
-                    ))
-                }
-            });
+            let made = Unattached::new(queue.memory, queue.ring);
+            let made = made.map_err(|source| self.unmapped(source))?;
+            let taken = || self.state("its wire is received from already");
+            queues.rx.push(made.attach(&lane, &counters).ok_or_else(taken)?);
+            rx.push(Receiver { counters, lane, ring: queue.ring });
         }
         let mut tx = Vec::new();
         for (index, queue) in config.tx.into_iter().enumerate() {
@@ -135,18 +145,45 @@ impl Device for RingPort {
         Ok(())
     }
 
+    /// What is on the wire waits there: no frame is lost, and nothing is left in the queue as it was.
+    fn rebind(
+        &mut self,
+        index: usize,
+        memory: RxMemory,
+        queue: TakeQueue<'_>,
+    ) -> Result<Rebound, RebindError> {
+        let Some(receiver) = self.rx.get(index).filter(|_| self.running) else {
+            let error = self.state("not started with such a receive queue");
+            return Err(RebindError::early(error));
+        };
+        let made = match Unattached::new(memory, receiver.ring) {
+            Ok(made) => made,
+            Err(source) => return Err(RebindError::early(self.unmapped(source))),
+        };
+        // The queue is the device: once it is gone nothing writes its buffers.
+        if queue().is_none() {
+            return Err(RebindError::not_taken(&self.info.port));
+        }
+        match made.attach(&receiver.lane, &receiver.counters) {
+            Some(queue) => Ok(Rebound { queue, former: None }),
+            None => {
+                Err(RebindError::lost(self.state("the queue is not one that this port yielded")))
+            }
+        }
+    }
+
     fn link(&self) -> Link {
         Link { is_up: self.running, speed_mbps: None }
     }
 
     fn stats(&self) -> (QueueStats, QueueStats, Vec<(String, u64)>) {
-        let rx = QueueStats::sum(self.rx.iter().map(|(counters, _)| counters));
+        let rx = QueueStats::sum(self.rx.iter().map(|queue| &queue.counters));
         (rx, QueueStats::sum(&self.tx), Vec::new())
     }
 
     /// Ended when every lane it receives from was sent into, was closed by the peer, and is empty.
     fn health(&self) -> Health {
-        let ended = !self.rx.is_empty() && self.rx.iter().all(|(_, lane)| lane.has_ended());
+        let ended = !self.rx.is_empty() && self.rx.iter().all(|queue| queue.lane.has_ended());
         if ended { Health::Ended } else { Health::Good }
     }
 }

@@ -9,7 +9,7 @@ use mempool::{
 
 use super::lane::{self, Lane};
 use crate::{
-    DropReason, MapError, QueueCounters, RxQueue, SplitAt, SplitConfig, SplitRxQueue,
+    AnyRxQueue, DropReason, MapError, QueueCounters, RxMemory, RxQueue, SplitAt, SplitRxQueue,
     copy::copy_frame, posted::PostedData,
 };
 
@@ -80,15 +80,9 @@ impl Drop for Arrivals {
 }
 
 /// Receives whole frames.
-pub(super) struct WholeRx {
+struct WholeRx {
     arrivals: Arrivals,
     pool: Pool<Cpu>,
-}
-
-impl WholeRx {
-    pub(super) fn new(lane: Arc<Lane>, pool: Pool<Cpu>, counters: QueueCounters) -> Self {
-        Self { arrivals: Arrivals::new(lane, counters), pool }
-    }
 }
 
 impl RxQueue for WholeRx {
@@ -134,23 +128,45 @@ impl RxQueue for WholeRx {
 }
 
 /// Receives frames cut into heads and payloads.
-pub(super) struct SplitRx {
+struct SplitRx {
     arrivals: Arrivals,
     data: PostedData,
     at: SplitAt,
     head_room: usize,
 }
 
-impl SplitRx {
-    pub(super) fn new(
-        lane: Arc<Lane>,
-        config: SplitConfig,
-        ring: usize,
-        counters: QueueCounters,
-    ) -> Result<Self, MapError> {
-        let data = PostedData::by_window(&config.data, ring, config.post)?;
-        let arrivals = Arrivals::new(lane, counters);
-        Ok(Self { arrivals, data, at: config.at, head_room: config.heads.room() })
+/// A queue that is not at a lane yet: its memory can be reached, and nothing else has happened.
+pub(super) enum Unattached {
+    Whole(Pool<Cpu>),
+    Split { data: Box<PostedData>, at: SplitAt, head_room: usize },
+}
+
+impl Unattached {
+    /// For frames into that memory; `ring` payload buffers can be posted.
+    ///
+    /// # Errors
+    /// The payload memory has no window.
+    pub(super) fn new(memory: RxMemory, ring: usize) -> Result<Self, MapError> {
+        Ok(match memory {
+            RxMemory::Whole(pool) => Self::Whole(pool),
+            RxMemory::Split(split) => Self::Split {
+                data: Box::new(PostedData::by_window(&split.data, ring, split.post)?),
+                at: split.at,
+                head_room: split.heads.room(),
+            },
+        })
+    }
+
+    /// The queue at the receiving end of a lane; `None` if that end is taken.
+    pub(super) fn attach(self, lane: &Arc<Lane>, counters: &QueueCounters) -> Option<AnyRxQueue> {
+        let arrivals = Arrivals::new(Arc::clone(lane), counters.clone());
+        arrivals.consumer.as_ref()?;
+        Some(match self {
+            Self::Whole(pool) => AnyRxQueue::Whole(Box::new(WholeRx { arrivals, pool })),
+            Self::Split { data, at, head_room } => {
+                AnyRxQueue::Split(Box::new(SplitRx { arrivals, data: *data, at, head_room }))
+            }
+        })
     }
 }
 

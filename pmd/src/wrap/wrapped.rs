@@ -8,8 +8,8 @@ use super::{
     lent::{Home, Lent},
 };
 use crate::{
-    AnyRxQueue, Config, Device, DeviceInfo, Error, Health, Link, QueueStats, Queues, RxConfig,
-    RxQueue, SplitRxQueue, TxConfig, TxQueue,
+    AnyRxQueue, Config, Device, DeviceInfo, Error, Health, Link, QueueStats, Queues, RebindError,
+    Rebound, RxConfig, RxMemory, RxQueue, SplitRxQueue, TakeQueue, TxConfig, TxQueue,
 };
 
 /// What [`Device::stats`] yields: receive, transmit, and what the port itself counts.
@@ -39,6 +39,17 @@ pub trait Layer: Send {
     /// The wrapper cannot do what it is to do with this configuration.
     fn starting(&mut self, info: &DeviceInfo, config: &Config) -> Result<(), Error> {
         let _ = (info, config);
+        Ok(())
+    }
+
+    /// A receive queue is about to be given other memory; nothing was touched yet. The queue around it
+    /// will be dropped, and [`Layer::rx`] or [`Layer::split_rx`] called for what takes its place, and for
+    /// what is left of it.
+    ///
+    /// # Errors
+    /// The wrapper cannot go on with another queue.
+    fn rebinding(&mut self, info: &DeviceInfo, index: usize) -> Result<(), Error> {
+        let _ = (info, index);
         Ok(())
     }
 
@@ -83,6 +94,8 @@ pub struct Wrapped {
     layer: Box<dyn Layer>,
     inner: Box<dyn Device>,
     home: Arc<Home>,
+    /// Ring sizes of the receive queues of this start.
+    rings: Vec<usize>,
 }
 
 impl Wrapped {
@@ -98,7 +111,7 @@ impl Wrapped {
         let mut info = inner.info().clone();
         info.port = format!("{name}:{}@{}", layer.options(), info.port);
         layer.attach(&mut info)?;
-        Ok(Self { info, layer, inner, home: Arc::default() })
+        Ok(Self { info, layer, inner, home: Arc::default(), rings: Vec::new() })
     }
 
     /// Opens what a spec names, given the port that it goes around.
@@ -108,6 +121,21 @@ impl Wrapped {
         inner: Box<dyn Device>,
     ) -> Result<Box<dyn Device>, Error> {
         Ok(Box::new(Self::new(&spec.name, layer, inner)?))
+    }
+
+    /// Puts the layer's queue around one that was rebound, or is what is left of such a one.
+    fn wrap_rx(&mut self, index: usize, queue: AnyRxQueue, memory: &RxMemory) -> AnyRxQueue {
+        let Self { layer, home, .. } = self;
+        let ring = self.rings.get(index).copied().unwrap_or_default();
+        let config = RxConfig { memory: memory.clone(), ring };
+        match queue {
+            AnyRxQueue::Whole(queue) => {
+                AnyRxQueue::Whole(layer.rx(Lent::new(queue, index, home), &config))
+            }
+            AnyRxQueue::Split(queue) => {
+                AnyRxQueue::Split(layer.split_rx(Lent::new(queue, index, home), &config))
+            }
+        }
     }
 
     fn wrap(&mut self, queues: Queues, config: &Config) -> Queues {
@@ -140,12 +168,33 @@ impl Device for Wrapped {
     fn start(&mut self, config: Config) -> Result<Queues, Error> {
         self.layer.starting(&self.info, &config)?;
         let queues = self.inner.start(config.clone())?;
+        self.rings = config.rx.iter().map(|queue| queue.ring).collect();
         Ok(self.wrap(queues, &config))
     }
 
     fn stop(&mut self, queues: Queues) -> Result<(), Error> {
         let outcome = self.inner.stop(self.home.collect(queues));
         self.layer.stopped(outcome)
+    }
+
+    /// As the inner port does it. What the layer's queue was doing ends here: what is left of the queue is the
+    /// inner port's own, without the layer.
+    fn rebind(
+        &mut self,
+        index: usize,
+        memory: RxMemory,
+        queue: TakeQueue<'_>,
+    ) -> Result<Rebound, RebindError> {
+        if let Err(error) = self.layer.rebinding(&self.info, index) {
+            return Err(RebindError::early(error));
+        }
+        let home = &self.home;
+        let mut inner = || {
+            let wrapped = Queues { rx: vec![queue()?], tx: Vec::new() };
+            home.collect(wrapped).rx.pop()
+        };
+        let rebound = self.inner.rebind(index, memory.clone(), &mut inner)?;
+        Ok(Rebound { queue: self.wrap_rx(index, rebound.queue, &memory), ..rebound })
     }
 
     fn link(&self) -> Link {

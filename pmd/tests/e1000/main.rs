@@ -13,6 +13,7 @@ mod hostile;
 mod offload;
 mod probe;
 mod raw;
+mod revoke;
 mod rig;
 mod stream;
 mod traffic;

@@ -70,9 +70,10 @@ impl BarSpec {
     }
 
     /// Opens it into the address space of the ports that are to write there.
-    pub(super) fn open(&self, beside: &mut Neighbours<'_>) -> Result<P2pDma, AppError> {
+    pub(super) fn open(&self, beside: &Neighbours) -> Result<P2pDma, AppError> {
         let space = self.space(&beside.ports)?;
-        let iommu = beside.registry.address_space(&space).ok_or_else(|| {
+        let mut registry = beside.registry.clone();
+        let iommu = registry.address_space(&space).ok_or_else(|| {
             let why = format!(
                 "memory '{self}': its ports are driven with iommu={space}, and a BAR is shared only where an \
                  IOMMU stands between devices"

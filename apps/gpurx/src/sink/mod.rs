@@ -3,6 +3,7 @@
 mod capture;
 mod count;
 mod placed;
+mod shed;
 
 use mempool::{SplitBurst, SplitCache};
 use pmd::SplitRxQueue;
@@ -10,6 +11,7 @@ use pmd::SplitRxQueue;
 pub use capture::Capture;
 pub use count::Count;
 pub use placed::Placed;
+pub use shed::Shed;
 
 use crate::totals::Totals;
 

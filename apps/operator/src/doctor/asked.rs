@@ -110,7 +110,7 @@ fn one(machine: &Machine, item: &Item) -> Vec<Finding> {
         Item::Pci(address, options) => port(machine, *address, options),
         Item::Bar(address, bar, options) => self::bar(machine, *address, *bar, options),
         Item::Interface(name) => vec![interface(machine, name)],
-        Item::Memory(spec) => vec![named_memory(machine, *spec)],
+        Item::Memory(spec) => vec![named_memory(machine, spec)],
         Item::Other(spec) => {
             vec![Finding::skip(
                 spec.clone(),
@@ -269,10 +269,10 @@ fn interface(machine: &Machine, name: &str) -> Finding {
     Finding::ok(name, "an interface of the kernel's: frames are copied out of it")
 }
 
-fn named_memory(machine: &Machine, spec: MemorySpec) -> Finding {
+fn named_memory(machine: &Machine, spec: &MemorySpec) -> Finding {
     let what = spec.to_string();
     let size = match spec {
-        MemorySpec::Hugepage(size) => size,
+        MemorySpec::Hugepage(size) => *size,
         _ => return Finding::ok(what, "needs nothing that could be missing"),
     };
     let pages = providers::Sysfs::at(&machine.root).available_hugepages(size, None);

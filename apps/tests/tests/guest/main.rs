@@ -20,6 +20,7 @@ mod peers;
 mod price;
 mod probe;
 mod providers;
+mod revoke;
 mod strays;
 mod traffic;
 mod unplug;

@@ -56,6 +56,8 @@ pub(super) struct Core {
     pub(super) lies_told: u64,
     /// Where frames were put, for those who write there again.
     pub(super) touched: VecDeque<(u64, usize)>,
+    /// Buffers of receive queues that were stopped, for those who write there again.
+    pub(super) stale: Vec<u64>,
     accesses: u64,
     pub(super) cable_in: bool,
     pub(super) link: bool,
@@ -87,6 +89,7 @@ impl Core {
             aer: false,
             lies_told: 0,
             touched: VecDeque::new(),
+            stale: Vec::new(),
             accesses: 0,
             cable_in: true,
             link: false,
@@ -118,7 +121,12 @@ impl Core {
     /// Whether DMA can happen at all.
     pub(super) fn is_alive(&self) -> bool {
         let held = self.reg(map::CTRL) & map::CTRL_GIO_MASTER_DISABLE != 0;
-        !self.gone && self.reset.is_none() && self.bus_master && !held
+        !held && self.may_write()
+    }
+
+    /// Whether what has begun can end.
+    pub(super) fn may_write(&self) -> bool {
+        !self.gone && self.reset.is_none() && self.bus_master
     }
 
     fn access(&mut self, offset: u32) -> bool {
@@ -225,6 +233,7 @@ impl Core {
             _ if in_reset => 0,
             map::STATUS => {
                 self.wait_for_link();
+                self.end_transactions();
                 self.read_status()
             }
             map::EEC => self.reg(offset) | map::EEC_READY,
@@ -234,6 +243,7 @@ impl Core {
                 self.set(offset, now | 1);
                 now
             }
+            map::RDFPC if self.chip == Chip::I82574 => self.drain_fifo(),
             map::ICR | map::ICR_82576 => self.read_causes(offset),
             _ if map::STATISTICS.contains(&offset) => counters::read(self, offset),
             _ => match self.queue_register(offset) {
@@ -247,6 +257,14 @@ impl Core {
                     if self.chip == Chip::I82576 =>
                 {
                     std::mem::take(&mut self.regs[offset as usize / 4])
+                }
+                Some(QueueRegister { side: Side::Rx, queue, register: queue::CONTROL, .. })
+                    if self.rx[queue].is_stopping() =>
+                {
+                    self.stop_a_little(queue);
+                    let still =
+                        if self.rx[queue].is_stopping() { queue::CONTROL_ENABLE } else { 0 };
+                    self.reg(offset) | still
                 }
                 Some(QueueRegister { register: queue::CONTROL, .. })
                     if self.options.faults.enable_sticks && self.chip == Chip::I82576 =>
@@ -263,7 +281,7 @@ impl Core {
         if self.link {
             status |= map::STATUS_LU | map::STATUS_FD | map::STATUS_SPEED_1000;
         }
-        if self.reg(map::CTRL) & map::CTRL_GIO_MASTER_DISABLE == 0 {
+        if self.reg(map::CTRL) & map::CTRL_GIO_MASTER_DISABLE == 0 || self.has_transactions() {
             status |= map::STATUS_GIO_MASTER;
         }
         status
@@ -366,6 +384,7 @@ impl Core {
         let name = self.ring(side, queue).name().to_owned();
         match register {
             queue::BASE_LOW | queue::BASE_HIGH | queue::LENGTH | queue::HEAD => {
+                let active = active && !self.forget_paused(side, queue);
                 self.checker.demand(!active, || {
                     format!("register {register:#x} of {name} changed while it runs")
                 });
@@ -395,6 +414,7 @@ impl Core {
                         self.set(block + queue::TAIL, 0);
                         self.start_queue(side, queue);
                     }
+                    (true, false) if side == Side::Rx => self.begin_stop(queue),
                     (true, false) => self.ring(side, queue).stop(),
                     _ => {}
                 }
@@ -435,7 +455,8 @@ impl Core {
                 (true, false) if self.reg(block + queue::LENGTH) != 0 => {
                     self.start_queue(side, queue);
                 }
-                (false, true) => self.ring(side, queue).stop(),
+                // The receive unit goes on with what its memory holds.
+                (false, true) if side == Side::Tx => self.ring(side, queue).stop(),
                 _ => {}
             }
         }

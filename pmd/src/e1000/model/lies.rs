@@ -77,7 +77,7 @@ impl Core {
                 let behind = 1 + u32::try_from(random & 7).unwrap_or(0) % count;
                 self.rx[queue].ring.forge(index + count - behind.min(count), &words, &space);
             }
-            Lie::Scribble | Lie::Head | Lie::EarlySent => {}
+            Lie::Scribble | Lie::Head | Lie::EarlySent | Lie::AfterStop => {}
         }
         if words[1] & done(form) == 0 {
             words[1] = given[1] | done(form);
@@ -119,6 +119,23 @@ impl Core {
         if self.space.is_mapped(at, count) {
             self.space.write(at, &bytes);
         }
+    }
+
+    /// A receive queue is about to be stopped alone: what a liar remembers of it.
+    pub(super) fn remember_stopped(&mut self, queue: usize) {
+        if self.options.hostility.lies.contains(&Lie::AfterStop) {
+            let at = usize::from(matches!(self.form(queue), Form::PacketSplit(_)));
+            self.stale.extend(self.rx[queue].ring.held().map(|words| words[at]));
+        }
+    }
+
+    /// Writes into a buffer of a queue that was stopped, whoever has it now.
+    pub(super) fn write_after_stop(&mut self) {
+        if !self.is_alive() || self.stale.is_empty() || self.lies(&[Lie::AfterStop]).is_none() {
+            return;
+        }
+        let at = self.stale[self.random.below(self.stale.len())];
+        let _recorded = self.space.write(at, &[0xa5; 64]);
     }
 
     /// Writes these words into a descriptor, whatever it is doing.

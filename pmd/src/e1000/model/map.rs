@@ -84,6 +84,8 @@ pub(super) const TCTL: u32 = 0x0400;
 pub(super) const TCTL_EN: u32 = 1 << 1;
 pub(super) const TCTL_PSP: u32 = 1 << 3;
 pub(super) const PSRCTL: u32 = 0x2170;
+/// 82574: frames in the receive unit's memory.
+pub(super) const RDFPC: u32 = 0x2430;
 
 /// Receive queue `n` of the 82574 (§10.2.5), and of the 82576 for `n` < 4 under its old name.
 pub(super) const RX_QUEUES: u32 = 0x2800;

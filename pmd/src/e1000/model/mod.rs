@@ -37,6 +37,7 @@ mod random;
 mod receive;
 mod ring;
 mod space;
+mod stopping;
 mod toeplitz;
 mod transmit;
 mod wire;

@@ -153,6 +153,8 @@ pub struct Faults {
     pub reset_sticks: bool,
     /// A queue that is enabled never says so (82576).
     pub enable_sticks: bool,
+    /// A receive queue that is disabled never says so (82576), transactions on the bus never end (82574).
+    pub disable_sticks: bool,
     /// One in so many reports of a sent descriptor never comes.
     pub lost_reports: u32,
     /// One in so many ticks, the link goes down or comes back.
@@ -197,11 +199,13 @@ pub enum Lie {
     Head,
     /// Descriptors that were not sent, or not even given, are reported as sent.
     EarlySent,
+    /// A receive queue that said it was disabled goes on writing into the buffers it had.
+    AfterStop,
 }
 
 impl Lie {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::TooLong,
         Self::Empty,
         Self::NoEnd,
@@ -214,5 +218,6 @@ impl Lie {
         Self::Scribble,
         Self::Head,
         Self::EarlySent,
+        Self::AfterStop,
     ];
 }

@@ -26,20 +26,24 @@ pub(super) struct Waiting {
 pub(super) struct RxQueue {
     pub(super) ring: Ring,
     /// The frame that is being written, and how far.
-    current: Option<(Waiting, Progress)>,
+    pub(super) current: Option<(Waiting, Progress)>,
+    /// Since it was told to stop: whether one more buffer may be filled.
+    pub(super) stopping: Option<bool>,
+    /// Whether it ran before, and was stopped since.
+    pub(super) was_stopped: bool,
 }
 
 /// How far a frame is.
 #[derive(Clone, Copy, Debug)]
-struct Progress {
-    at: usize,
+pub(super) struct Progress {
+    pub(super) at: usize,
     is_first: bool,
     cut: Cut,
 }
 
 /// Where a frame is cut.
 #[derive(Clone, Copy, Debug)]
-struct Cut {
+pub(super) struct Cut {
     /// Bytes that go to the header buffer of the first descriptor.
     head: usize,
     /// Whether payload starts in the second buffer, whatever room the first has.
@@ -68,12 +72,12 @@ pub(super) enum Form {
 
 impl RxQueue {
     pub(super) fn new(ring: Ring) -> Self {
-        Self { ring, current: None }
+        Self { ring, current: None, stopping: None, was_stopped: false }
     }
 
     pub(super) fn reset(&mut self) {
         self.ring.stop();
-        self.current = None;
+        (self.current, self.stopping, self.was_stopped) = (None, None, false);
     }
 }
 
@@ -193,7 +197,9 @@ impl Core {
         let ring = &self.rx[frame.queue].ring;
         if !ring.is_active() {
             let at = frame.queue;
-            self.checker.note(format!("frames go to rx queue {at}, which is not enabled"));
+            self.checker.demand(self.rx[at].was_stopped, || {
+                format!("frames go to rx queue {at}, which is not enabled")
+            });
             counters::count(self, map::MPC);
             return;
         }
@@ -206,7 +212,8 @@ impl Core {
 
     /// Fills one descriptor; false if there is no frame or no descriptor for it.
     pub(super) fn receive_one(&mut self) -> bool {
-        let busy = (0..self.rx.len()).find(|at| self.rx[*at].current.is_some());
+        let runs = |queue: &RxQueue| queue.current.is_some() && !queue.is_stopping();
+        let busy = self.rx.iter().position(runs);
         let queue = match busy {
             Some(queue) => queue,
             None => match self.next_frame() {
@@ -223,6 +230,12 @@ impl Core {
         loop {
             let frame = self.fifo.pop_front()?;
             let queue = frame.queue;
+            if self.chip == Chip::I82576 && self.rx[queue].is_off() {
+                // Further frames for a queue that was disabled are dropped (82576 §4.5.9).
+                self.fifo_bytes -= frame.bytes.len();
+                counters::count(self, map::MPC);
+                continue;
+            }
             let form = self.form(queue);
             let needed = self.descriptors_for(&frame, form);
             let block = self.queue_block(Side::Rx, queue);
@@ -311,7 +324,7 @@ impl Core {
     }
 
     /// Writes the next part of the current frame into the next descriptor.
-    fn fill(&mut self, queue: usize) -> bool {
+    pub(super) fn fill(&mut self, queue: usize) -> bool {
         let space = Arc::clone(&self.space);
         let mut checker = std::mem::take(&mut self.checker);
         let taken = self.rx[queue].ring.take(&space, &mut checker);

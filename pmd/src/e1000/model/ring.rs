@@ -117,11 +117,16 @@ impl Ring {
         }
     }
 
-    /// The queue is disabled, or the device reset: everything is forgotten.
+    /// The queue is stopped, or the device reset: everything is forgotten.
     pub(super) fn stop(&mut self) {
         self.active = false;
         (self.next, self.ready, self.home, self.owned) = (0, 0, 0, 0);
         self.done.clear();
+    }
+
+    /// The descriptors that are the device's, as they were given.
+    pub(super) fn held(&self) -> impl Iterator<Item = Words> {
+        (0..self.owned).map(|step| self.copies[((self.home + step) % self.count.max(1)) as usize])
     }
 
     /// Counts a write of the tail register.

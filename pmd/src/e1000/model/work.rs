@@ -56,6 +56,7 @@ impl Core {
             self.spurious_interrupt();
         }
         self.scribble();
+        self.write_after_stop();
         self.work();
     }
 
@@ -109,7 +110,7 @@ impl Core {
     }
 
     /// Tells the driver of one descriptor that is done.
-    fn tell(&mut self, side: Side, queue: usize) -> bool {
+    pub(super) fn tell(&mut self, side: Side, queue: usize) -> bool {
         let space = Arc::clone(&self.space);
         let mut checker = std::mem::take(&mut self.checker);
         let told = self.ring(side, queue).tell(&space, &mut checker);

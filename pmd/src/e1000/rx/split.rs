@@ -17,7 +17,7 @@ use crate::{
         held::{Ledger, Mapping},
         ring::{Doorbell, Report, Ring, Wiring},
     },
-    pci::Mmio,
+    pci::{Gate, Mmio},
 };
 
 /// What the control plane set the queue's registers to.
@@ -120,6 +120,11 @@ impl<F: SplitFormat, M: Mmio, D: DmaMapper + Clone> SplitRx<F, M, D> {
 }
 
 impl<F: SplitFormat, M: Mmio, D: DmaMapper> SplitRx<F, M, D> {
+    /// The gate of this queue alone.
+    pub(in crate::e1000) fn gate(&self) -> Gate {
+        self.report.gate.clone()
+    }
+
     /// Posts buffers before the first poll, so that frames that come earlier find some; none where the
     /// application posts. Call it when the ring's registers are set and it is enabled.
     pub(in crate::e1000) fn fill(&mut self) {
@@ -345,6 +350,16 @@ impl<F: SplitFormat, M: Mmio, D: DmaMapper> SplitRx<F, M, D> {
         }
     }
 
+    /// Of a queue that was stopped alone, and has yielded what it had: the rest of an open frame never
+    /// comes.
+    #[cold]
+    fn end_open(&mut self, cache: &mut SplitCache) {
+        if let Open::Frame(frame, _) = mem::take(&mut self.open) {
+            self.throw_away(frame, cache);
+            self.report.counters.dropped(DropReason::Device, 1);
+        }
+    }
+
     /// Notes a bad descriptor; counts its frame unless an earlier piece did.
     fn discard(&mut self, arrived: Arrived, bad: Bad, count: Option<DropReason>) {
         if let Some(reason) = count {
@@ -371,7 +386,7 @@ impl<F: SplitFormat, M: Mmio, D: DmaMapper> SplitRx<F, M, D> {
 impl<F: SplitFormat, M: Mmio, D: DmaMapper> SplitRxQueue for SplitRx<F, M, D> {
     fn recv(&mut self, cache: &mut SplitCache, burst: &mut SplitBurst) -> usize {
         let (mut delivered, mut bytes) = (0, 0);
-        while burst.room() > 0 && self.next != self.given && self.report.gate.is_live() {
+        while burst.room() > 0 && self.next != self.given && self.report.gate.is_sound() {
             if matches!(self.open, Open::No) {
                 let (ready, sum) = self.look(burst.room());
                 if ready > 0 {
@@ -398,6 +413,8 @@ impl<F: SplitFormat, M: Mmio, D: DmaMapper> SplitRxQueue for SplitRx<F, M, D> {
         }
         if self.report.gate.is_live() {
             self.refill(cache);
+        } else if delivered == 0 {
+            self.end_open(cache);
         }
         if delivered > 0 {
             self.report.counters.delivered(delivered, bytes);

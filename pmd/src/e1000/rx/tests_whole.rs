@@ -244,7 +244,7 @@ fn a_queue_dropped_while_the_device_may_write_keeps_its_buffers_and_its_ring() {
 }
 
 #[test]
-fn nothing_is_done_for_a_device_that_was_stopped() {
+fn what_had_arrived_is_yielded_after_a_queue_was_stopped_and_nothing_is_posted() {
     let mut rig = rig(64, 128);
     rig.rx.fill();
     let before = rig.desk.doorbells();
@@ -254,8 +254,13 @@ fn nothing_is_done_for_a_device_that_was_stopped() {
     unsafe {
         rig.desk.gate.close();
     }
+    assert_eq!(rig.recv(32).len(), 1);
     assert!(rig.recv(32).is_empty());
     assert_eq!(rig.desk.doorbells(), before, "the registers may be another start's by now");
+    // A port that is stopped faults its queues first.
+    assert!(rig.desk.put_frame(&frame(2, 60), 256));
+    rig.desk.gate.fault("port is stopped");
+    assert!(rig.recv(32).is_empty());
     rig.end();
 }
 

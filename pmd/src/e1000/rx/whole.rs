@@ -13,7 +13,7 @@ use crate::{
         held::{Ledger, Mapping},
         ring::{Doorbell, Report, Ring, Short, Wiring},
     },
-    pci::Mmio,
+    pci::{Gate, Mmio},
 };
 
 /// What the control plane set the queue's registers to.
@@ -93,6 +93,11 @@ impl<M: Mmio, D: DmaMapper> WholeRx<M, D> {
             wake,
             report,
         })
+    }
+
+    /// The gate of this queue alone.
+    pub(in crate::e1000) fn gate(&self) -> Gate {
+        self.report.gate.clone()
     }
 
     /// Posts buffers before the first poll, so that frames that come earlier find some. Call it when the
@@ -247,6 +252,18 @@ impl<M: Mmio, D: DmaMapper> WholeRx<M, D> {
     }
 }
 
+impl<M: Mmio, D: DmaMapper> WholeRx<M, D> {
+    /// Of a queue that was stopped alone, and has yielded what it had: the rest of an open frame never
+    /// comes.
+    #[cold]
+    fn end_open(&mut self, cache: &mut Cache<Cpu>) {
+        if let Open::Frame(frame, _) = mem::take(&mut self.open) {
+            free(frame, cache);
+            self.report.counters.dropped(DropReason::Device, 1);
+        }
+    }
+}
+
 /// Frees a frame segment by segment into the cache.
 fn free(mut frame: Buf<Cpu>, cache: &mut Cache<Cpu>) {
     while let Some(rest) = frame.unchain() {
@@ -259,7 +276,7 @@ fn free(mut frame: Buf<Cpu>, cache: &mut Cache<Cpu>) {
 impl<M: Mmio, D: DmaMapper> RxQueue for WholeRx<M, D> {
     fn recv(&mut self, cache: &mut Cache<Cpu>, burst: &mut Burst<Cpu>) -> usize {
         let (mut delivered, mut bytes) = (0, 0);
-        while burst.room() > 0 && self.report.gate.is_live() {
+        while burst.room() > 0 && self.report.gate.is_sound() {
             let odd = if matches!(self.open, Open::No) {
                 let (done, sum, odd) = self.take_plain(burst);
                 (delivered, bytes) = (delivered + done, bytes + sum);
@@ -282,6 +299,8 @@ impl<M: Mmio, D: DmaMapper> RxQueue for WholeRx<M, D> {
         }
         if self.report.gate.is_live() {
             self.refill(cache);
+        } else if delivered == 0 {
+            self.end_open(cache);
         }
         if delivered > 0 {
             self.report.counters.delivered(delivered, bytes);

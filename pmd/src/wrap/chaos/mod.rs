@@ -150,6 +150,17 @@ impl Layer for Chaos {
         Ok(())
     }
 
+    fn rebinding(&mut self, info: &DeviceInfo, index: usize) -> Result<(), Error> {
+        if self.plan.rx.is_idle() {
+            return Ok(());
+        }
+        let why = format!(
+            "receive queue {index} is under chaos, whose plan counts its frames from the start on: stop the \
+             port and start it again"
+        );
+        Err(Error::BadOption { port: info.port.clone(), why })
+    }
+
     fn rx(&mut self, queue: Lent<dyn RxQueue>, config: &RxConfig) -> Box<dyn RxQueue> {
         let RxMemory::Whole(pool) = &config.memory else { return Box::new(queue) };
         if self.plan.rx.is_idle() {
