@@ -29,8 +29,8 @@ impl Iommu {
     }
 
     /// As [`map`](Self::map), of another device's BAR where it is mapped in this process. Nothing is pinned
-    /// for it, so no limit of the user's counts (`vaddr_get_pfns` of the kernel's `vfio_iommu_type1.c`: what
-    /// has no pages is not accounted). Only type1 takes it.
+    /// for it, so no limit of the user's counts (`vfio_pin_pages_remote` of the kernel's `vfio_iommu_type1.c`:
+    /// reserved pages are not counted against the user). Only type1 takes it.
     ///
     /// # Safety
     /// As for [`map`](Self::map), and the device that owns the BAR stays open, and decodes memory.
