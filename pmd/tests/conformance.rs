@@ -4,7 +4,7 @@
 use mempool::{Burst, Cache, Cpu, Shared, heap::Heap};
 use pmd::{
     AnyRxQueue, Bounce, Config, Device, Error, Queues, Registry, RxMemory, SplitSupport, TxQueue,
-    conformance::{self, Joined, ReferenceWire, Setup, Wire, WireTraits},
+    conformance::{self, Joined, Overrun, ReferenceWire, Setup, Wire, WireTraits},
 };
 use providers::Fake;
 
@@ -81,6 +81,7 @@ const RING: WireTraits = WireTraits {
     split: SplitSupport::ProtocolAndLength,
     interactive: true,
     rx_buffer_step: 1,
+    overrun: Overrun::HeldBack,
     budget: QUICK,
 };
 

@@ -31,6 +31,16 @@ impl Carver {
         self.used.remove(&at);
     }
 
+    /// Bytes in all.
+    pub(super) fn capacity(&self) -> u64 {
+        self.all.end - self.all.start
+    }
+
+    /// Parts that are out.
+    pub(super) fn parts(&self) -> usize {
+        self.used.len()
+    }
+
     /// Bytes that are out.
     pub(crate) fn used(&self) -> u64 {
         self.used.values().sum()

@@ -43,6 +43,12 @@ impl Subject {
     pub fn of_shared_source(provider: impl Revocable + 'static) -> Self {
         Self { provider: Box::new(provider), counts_are_its_own: false }
     }
+
+    /// The provider, for whoever wants to know more of it than the suite does.
+    #[must_use]
+    pub fn provider(&self) -> &dyn Revocable {
+        &*self.provider
+    }
 }
 
 /// Makes a fresh subject.

@@ -8,11 +8,12 @@
 //! | [`Host`] | ordinary, transparent hugepages where possible | its address only | no hugepages at hand |
 //! | [`P2pDma`] | a PCI BAR's | its place in the BAR, and a dma-buf | another device's memory, by peer-to-peer DMA |
 //! | [`DmaBuf`] | ordinary or huge, or a BAR's | a dma-buf, and a sealed memfd where it is made of one | memory that another process or device shares |
+//! | [`P2pMem`] | a kernel driver's p2pmem | the function that has it | an NVMe drive's memory, for the CPU and direct I/O |
 //! | [`Fake`] | ordinary or huge | a sealed memfd | device memory for tests and demos |
 //!
-//! What they share: memory is contiguous, zeroed, present before it is handed out (a shortage is an
-//! error at setup, never a signal under load), kept out of children and core dumps, bound to a NUMA
-//! node before the first touch where one was named, and revocable. [`conformance`] checks it, for
+//! What they share: memory is contiguous, zeroed (but for a BAR's, which is the device's), present before it is
+//! handed out (a shortage is an error at setup, never a signal under load), kept out of children and core dumps,
+//! bound to a NUMA node before the first touch where one was named, and revocable. [`conformance`] checks it, for
 //! these and for any other provider.
 //!
 //! This crate refuses to know NICs, IOVAs and rings.
@@ -54,7 +55,7 @@ pub use dmabuf::DmaBuf;
 pub use fake::Fake;
 pub use host::Host;
 pub use hugepages::Hugepages;
-pub use p2pdma::P2pDma;
+pub use p2pdma::{P2pDma, P2pMem};
 pub use page_size::{PageSize, ParsePageSizeError};
 pub use private::Private;
 pub use revocations::{Revocable, Revocations};

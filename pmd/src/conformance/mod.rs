@@ -47,8 +47,20 @@ pub struct WireTraits {
     /// Received frames fill buffers in multiples of this many bytes
     /// ([`crate::Capabilities::rx_buffer_step`]).
     pub rx_buffer_step: usize,
+    /// What becomes of frames that find no descriptor.
+    pub overrun: Overrun,
     /// How many frames the whole suite may send, for slow wires.
     pub budget: usize,
+}
+
+/// What becomes of frames that find no descriptor at the receiver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overrun {
+    /// They wait: the sender is held back.
+    HeldBack,
+    /// They are dropped, and nothing counts them. The suite sends no more at a time than a ring takes, and
+    /// holds counts of drops for a lower bound of losses.
+    Silent,
 }
 
 /// What to join.

@@ -9,7 +9,7 @@ use std::{
 
 use mempool::{Burst, Cache, Cpu, Readable, Shared};
 
-use super::{Joined, Setup, Wire, WireTraits};
+use super::{Joined, Overrun, Setup, Wire, WireTraits};
 use crate::{
     AnyRxQueue, Error, QueueCounters, RxMemory, RxQueue, SplitSupport, TxQueue, copy::copy_frame,
 };
@@ -44,6 +44,7 @@ impl Wire for ReferenceWire {
             split: SplitSupport::None,
             interactive: true,
             rx_buffer_step: 1,
+            overrun: Overrun::HeldBack,
             budget: 1_000_000,
         }
     }

@@ -9,7 +9,7 @@ use mempool::{
     Access, Buf, Burst, Cpu, Device, DeviceView, Pool, Provider, SplitBurst, SplitCache, SplitFrame,
 };
 
-use super::{Joined, Setup, Wire};
+use super::{Joined, Overrun, Setup, Wire};
 use crate::{AnyRxQueue, PostOrder, QueueStats, RxMemory, SplitAt, SplitConfig};
 
 /// How long nothing may arrive before a frame counts as lost.
@@ -63,6 +63,9 @@ pub(super) struct Exchange {
     pub(super) sent: u64,
     pub(super) received: u64,
     interactive: bool,
+    /// Descriptors' worth of frames that may be on their way at a time, and bytes that one takes.
+    window: usize,
+    step: usize,
     udp: bool,
 }
 
@@ -134,6 +137,12 @@ impl Exchange {
             sent: 0,
             received: 0,
             interactive: wire.traits().interactive,
+            window: match wire.traits().overrun {
+                Overrun::HeldBack => usize::MAX,
+                // A queue may leave the rest without descriptors for a while.
+                Overrun::Silent => ring / 2,
+            },
+            step: wire.traits().rx_buffer_step,
             udp,
         })
     }
@@ -183,7 +192,7 @@ impl Exchange {
     fn push(&mut self, burst: &mut Burst<Cpu>) -> Result<(), String> {
         let mut deadline = deadline();
         while !burst.is_empty() {
-            if self.joined.tx().send(&mut self.tx_cache, burst) > 0 {
+            if self.send_some(burst) > 0 {
                 deadline = self::deadline();
             } else if self.interactive {
                 self.receive()?;
@@ -194,6 +203,35 @@ impl Exchange {
         }
         self.joined.tx().reap(&mut self.tx_cache);
         if self.interactive { self.receive().map(drop) } else { Ok(()) }
+    }
+
+    /// Sends from the front of a burst, as far as the window goes; returns how many.
+    fn send_some(&mut self, burst: &mut Burst<Cpu>) -> usize {
+        let Self { joined, tx_cache, expected, window, step, .. } = self;
+        if *window == usize::MAX {
+            return joined.tx().send(tx_cache, burst);
+        }
+        // What is in the burst is expected already.
+        let mut costs = expected.iter().map(|bytes| bytes.len().div_ceil(*step));
+        let on_wire: usize = costs.by_ref().take(expected.len() - burst.len()).sum();
+        let mut room = window.saturating_sub(on_wire);
+        let fits = costs.take_while(|cost| {
+            let fits = *cost <= room;
+            room = room.saturating_sub(*cost);
+            fits
+        });
+        let count = fits.count().max(usize::from(on_wire == 0));
+        let mut part = Burst::with_limit(&self.tx_pool, count.max(1));
+        burst.drain_front(count).for_each(|frame| part.push(frame));
+        let taken = joined.tx().send(tx_cache, &mut part);
+        if !part.is_empty() {
+            let mut rest = Burst::with_limit(&self.tx_pool, Burst::<Cpu>::CAPACITY);
+            let frames = part.drain_front(part.len());
+            frames.for_each(|frame| rest.push(frame));
+            burst.drain_front(burst.len()).for_each(|frame| rest.push(frame));
+            std::mem::swap(burst, &mut rest);
+        }
+        taken
     }
 
     /// Sends one burst of shared frames, twice each.

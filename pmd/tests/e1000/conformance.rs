@@ -3,7 +3,7 @@
 use mempool::heap::Heap;
 use pmd::{
     Config, Error, SplitSupport,
-    conformance::{self, Joined, Setup, Wire, WireTraits},
+    conformance::{self, Joined, Overrun, Setup, Wire, WireTraits},
     e1000::model::{Chip, Options, Work},
 };
 use providers::Fake;
@@ -46,6 +46,7 @@ impl Wire for ModelWire {
             split: SplitSupport::Hardware { longest_head: 960, length_step: None },
             interactive: true,
             rx_buffer_step: if self.chip == Chip::I82574 { 1 } else { 1024 },
+            overrun: Overrun::HeldBack,
             budget: self.budget,
         }
     }

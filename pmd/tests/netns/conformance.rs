@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use mempool::heap::Heap;
 use pmd::{
     AnyRxQueue, Bounce, Config, Device, Error, Registry, RxMemory, SplitSupport, TxQueue,
-    conformance::{self, Joined, Setup, Wire, WireTraits},
+    conformance::{self, Joined, Overrun, Setup, Wire, WireTraits},
 };
 use providers::Fake;
 
@@ -85,6 +85,7 @@ impl Wire for Veth<'_> {
             split: if self.bounce { SplitSupport::ProtocolAndLength } else { SplitSupport::None },
             interactive: true,
             rx_buffer_step: 1,
+            overrun: Overrun::HeldBack,
             budget: 10_000,
         }
     }

@@ -5,7 +5,7 @@ use std::{os::fd::OwnedFd, ptr::NonNull, sync::Arc};
 
 use mempool::{Backing, CpuAccess, Memory, ProviderError, Window};
 
-use super::{BarOptions, PAGE, Shared};
+use super::{PAGE, Shared};
 use crate::mapping::Mapping;
 
 /// A part of a BAR, until it is dropped.
@@ -34,7 +34,6 @@ impl BarMemory {
         shared: &Arc<Shared>,
         len: usize,
         align: usize,
-        options: &BarOptions,
     ) -> Result<Self, ProviderError> {
         let face = Mapping::reserved(len, align).map_err(|source| ProviderError::System {
             provider: name.to_owned(),
@@ -51,15 +50,10 @@ impl BarMemory {
             fix: "ask for fewer or smaller buffers, or take a larger BAR".into(),
         })?;
         drop(carver);
-        let door = shared.source.window(offset, len as u64).map(Door);
-        let export = shared.source.export(offset, len as u64).map(Arc::new);
-        let memory = Self { face, door, export, offset, shared: Arc::clone(shared) };
-        if memory.door.is_none() && !options.without_cpu {
-            let why =
-                "the kernel lets this part be mapped by nobody (its interrupt table is there)";
-            return Err(ProviderError::BadRequest { provider: name.to_owned(), why: why.into() });
-        }
-        Ok(memory)
+        let source = &shared.source;
+        let door = source.window(offset, len as u64).map(Door);
+        let export = source.export(shared.index, offset, len as u64).map(Arc::new);
+        Ok(Self { face, door, export, offset, shared: Arc::clone(shared) })
     }
 }
 
@@ -86,17 +80,16 @@ unsafe impl Memory for BarMemory {
         CpuAccess::None
     }
     fn backing(&self) -> Backing {
-        let source = &self.shared.source;
         Backing::Bar {
-            address: source.address().to_string(),
-            index: source.index(),
+            address: self.shared.address.to_string(),
+            index: self.shared.index,
             offset: self.offset,
-            bus_address: source.bus_address(self.offset),
+            bus_address: self.shared.bus_address + self.offset,
             export: self.export.clone(),
         }
     }
     fn numa_node(&self) -> Option<u32> {
-        self.shared.source.numa_node()
+        self.shared.numa_node
     }
     fn window(&self) -> Option<Window> {
         self.door.as_ref().map(|door| Window::new(door.0, self.face.len()))

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 pub use job::{Job, Output, Signal};
 use link::Link;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::error::{At, Error, Result};
 use crate::machine::{Machine, Paths};
@@ -262,6 +262,11 @@ impl Guest {
     /// If it is there already, or the kernel does not see it within 30 s.
     pub fn device_add(&self, id: &str) -> Result<()> {
         let device = self.topology.device(id)?;
+        if let Some(memory) = self.topology.memory_properties(device, self.out()) {
+            // QEMU 10.0 aborts in qemu_ram_set_idstr if a device comes back to the memory that one had before.
+            self.qmp.execute("object-del", &json!({"id": memory["id"]}))?;
+            self.qmp.execute("object-add", &memory)?;
+        }
         self.qmp.device_add(self.topology.device_properties(device))?;
         let path = format!("/sys/bus/pci/devices/{}", self.topology.address(id)?);
         let line = format!(

@@ -50,6 +50,18 @@ impl Topology {
         all.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
     }
 
+    /// What the monitor's `object-add` needs for the memory behind a device, if it has such.
+    pub(crate) fn memory_properties(&self, device: &Device, out: &Path) -> Option<Value> {
+        let Kind::Ivshmem { size_mib } = device.kind else { return None };
+        Some(json!({
+            "qom-type": "memory-backend-file",
+            "id": format!("mem-{}", device.id),
+            "mem-path": out.join(format!("{}.img", device.id)),
+            "size": u64::from(size_mib) << 20,
+            "share": true,
+        }))
+    }
+
     /// The files of this many MiB that QEMU expects under `out`.
     pub(crate) fn images(&self, out: &Path) -> Vec<(PathBuf, u64)> {
         let image = |device: &Device| match device.kind {

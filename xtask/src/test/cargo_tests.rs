@@ -14,9 +14,10 @@ use crate::workspace::{Workspace, cargo};
 
 /// Test executables that a guest's tests run in the guest, as they are: the variable that names each to
 /// them, its package and its test.
-const IN_GUESTS: [(&str, &str, &str); 3] = [
+const IN_GUESTS: [(&str, &str, &str); 4] = [
     ("MEMWIRE_DMABUF_TEST", "memwire-providers", "dmabuf"),
     ("MEMWIRE_PMD_TEST", "memwire-pmd", "vfio"),
+    ("MEMWIRE_MEMORY_TEST", "memwire-pmd", "memory"),
     ("MEMWIRE_VFIO_TEST", "memwire-vfio", "vfio"),
 ];
 /// Test files that have a stage of their own.

@@ -9,7 +9,7 @@ use std::{
 use serde_json::Value;
 use testbed::HostEnd;
 
-use crate::machine::{Machine, binary, last_json, number, wait_for};
+use crate::machine::{Machine, RING, binary, last_json, number, wait_for};
 
 /// Both kinds.
 const NICS: [&str; 2] = ["e1000e0", "igb0"];
@@ -77,10 +77,10 @@ fn a_stream_crosses_four_nics_and_a_forwarder_without_loss() {
         return;
     };
     let [a, b, c, d] = ["e1000e0", "e1000e1", "igb0", "igb1"].map(|nic| machine.port(nic));
-    let forwarder = machine.receive("l2fwd", &format!("-p {b} -p {c} --idle interrupt"));
+    let forwarder = machine.receive("l2fwd", &format!("-p {b} -p {c} {RING} --idle interrupt"));
     for (from, to) in [(&a, &d), (&d, &a)] {
         let options = format!("--size imix --flows 8 -c 6k {RATE} --check");
-        let summary = machine.summary("pktgen", &format!("-p {from} -p {to} {options}"));
+        let summary = machine.summary("pktgen", &format!("-p {from} -p {to} {RING} {options}"));
         assert_eq!(number(&summary, "/rx/good"), 6_000, "{summary:#}");
     }
     forwarder.interrupt();
@@ -100,7 +100,7 @@ fn payloads_reach_device_memory_without_the_cpu_and_without_loss() {
     for [from, to] in [["e1000e0", "e1000e1"], ["igb0", "igb1"]] {
         let [from, to] = [from, to].map(|nic| machine.port(nic));
         let options = "--path direct -m fake --seq ipid --udp-port 9000 --max-loss 0%";
-        let receiver = machine.receive("gpurx", &format!("-p {to} -c 6k {options}"));
+        let receiver = machine.receive("gpurx", &format!("-p {to} {RING} -c 6k {options}"));
         let options = format!("--ip-id --size 1066 -c 6k {RATE}");
         machine.summary("pktgen", &format!("-p {from} {options}"));
         let summary = receiver.end_when_quiet();
@@ -121,7 +121,8 @@ fn what_a_nic_received_is_a_capture_that_wireshark_reads() {
     for [from, to] in [["e1000e0", "e1000e1"], ["igb0", "igb1"]] {
         let file = machine.out().join(format!("{to}.pcapng"));
         let [from, to] = [from, to].map(|nic| machine.port(nic));
-        let capture = machine.receive("capture", &format!("-p {to} -c 2k -w {}", file.display()));
+        let capture =
+            machine.receive("capture", &format!("-p {to} {RING} -c 2k -w {}", file.display()));
         let options = format!("--size imix --checksum -c 2k {RATE}");
         machine.summary("pktgen", &format!("-p {from} {options}"));
         let summary = capture.end_when_quiet();

@@ -107,7 +107,7 @@ impl HostApp {
     /// Sends so many frames to one NIC, and expects every one of them from the other.
     pub(crate) fn check(machine: &Machine, [from, to]: [&str; 2], count: u64, rate: &str) -> Self {
         let (from, to) = (spec(machine, from), spec(machine, to));
-        let line = format!("-p {from} -p {to} -c {count} --rate {rate} --linger 1s --check");
+        let line = format!("-p {from} -p {to} -c {count} --rate {rate} --linger 5s --check");
         Self::start("pktgen", &format!("{line} --idle sleep --json"))
     }
 

@@ -16,6 +16,7 @@ mod kills;
 mod machine;
 mod peers;
 mod probe;
+mod providers;
 mod strays;
 mod traffic;
 mod unplug;

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::machine::{Machine, is_full, number, sum};
+use crate::machine::{Machine, RING, is_full, number, sum};
 
 /// Two NICs of one kind, back to back: the first sends, the second receives.
 const PAIRS: [(&str, [&str; 2]); 2] =
@@ -18,10 +18,6 @@ struct Traffic {
     /// Frames of a short run, and of a full one.
     frames: [u64; 2],
 }
-
-/// Longer rings than apps take by themselves: an 82576 of QEMU's that finds none free drops frames and
-/// counts nothing.
-const RING: &str = "--ring 4096";
 
 /// A million frames per driver and mode.
 const SHORT: Traffic = Traffic {
@@ -158,7 +154,7 @@ fn frames_that_are_not_ip_pass_a_split_queue_and_are_counted() {
     let frames: Vec<&[u8]> = aliens.iter().cycle().take(100).map(Vec::as_slice).collect();
     let alien = frames.len() as u64;
     for (nic, [from, to]) in PAIRS {
-        let line = "--path direct -m fake --seq ipid --udp-port 9000";
+        let line = format!("--path direct -m fake --seq ipid --udp-port 9000 {RING}");
         let receiver = machine
             .receive("gpurx", &format!("-p {} {line} -c {}", machine.port(to), COUNT + alien));
         machine.inject(to, &frames).unwrap();
