@@ -22,6 +22,8 @@ pub struct Config {
     /// What is to be found out about received frames beyond what is free: `RX_VLAN_STRIPPED` takes tags
     /// out, `RX_TIMESTAMP` stamps arrivals. What costs nothing (checksums, hash) is always stated.
     pub rx_offloads: Offload,
+    /// Receive what is sent, inside the device: for tests of the way to memory.
+    pub loopback: bool,
 }
 
 /// Receive-side scaling: how a hash over addresses and ports chooses the queue.

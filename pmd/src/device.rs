@@ -76,6 +76,10 @@ impl DeviceInfo {
             let why = format!("the {} driver cannot do what was asked: {name}", self.driver);
             return Err(Error::BadOption { port: self.port.clone(), why });
         }
+        if config.loopback && !caps.loopback {
+            let why = format!("the {} driver has no loopback", self.driver);
+            return Err(Error::BadOption { port: self.port.clone(), why });
+        }
         config.check(&self.port)
     }
 
@@ -113,6 +117,8 @@ pub struct Capabilities {
     pub tx_offloads: Offload,
     /// Further station addresses it can filter for ([`Config::addresses`]).
     pub addresses: usize,
+    /// Whether it can receive what it sends, without a cable ([`Config::loopback`]).
+    pub loopback: bool,
 }
 
 impl Default for Capabilities {
@@ -130,6 +136,7 @@ impl Default for Capabilities {
             rx_offloads: Offload::NONE,
             tx_offloads: Offload::NONE,
             addresses: 0,
+            loopback: false,
         }
     }
 }

@@ -7,8 +7,8 @@
 //! | [`Private`] | the default hugepage size | its address only | nobody else may ever map it |
 //! | [`Host`] | ordinary, transparent hugepages where possible | its address only | no hugepages at hand |
 //! | [`P2pDma`] | a PCI BAR's | its place in the BAR, and a dma-buf | another device's memory, by peer-to-peer DMA |
-//! | [`DmaBuf`] | ordinary or huge, or a BAR's | a dma-buf, and a sealed memfd where it is made of one | memory that another process or device shares |
 //! | [`P2pMem`] | a kernel driver's p2pmem | the function that has it | an NVMe drive's memory, for the CPU and direct I/O |
+//! | [`DmaBuf`] | ordinary or huge, or a BAR's | a dma-buf, and a sealed memfd where it is made of one | memory that another process or device shares |
 //! | [`Fake`] | ordinary or huge | a sealed memfd | device memory for tests and demos |
 //!
 //! What they share: memory is contiguous, zeroed (but for a BAR's, which is the device's), present before it is

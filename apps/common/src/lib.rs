@@ -8,6 +8,7 @@
 pub mod args;
 pub mod exit;
 pub mod idle;
+pub mod instructions;
 pub mod lcore;
 pub mod logs;
 pub mod memory;

@@ -1,10 +1,18 @@
-//! `-m/--mem`: memory by name. The one place of the apps that names providers.
+//! `-m/--mem`: memory by name. The one place of the apps that names providers, and the one where memory of a
+//! device and the ports that write there meet.
+
+mod bar;
+mod dmabuf;
 
 use std::{fmt, str::FromStr, sync::Once};
 
 use clap::Args;
 use mempool::{Provider, ProviderError};
+use pmd::{Device, Registry};
 use providers::{Fake, Host, Hugepages, PageSize, Private};
+
+pub use bar::BarSpec;
+pub use dmabuf::DmaBufSpec;
 
 use crate::{AppError, units::parse_size};
 
@@ -20,7 +28,7 @@ pub struct MemoryArgs {
 }
 
 /// Memory as the user named it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum MemorySpec {
     /// Hugepages if there are any, else ordinary pages, which is said once.
     #[default]
@@ -33,6 +41,28 @@ pub enum MemorySpec {
     Private,
     /// Memory that the CPU may not read, as a device's; with its capacity in bytes.
     Fake(Option<usize>),
+    /// A BAR of another device: for payloads alone.
+    Bar(BarSpec),
+    /// A dma-buf: for payloads alone.
+    DmaBuf(DmaBufSpec),
+}
+
+/// Who is going to write into memory of a device: it is opened where they can reach it.
+pub struct Neighbours<'a> {
+    registry: &'a mut Registry,
+    /// Their names.
+    ports: Vec<String>,
+}
+
+impl<'a> Neighbours<'a> {
+    /// These ports, which were opened by that registry.
+    pub fn new<'d>(
+        registry: &'a mut Registry,
+        devices: impl IntoIterator<Item = &'d (dyn Device + 'd)>,
+    ) -> Self {
+        let ports = devices.into_iter().map(|device| device.info().port.clone()).collect();
+        Self { registry, ports }
+    }
 }
 
 /// A memory spec cannot be read.
@@ -43,7 +73,7 @@ pub struct MemorySpecError {
     why: String,
 }
 
-const NAMES: [&str; 5] = ["auto", "host", "hugepage", "private", "fake"];
+const NAMES: [&str; 7] = ["auto", "host", "hugepage", "private", "fake", "p2p", "dmabuf"];
 
 impl FromStr for MemorySpec {
     type Err = MemorySpecError;
@@ -68,6 +98,10 @@ impl FromStr for MemorySpec {
                 let size = parse_size(size).map_err(|error| wrong(error.to_string()))?;
                 Ok(Self::Fake(Some(size)))
             }
+            ("p2p", Some(bar)) => Ok(Self::Bar(BarSpec::read(bar).map_err(wrong)?)),
+            ("p2p", None) => Err(wrong(format!("which BAR? write {}", bar::USAGE))),
+            ("dmabuf", Some(text)) => Ok(Self::DmaBuf(DmaBufSpec::read(text).map_err(wrong)?)),
+            ("dmabuf", None) => Err(wrong(format!("which one? write {}", dmabuf::USAGE))),
             (name, Some(_)) if NAMES.contains(&name) => {
                 Err(wrong(format!("'{name}' takes no argument")))
             }
@@ -94,12 +128,14 @@ impl fmt::Display for MemorySpec {
             Self::Hugepage(size) => write!(f, "hugepage:{size}"),
             Self::Fake(None) => f.write_str("fake"),
             Self::Fake(Some(bytes)) => write!(f, "fake:{bytes}"),
+            Self::Bar(bar) => bar.fmt(f),
+            Self::DmaBuf(buffer) => buffer.fmt(f),
         }
     }
 }
 
 impl MemorySpec {
-    /// Every memory that has a name of its own, in the order of reports.
+    /// Every memory of this machine's own that has a name of its own, in the order of reports.
     pub const NAMED: [Self; 5] = [
         Self::Hugepage(PageSize::TwoMiB),
         Self::Hugepage(PageSize::OneGiB),
@@ -113,18 +149,49 @@ impl MemorySpec {
     /// was named is never replaced by something else.
     ///
     /// # Errors
-    /// The memory is not to be had here; the message carries the fix.
-    pub fn open(self, needed: u64) -> Result<Box<dyn Provider>, AppError> {
+    /// The memory is not to be had here, or is a device's, which an app's own buffers cannot be in; the
+    /// message carries the fix.
+    pub fn open(&self, needed: u64) -> Result<Box<dyn Provider>, AppError> {
         // Whatever it says of its arguments: they are fine, and this machine lacks something.
         let missing = |error: ProviderError| AppError::missing(error.to_string());
-        Ok(match self {
+        Ok(match *self {
             Self::Auto => default_host(needed),
             Self::Host => Box::new(Host::new()),
             Self::Hugepage(size) => Box::new(Hugepages::new(size).map_err(missing)?),
             Self::Private => Box::new(Private::new().map_err(missing)?),
             Self::Fake(None) => Box::new(Fake::new()),
             Self::Fake(Some(bytes)) => Box::new(Fake::with_capacity(bytes as u64)),
+            Self::Bar(_) | Self::DmaBuf(_) => {
+                let why = format!(
+                    "memory '{self}': it is a device's, and this app's CPU reads every frame that it receives"
+                );
+                let hint = "only gpurx keeps payloads apart (gpurx -m p2p:...); here take hugepage or host";
+                return Err(AppError::usage(why).hint(hint));
+            }
         })
+    }
+
+    /// Whether it is another device's, so that what reaches it is worth a trial.
+    #[must_use]
+    pub fn is_of_a_device(&self) -> bool {
+        matches!(self, Self::Bar(_) | Self::DmaBuf(_))
+    }
+
+    /// The same for payloads alone, which the CPU need not read: also memory of a device, opened where those
+    /// ports can reach it.
+    ///
+    /// # Errors
+    /// The memory is not to be had here, or these ports cannot reach it; the message carries the fix.
+    pub fn open_beside(
+        &self,
+        needed: u64,
+        beside: &mut Neighbours<'_>,
+    ) -> Result<Box<dyn Provider>, AppError> {
+        match self {
+            Self::Bar(bar) => Ok(Box::new(bar.open(beside)?)),
+            Self::DmaBuf(buffer) => Ok(Box::new(buffer.open()?)),
+            _ => self.open(needed),
+        }
     }
 }
 
@@ -162,16 +229,26 @@ mod tests {
     }
 
     #[test]
+    fn memory_of_a_device_is_refused_where_the_cpu_reads_frames() {
+        let bar: MemorySpec = "p2p:03:00.0/bar2".parse().unwrap();
+        let error = bar.open(1 << 20).err().unwrap().to_string();
+        assert!(error.starts_with("memory 'p2p:0000:03:00.0/bar2': it is a device's"), "{error}");
+        assert!(error.contains("gpurx -m p2p:"), "{error}");
+    }
+
+    #[test]
     fn an_unknown_name_gets_a_suggestion() {
         let says = |text: &str| text.parse::<MemorySpec>().unwrap_err().to_string();
         assert_eq!(
             says("hugepages"),
             "memory 'hugepages': unknown (did you mean 'hugepage'?); \
-             known: auto, host, hugepage, private, fake"
+             known: auto, host, hugepage, private, fake, p2p, dmabuf"
         );
         assert!(says("cuda:0").starts_with("memory 'cuda:0': unknown"));
         assert_eq!(says("hugepage:4K"), "memory 'hugepage:4K': hugepages are 2M or 1G");
         assert_eq!(says("host:1G"), "memory 'host:1G': 'host' takes no argument");
+        assert!(says("p2p").contains("which BAR? write p2p:BDF/barN"));
+        assert!(says("p2p:03:00.0").starts_with("memory 'p2p:03:00.0': '03:00.0' names no BAR"));
         assert!(says("fake:big").contains("a size in bytes such as"));
     }
 }

@@ -14,6 +14,7 @@ use memwire_apps::{
 use crate::{
     flow::{Flow, Prefix},
     path::PathChoice,
+    probe::ProbeChoice,
     seq::SeqField,
 };
 
@@ -28,14 +29,29 @@ pub struct Args {
     pub run: RunArgs,
     #[command(flatten)]
     pub pool: PoolArgs,
-    /// Memory for payloads: fake[:SIZE], host, hugepage[:2M|:1G], private, or auto [default: fake
-    /// for the demo, auto otherwise]
+    /// Memory for payloads: p2p:BDF/barN[,offset=SIZE][,len=SIZE][,cpu=off] (another device's BAR),
+    /// dmabuf:fd=N, dmabuf:SOCKET, dmabuf:udmabuf:SIZE, dmabuf:heap:NAME:SIZE, fake[:SIZE],
+    /// host, hugepage[:2M|:1G], private, or auto [default: fake for the demo, auto otherwise]
     #[arg(short = 'm', long = "mem", value_name = "MEMORY")]
     pub memory: Option<MemorySpec>,
     /// How payloads get there: direct (the port splits frames), bounce (received whole, copied), or
     /// auto (direct where the port can)
     #[arg(long, value_name = "PATH", default_value = "auto")]
     pub path: PathChoice,
+    /// Run twice on the same traffic, directly and by the bounce path, and tell the difference; -c and -t are
+    /// of each run
+    #[arg(long, conflicts_with = "path")]
+    pub compare: bool,
+    /// Measure what workers spend per packet: time, and CPU instructions where they can be counted
+    #[arg(long)]
+    pub cost: bool,
+    /// Prove before the first frame that the port writes where the memory is: auto (memory of a device, direct
+    /// path), always, or off
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub probe: ProbeChoice,
+    /// The port that sends the frames for it, if the receiving one has no loopback
+    #[arg(long, value_name = "PORT")]
+    pub probe_from: Option<String>,
     #[command(flatten)]
     pub stream: StreamArgs,
     #[command(flatten)]
@@ -92,6 +108,8 @@ pub enum SinkChoice {
     Verify,
     /// Read whole blocks, as a kernel would, into a digest
     Tensor,
+    /// Place rows and read none: somebody else reads the memory they land in
+    Place,
     /// Write frames to a file
     Pcap,
     /// Count frames
@@ -102,7 +120,7 @@ impl SinkChoice {
     /// Whether rows are placed.
     #[must_use]
     pub fn places(self) -> bool {
-        matches!(self, Self::Verify | Self::Tensor)
+        matches!(self, Self::Verify | Self::Tensor | Self::Place)
     }
 }
 

@@ -5,12 +5,15 @@
 
 #[expect(missing_docs, reason = "`--help` is the documentation of the flags")]
 pub mod args;
+pub mod compare;
 pub mod consumer;
+pub mod cost;
 pub mod demo;
 pub mod flow;
 pub mod head;
 pub mod path;
 pub mod place;
+pub mod probe;
 pub mod report;
 pub mod run;
 mod running;

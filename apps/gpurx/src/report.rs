@@ -10,7 +10,12 @@ use memwire_apps::{
 use pmd::QueueStats;
 use serde::Serialize;
 
-use crate::{demo::WireSent, totals::Totals};
+use crate::{
+    cost::{Cost, CostReport},
+    demo::WireSent,
+    probe::ProbeReport,
+    totals::Totals,
+};
 
 /// Version of the JSON.
 pub const SCHEMA: &str = "memwire.gpurx/1";
@@ -128,6 +133,8 @@ pub struct Summary {
     pub ports: Vec<PortReport>,
     /// `direct`, `bounce`, or both joined by `+`.
     pub path: String,
+    /// What was proven of each port's way to the memory, before the first frame.
+    pub probes: Vec<ProbeReport>,
     /// Where payloads are.
     pub memory: MemoryReport,
     /// How long it ran.
@@ -154,6 +161,8 @@ pub struct Summary {
     pub resyncs: u64,
     /// Payload bytes that the host copied or looked at.
     pub host_payload_bytes: u64,
+    /// What was spent per packet, with `--cost`.
+    pub cost: Option<CostReport>,
     /// How busy the workers were.
     pub workers: Vec<WorkerReport>,
     /// Digest of all rows, in order, of `--sink tensor`; one per queue.
@@ -234,6 +243,8 @@ pub struct Facts {
     pub ports: Vec<PortReport>,
     /// The path.
     pub path: String,
+    /// Of each port.
+    pub probes: Vec<ProbeReport>,
     /// Payload memory.
     pub memory: MemoryReport,
     /// How long it ran.
@@ -246,6 +257,8 @@ pub struct Facts {
     pub workers: Vec<WorkerReport>,
     /// Of the sinks.
     pub digests: Vec<u32>,
+    /// Sum over the workers, if it was measured.
+    pub cost: Option<Cost>,
     /// Of the demo.
     pub sent: Option<WireSent>,
     /// All pools.
@@ -254,8 +267,9 @@ pub struct Facts {
 
 impl From<Facts> for Summary {
     fn from(facts: Facts) -> Self {
-        let Facts { ports, path, memory, time, stats, totals, workers, digests, sent, pool } =
+        let Facts { ports, path, probes, memory, time, stats, totals, workers, digests, .. } =
             facts;
+        let Facts { cost, sent, pool, .. } = facts;
         let Totals { rows, foreign, invalid, unsplit, late, duplicate, jump, .. } = totals;
         let Totals { ok, bad, missing, reordered, complete, partial, .. } = totals;
         Self {
@@ -264,6 +278,7 @@ impl From<Facts> for Summary {
             kind: "summary",
             ports,
             path,
+            probes,
             memory,
             seconds: time.as_secs_f64(),
             offered: stats.offered,
@@ -277,6 +292,7 @@ impl From<Facts> for Summary {
             rows_moved: totals.rows_moved,
             resyncs: totals.resyncs,
             host_payload_bytes: totals.touched,
+            cost: cost.as_ref().map(|cost| CostReport::of(cost, totals.touched)),
             workers,
             digests: digests.iter().map(|digest| format!("{digest:08x}")).collect(),
             sent: sent.as_ref().map(Into::into),
@@ -357,6 +373,15 @@ impl Summary {
         for WorkerReport { name, rounds, idle, .. } in &self.workers {
             writeln!(to, "idle    {name}: {:.1} % of {rounds} polls found nothing", idle * 100.0)?;
         }
+        if let Some(cost) = &self.cost {
+            let CostReport { burst, busy_ns, median_ns, .. } = cost;
+            let instructions = cost.instructions_text();
+            writeln!(
+                to,
+                "cost    {busy_ns:.0} ns per packet (median {median_ns:.0}) in bursts of {burst:.1}  instructions \
+                 {instructions}"
+            )?;
+        }
         for digest in &self.digests {
             writeln!(to, "digest  {digest}")?;
         }
@@ -368,6 +393,9 @@ impl Summary {
                 "pool    {name}: {capacity} slots, {free} free, {cached} cached, {in_flight} in \
                  flight, {held} held, {leaked} leaked: {home}"
             )?;
+        }
+        for probe in self.probes.iter().filter(|probe| probe.is_of_interest()) {
+            writeln!(to, "probe   {probe}")?;
         }
         let MemoryReport { provider, access, bytes } = &self.memory;
         writeln!(to, "memory  {provider} ({access}), {}", format_bytes(*bytes))?;

@@ -14,6 +14,7 @@ use pmd::Registry;
 
 use crate::{
     args::Args,
+    compare,
     demo::{self, Demo},
     report::{MemoryReport, Summary},
     running::Running,
@@ -29,6 +30,9 @@ pub fn run(args: Args) -> Result<Exit, AppError> {
     logs::init(args.run.verbose, args.run.quiet);
     let mut output = Output::new(&args.run)?;
     let stop = Stop::on_signals()?;
+    if args.compare {
+        return compare::run(&args, &mut Registry::new(), &stop, &mut output);
+    }
     let ended = receive(&args, &mut Registry::new(), &stop, &mut output)?;
     output.human(ended.summary.text());
     output.summary(&ended.summary)?;
@@ -77,7 +81,8 @@ pub fn receive(
     let senders = if is_demo { args.run.queues } else { 0 };
     let cores = lcore::assign(args.run.lcores.as_ref(), receivers + senders)?;
     let (rx_cores, tx_cores) = cores.split_at(receivers);
-    let setup = Setup::new(args, devices, args.memory.unwrap_or(default))?;
+    let memory = args.memory.as_ref().unwrap_or(&default);
+    let setup = Setup::new(args, registry, devices, memory)?;
     setup.ports.iter().enumerate().for_each(|(index, port)| output.human(port_line(index, port)));
     output.human(memory_line(&setup));
     let running = Running::start(args, setup, rx_cores)?;
@@ -105,7 +110,11 @@ fn completed(args: &Args) -> Args {
 }
 
 /// The exit code, and the line that explains it.
-fn verdict(args: &Args, summary: &Summary, fault: Option<String>) -> Result<Exit, AppError> {
+pub(crate) fn verdict(
+    args: &Args,
+    summary: &Summary,
+    fault: Option<String>,
+) -> Result<Exit, AppError> {
     if let Some(fault) = fault {
         return Err(AppError::failed(fault));
     }
@@ -137,8 +146,15 @@ fn port_line(index: usize, port: &Port) -> String {
     let queues = port.counters.len();
     let plural = if queues == 1 { "" } else { "s" };
     format!(
-        "port {index}  {} ({}){speed}  {queues} queue{plural}  path: {}",
-        info.port, info.driver, port.path
+        "port {index}  {} ({}){speed}  {queues} queue{plural}  path: {}{}",
+        info.port,
+        info.driver,
+        port.path,
+        if port.probe.is_of_interest() {
+            format!("  {}", port.probe.words())
+        } else {
+            String::new()
+        }
     )
 }
 

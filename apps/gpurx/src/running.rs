@@ -15,6 +15,7 @@ use pmd::{Health, QueueStats};
 
 use crate::{
     args::Args,
+    cost::Cost,
     demo::{Demo, WireSent},
     report::{COLUMNS, Facts, IntervalReport, WorkerReport, live_cells},
     run::Ended,
@@ -130,8 +131,11 @@ impl Running {
         let finished = workers.join()?;
         let time = start.elapsed();
         stop.set();
-        let (mut digests, mut fault) = (Vec::new(), None);
+        let (mut digests, mut fault, mut cost) = (Vec::new(), None, None);
         for worker in &finished {
+            if let Some(spent) = &worker.cost {
+                cost.get_or_insert_with(Cost::default).merge(spent);
+            }
             digests.extend(worker.digest);
             fault = fault.or(worker.fault.clone());
         }
@@ -153,12 +157,14 @@ impl Running {
         let facts = Facts {
             ports: reports,
             path: path_of(&ports),
+            probes: ports.iter().map(|port| port.probe.clone()).collect(),
             memory: memory_of(&pools),
             time,
             stats,
             totals: readings.totals(),
             workers: WorkerReport::of(&last.stages),
             digests,
+            cost,
             sent,
             pool,
         };

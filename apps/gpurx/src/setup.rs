@@ -5,15 +5,21 @@ use mempool::{
     Cpu, DEFAULT_HEADROOM, Device as DeviceMemory, Pool, Provider, QueuePlan, Sizing, SplitBurst,
     SplitCache,
 };
-use memwire_apps::{AppError, memory::MemorySpec};
-use pmd::{AnyRxQueue, Config, Device, PostOrder, QueueCounters, Queues, SplitAt, SplitConfig};
+use memwire_apps::{
+    AppError,
+    memory::{MemorySpec, Neighbours},
+};
+use pmd::{
+    AnyRxQueue, Config, Device, PostOrder, QueueCounters, Queues, Registry, SplitAt, SplitConfig,
+};
 
 use crate::{
     args::{Args, SinkChoice},
-    consumer::{Consumer, Tensor, Verify},
+    consumer::{Consumer, Tensor, Unread, Verify},
     head::HeadReader,
     path::Path,
     place::Geometry,
+    probe::{ProbeReport, Prober},
     sink::{Capture, Count, Placed, Sink},
     worker::{Finished, Worker},
 };
@@ -27,6 +33,8 @@ pub struct Port {
     pub device: Box<dyn Device>,
     /// How its payloads get where they belong.
     pub path: Path,
+    /// What was proven of its way to the memory.
+    pub probe: ProbeReport,
     /// Counters of its queues as the loop sees them.
     pub counters: Vec<QueueCounters>,
 }
@@ -67,8 +75,9 @@ impl Setup {
     /// The arguments do not go together, or something is missing here; the message says what.
     pub fn new(
         args: &Args,
+        registry: &mut Registry,
         devices: Vec<Box<dyn Device>>,
-        data: MemorySpec,
+        data: &MemorySpec,
     ) -> Result<Self, AppError> {
         let mut paths = Vec::with_capacity(devices.len());
         for device in &devices {
@@ -83,13 +92,17 @@ impl Setup {
         let any_bounce = paths.contains(&Path::Bounce);
         let head_bytes = plan.heads * if any_bounce { plan.frame } else { HEAD };
         let host = MemorySpec::Auto.open(whole_pages(head_bytes) * queues as u64)?;
-        let device = data.open(whole_pages(plan.data.saturating_mul(plan.row)) * queues as u64)?;
+        let data_bytes = whole_pages(plan.data.saturating_mul(plan.row)) * queues as u64;
+        let mut beside = Neighbours::new(registry, devices.iter().map(|device| &**device));
+        let device = data.open_beside(data_bytes, &mut beside)?;
         let mut setup = Self { ports: Vec::new(), workers: Vec::new(), pools: Vec::new() };
-        for (device_port, path) in devices.into_iter().zip(paths) {
+        let mut prober = Prober::new(args, registry, data)?;
+        for (mut device_port, path) in devices.into_iter().zip(paths) {
             let pools = (0..args.run.queues)
                 .map(|_| setup.pools(&plan, path, &*host, &*device))
                 .collect::<Result<Vec<_>, _>>()?;
-            setup.start(args, &plan, device_port, path, pools)?;
+            let probe = prober.probe(&mut *device_port, path, cut(args), &pools)?;
+            setup.start(args, &plan, device_port, (path, probe), pools)?;
         }
         Ok(setup)
     }
@@ -118,7 +131,7 @@ impl Setup {
         args: &Args,
         plan: &Plan,
         mut device: Box<dyn Device>,
-        path: Path,
+        (path, probe): (Path, ProbeReport),
         pools: Vec<Pools>,
     ) -> Result<(), AppError> {
         let at = cut(args);
@@ -140,17 +153,12 @@ impl Setup {
             let sink = sink(args, plan, &pools, self.workers.len())?;
             let cache = SplitCache::new(&pools.heads, &pools.data);
             let burst = SplitBurst::with_limit(&pools.heads, &pools.data, args.run.burst);
-            self.workers.push(Worker::new(
-                rx,
-                cache,
-                burst,
-                sink,
-                path == Path::Bounce,
-                args.run.idle,
-            ));
+            let by_host = path == Path::Bounce;
+            let worker = Worker::new(rx, cache, burst, sink, by_host, args.run.idle);
+            self.workers.push(worker.measured(args.cost));
             self.pools.push(pools);
         }
-        self.ports.push(Port { device, path, counters });
+        self.ports.push(Port { device, path, probe, counters });
         Ok(())
     }
 }
@@ -173,6 +181,7 @@ fn sink(args: &Args, plan: &Plan, pools: &Pools, index: usize) -> Result<Box<dyn
         }
         SinkChoice::Verify => Box::new(Verify::new(row, args.stream.seq)),
         SinkChoice::Tensor => Box::new(Tensor::new(row)),
+        SinkChoice::Place => Box::new(Unread),
     };
     let placed = Placed::new(heads, &pools.data, &plan.geometry, consumer);
     Ok(Box::new(placed.map_err(|error| AppError::usage(error.to_string()))?))

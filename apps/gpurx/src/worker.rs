@@ -14,6 +14,7 @@ use memwire_apps::{
 use pmd::SplitRxQueue;
 
 use crate::{
+    cost::{Cost, Gauge},
     sink::Sink,
     totals::{Published, Totals},
 };
@@ -36,6 +37,9 @@ pub struct Worker {
     activity: Arc<Activity>,
     idle: Idle,
     start: Instant,
+    /// Whether to measure, and what measures once it runs.
+    is_measured: bool,
+    gauge: Option<Gauge>,
 }
 
 /// What is left of a worker.
@@ -48,6 +52,8 @@ pub struct Finished {
     pub digest: Option<u32>,
     /// Why it could not go on, if so.
     pub fault: Option<String>,
+    /// What it spent, if that was measured.
+    pub cost: Option<Cost>,
 }
 
 impl Worker {
@@ -73,9 +79,17 @@ impl Worker {
             activity: Arc::default(),
             idle: Idle::new(idle),
             start: Instant::now(),
+            is_measured: false,
+            gauge: None,
         };
         worker.sink.post(&mut *worker.rx);
         worker
+    }
+
+    /// The same worker, which also measures what it spends.
+    #[must_use]
+    pub fn measured(self, is_measured: bool) -> Self {
+        Self { is_measured, ..self }
     }
 
     /// What it counts, for other threads.
@@ -93,6 +107,7 @@ impl Worker {
     /// Receives one burst; returns its frames.
     #[inline]
     pub fn poll(&mut self) -> usize {
+        let mark = self.gauge.as_ref().map(Gauge::mark);
         let Self { rx, cache, burst, sink, by_host, totals, published, start, .. } = self;
         let got = rx.recv(cache, burst);
         let now = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
@@ -108,6 +123,9 @@ impl Worker {
             sink.post(&mut **rx);
             published.state(totals);
         }
+        if let (Some(gauge), Some(mark)) = (&mut self.gauge, mark) {
+            gauge.spent(&mark, got);
+        }
         got
     }
 
@@ -115,6 +133,7 @@ impl Worker {
     /// hands over what is open.
     #[must_use]
     pub fn run(mut self, stop: &Stop, limit: Option<u64>) -> Finished {
+        self.gauge = self.is_measured.then(Gauge::of_this_thread);
         let limit = limit.unwrap_or(u64::MAX);
         let mut frames = 0;
         while !stop.is_set() && frames < limit && self.sink.fault().is_none() {
@@ -149,6 +168,7 @@ impl Worker {
             totals: self.totals,
             digest: self.sink.digest(),
             fault: self.sink.fault().map(str::to_owned),
+            cost: self.gauge.map(Gauge::finish),
         }
     }
 }

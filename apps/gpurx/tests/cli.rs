@@ -24,6 +24,9 @@ fn what_cannot_be_is_refused_with_the_reason_and_the_fix() {
         ("-l 999", 2, "core 999: not in allowed set"),
         ("-p null: --path direct", 3, "hint: --path bounce works here"),
         ("-m cuda:9", 2, "known: auto, host, hugepage, private, fake"),
+        ("-m p2p:03:00.0", 2, "names no BAR; write p2p:BDF/barN"),
+        ("-m dmabuf:x", 2, "names no dma-buf; write dmabuf:fd=N"),
+        ("--compare --path direct", 2, "cannot be used with"),
         ("--seq rtq", 2, "offset:bytes:endian such as 0:4:be"),
         ("--src 10.0.0.0/33", 2, "such as 10.0.0.1, 10.1.0.0/16"),
         ("--sink pcap", 2, "--out <FILE>"),
@@ -50,6 +53,32 @@ fn the_demo_verifies_what_it_sends_and_adds_up() {
     assert_eq!(summary["path"], "direct");
     assert_eq!(summary["memory"]["provider"], "fake");
     assert_eq!((&summary["rows_moved"], &summary["host_payload_bytes"]), (&0.into(), &0.into()));
+}
+
+#[test]
+fn both_paths_are_compared_on_the_demos_wire() {
+    let (stdout, _) = run("--compare -c 50k --json", 0);
+    let told: Value = serde_json::from_str(&stdout).unwrap();
+    let mut wrong = Vec::new();
+    check(&schema()["$defs"]["comparison"], &told, "$", &mut wrong);
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    for (path, bytes) in [("direct", 0.0), ("bounce", 1024.0)] {
+        assert_eq!(told[path]["path"], path);
+        assert_eq!(told[path]["rx_packets"], 50_000);
+        let touched = told[path]["cost"]["host_bytes"].as_f64().unwrap();
+        assert!((touched - bytes).abs() <= 32.0, "{path}: {touched} bytes per packet");
+    }
+    let (text, _) = run("--compare -c 20k", 0);
+    assert!(text.contains("bounce takes") && text.contains("host bytes per packet"), "{text}");
+}
+
+#[test]
+fn a_way_to_memory_is_proven_if_asked_for_or_it_is_said_why_not() {
+    let not = |summary: &Value| summary["probes"][0]["not_probed"].as_str().map(str::to_owned);
+    assert_eq!(not(&json("-c 1k")).unwrap(), "the memory is this machine's own");
+    assert_eq!(not(&json("-c 1k --probe off")).unwrap(), "--probe off");
+    let why = not(&json("-c 1k --probe always")).unwrap();
+    assert!(why.contains("no loopback") && why.contains("--probe-from PORT"), "{why}");
 }
 
 #[test]

@@ -25,6 +25,8 @@ Examples:
       opens one port and shows what it can do
   memwire info --only ports --json
       the same for programs
+  memwire doctor
+      what stands in the way here, and what to do about it
   memwire status
       NICs on the PCI bus, and who drives them
   memwire bind 0000:01:00.0
@@ -49,7 +51,14 @@ pub struct Args {
     #[command(subcommand)]
     pub command: Command,
     /// Read /sys, /proc and pci.ids below DIR: a copy of another machine's
-    #[arg(long, global = true, value_name = "DIR", default_value = "/", hide_default_value = true)]
+    #[arg(
+        long,
+        visible_alias = "sysfs",
+        global = true,
+        value_name = "DIR",
+        default_value = "/",
+        hide_default_value = true
+    )]
     pub root: PathBuf,
 }
 
@@ -58,6 +67,8 @@ pub struct Args {
 pub enum Command {
     /// Show the ports, drivers, memory and cores that are here, and what works with what
     Info(InfoArgs),
+    /// Find what stands in the way of frames and memory here, each with its fix
+    Doctor(DoctorArgs),
     /// Show who drives the NICs on the PCI bus
     Status(StatusArgs),
     /// Hand devices to a driver for user space
@@ -114,6 +125,74 @@ pub enum Section {
     Memory,
     /// What works with what, and how that is known
     Support,
+}
+
+const DOCTOR_HELP: &str = "\
+Examples:
+  memwire doctor
+      hugepages, IOMMU, VFIO, rights, AF_XDP, GPUs, peer to peer
+  memwire doctor topo
+      which NIC reaches which device's memory, over which bridges, and why not
+  memwire doctor --for gpurx,pci:0000:02:00.0,p2p:0000:03:00.0/bar2
+      whether gpurx can receive from this NIC into that BAR; exit code 3 if it cannot
+  memwire doctor --sysfs /tmp/copy --json
+      of a copy of another machine's files, for programs
+
+It opens no device. What the kernel's own peer-to-peer DMA would do, and what a NIC meets that is driven \
+through VFIO, are two answers: through VFIO all writes go up to the root complex, and where nobody vouches for \
+that (unproved), only a write that arrives proves it.
+
+Exit codes:
+  0 nothing fails    2 bad usage    3 something that was asked for fails";
+
+/// What stands in the way.
+#[derive(ClapArgs, Clone, Debug, Default)]
+#[command(after_help = DOCTOR_HELP)]
+pub struct DoctorArgs {
+    /// Look at these matters alone, in detail
+    #[arg(value_name = "MATTER")]
+    pub matters: Vec<Matter>,
+    /// Whether these can work together: an app, its ports, its memory, with commas
+    #[arg(long = "for", value_name = "WHAT")]
+    pub asked: Option<String>,
+    /// Print one JSON object, to stdout or to FILE
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "-")]
+    pub json: Option<PathBuf>,
+}
+
+/// What the doctor looks at.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Matter {
+    /// Sizes, what is free, limits of control groups
+    Hugepages,
+    /// Whether there is one, and who shares a group
+    Iommu,
+    /// Modules, device nodes, who may open them
+    Vfio,
+    /// Capabilities, and memory that may be pinned
+    Process,
+    /// AF_XDP: the kernel, rights, drivers of interfaces
+    Xdp,
+    /// Display controllers and accelerators, and whether their memory can be shared
+    Gpus,
+    /// Peer to peer: which NIC reaches which device's memory
+    Topo,
+    /// Which memory reaches a NIC by which interface of VFIO's
+    Importers,
+}
+
+impl Matter {
+    /// In the order of the report.
+    pub const ALL: [Self; 8] = [
+        Self::Hugepages,
+        Self::Iommu,
+        Self::Vfio,
+        Self::Process,
+        Self::Xdp,
+        Self::Gpus,
+        Self::Topo,
+        Self::Importers,
+    ];
 }
 
 const STATUS_HELP: &str = "\

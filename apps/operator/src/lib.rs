@@ -1,10 +1,11 @@
-//! `memwire`, the operator's command: what is here (`info`, `status`), who drives NICs (`bind`, `unbind`),
+//! `memwire`, the operator's command: what is here (`info`, `status`), what is in the way (`doctor`), who drives NICs (`bind`, `unbind`),
 //! hugepages, completions and manuals of all apps. Reads the machine and sets what it is asked to set; moves no packet.
 
 mod apps;
 mod args;
 mod bind;
 mod completions;
+mod doctor;
 mod dmabuf;
 mod hugepages;
 mod info;
@@ -28,6 +29,7 @@ pub use support::markdown as support_table;
 pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
     match &args.command {
         Command::Info(info) => info::run(info, &args.root, out),
+        Command::Doctor(doctor) => doctor::run(doctor, &args.root, out),
         Command::Status(status) => status::run(status, &args.root, out),
         Command::Bind(bind) => bind::bind(bind, &args.root, out),
         Command::Unbind(unbind) => bind::unbind(unbind, &args.root, out),

@@ -161,6 +161,7 @@ impl Chip {
                 Self::E82576 => tx.with(Offload::TX_TCP_SEGMENT),
             },
             addresses: self.addresses() - 1,
+            loopback: true,
         }
     }
 }

@@ -13,6 +13,8 @@ use crate::pci::Mmio;
 pub(super) fn receive_control(plan: &Plan) -> RCTL {
     let control = RCTL::default().with(RCTL::BAM, true).with(RCTL::SECRC, true);
     let control = control.with(RCTL::LPE, plan.max_frame > STANDARD);
+    // MAC loopback (82574 §10.2.5.1, 82576 §8.10.1).
+    let control = control.with(RCTL::LBM, u32::from(plan.loopback));
     let all_multicast = plan.filters.all_multicast || plan.filters.promiscuous;
     control.with(RCTL::UPE, plan.filters.promiscuous).with(RCTL::MPE, all_multicast)
 }

@@ -17,6 +17,8 @@ pub(super) struct Plan {
     /// Queue by hash: the key and the table, as long as the chip's. None with one queue.
     pub(super) rss: Option<([u8; 40], [u8; 128])>,
     pub(super) strip_vlan: bool,
+    /// What is sent comes back inside the chip.
+    pub(super) loopback: bool,
     /// Longest frame that is let in, without FCS.
     pub(super) max_frame: usize,
 }
@@ -108,6 +110,7 @@ impl Plan {
                 addresses: config.addresses,
             },
             rss,
+            loopback: config.loopback,
             strip_vlan: config.rx_offloads.has(Offload::RX_VLAN_STRIPPED),
         })
     }

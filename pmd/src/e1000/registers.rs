@@ -61,7 +61,7 @@ register! {
 register! {
     /// Receive control (82574 §10.2.5.1, 82576 §8.10.1).
     RCTL @ 0x0100 {
-        EN = 1, SBP = 2, UPE = 3, MPE = 4, LPE = 5, RDMTS = 9:8, DTYP = 11:10, MO = 13:12, BAM = 15,
+        EN = 1, SBP = 2, UPE = 3, MPE = 4, LPE = 5, LBM = 7:6, RDMTS = 9:8, DTYP = 11:10, MO = 13:12, BAM = 15,
         BSIZE = 17:16, VFE = 18, BSEX = 25, SECRC = 26, FLXBUF = 30:27,
     }
     /// 82574: sizes of the four buffers of packet split (§10.2.5.2).

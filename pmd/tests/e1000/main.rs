@@ -11,6 +11,7 @@ mod faults;
 mod fuzz;
 mod hostile;
 mod offload;
+mod probe;
 mod raw;
 mod rig;
 mod stream;

@@ -2,6 +2,7 @@
 //! view, as a kernel would. One that runs on a GPU stands behind the same trait.
 
 mod tensor;
+mod unread;
 mod verify;
 
 use mempool::{CopyError, DeviceView};
@@ -9,6 +10,7 @@ use mempool::{CopyError, DeviceView};
 use crate::place::{Block, RowInfo, RowRun, Store};
 
 pub use tensor::Tensor;
+pub use unread::Unread;
 pub use verify::Verify;
 
 /// A block as its consumer sees it: numbers, and a way to the bytes.

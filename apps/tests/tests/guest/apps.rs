@@ -17,14 +17,14 @@ const NICS: [&str; 2] = ["e1000e0", "igb0"];
 const RATE: &str = "--rate 2kpps";
 
 /// One of our programs on the host; killed if the test ends first.
-struct Host {
+pub(crate) struct Host {
     name: &'static str,
     child: Option<Child>,
 }
 
 impl Host {
     /// Starts it at the host's end of a wire, to end by itself.
-    fn start(name: &'static str, end: &HostEnd, options: &str) -> Self {
+    pub(crate) fn start(name: &'static str, end: &HostEnd, options: &str) -> Self {
         let HostEnd { local, remote } = end;
         let mut command = Command::new(binary(name));
         command.arg("-p").arg(format!("dgram:{},peer={}", local.display(), remote.display()));
@@ -41,7 +41,7 @@ impl Host {
     }
 
     /// Waits until it ends, which must be well; returns its summary.
-    fn summary(mut self) -> Value {
+    pub(crate) fn summary(mut self) -> Value {
         let child = self.child.take().expect("taken only here");
         let output = child.wait_with_output().unwrap();
         let [text, complaint] =

@@ -8,6 +8,8 @@
 mod apps;
 mod bus;
 mod conformance;
+mod doctor;
+mod direct;
 mod dmabuf;
 mod far;
 mod flaps;
@@ -15,6 +17,7 @@ mod forward;
 mod kills;
 mod machine;
 mod peers;
+mod price;
 mod probe;
 mod providers;
 mod strays;

@@ -71,6 +71,9 @@ pub(super) const RCTL_SBP: u32 = 1 << 2;
 pub(super) const RCTL_UPE: u32 = 1 << 3;
 pub(super) const RCTL_MPE: u32 = 1 << 4;
 pub(super) const RCTL_LPE: u32 = 1 << 5;
+/// Loopback mode, two bits; the first alone is the MAC's.
+pub(super) const RCTL_LBM: u32 = 3 << 6;
+pub(super) const RCTL_LBM_MAC: u32 = 1 << 6;
 pub(super) const RCTL_BAM: u32 = 1 << 15;
 pub(super) const RCTL_VFE: u32 = 1 << 18;
 pub(super) const RCTL_BSEX: u32 = 1 << 25;

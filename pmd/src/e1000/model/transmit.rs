@@ -9,6 +9,7 @@ use super::{
     offload::{self, Context, Segmentation},
     options::Chip,
     ring::{Ring, Words},
+    wire::OnWire,
 };
 
 /// A transmit queue.
@@ -307,7 +308,11 @@ impl Core {
             return;
         }
         counters::sent(self, &frame, frame.len() + 4);
-        self.wire.send(frame);
+        match self.reg(map::RCTL) & map::RCTL_LBM {
+            0 => self.wire.send(frame),
+            map::RCTL_LBM_MAC => self.wire.inject(OnWire { bytes: frame, damaged: false }),
+            mode => self.checker.note(format!("{name}: loopback mode {mode:#x} is reserved")),
+        }
     }
 }
 

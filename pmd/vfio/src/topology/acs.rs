@@ -66,6 +66,8 @@ pub(super) fn config(folder: &Path) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn config(control: u16) -> Vec<u8> {
@@ -101,5 +103,15 @@ mod tests {
         let mut loops = config(0);
         loops[0x148..0x14c].copy_from_slice(&(0x148 << 20 | 1 << 16 | 1u32).to_le_bytes());
         assert_eq!(Acs::of(&loops), Acs::Unknown);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_reader_panic_and_short_ones_are_unknown(
+            bytes in prop::collection::vec(any::<u8>(), 0..4097),
+        ) {
+            let acs = Acs::of(&bytes);
+            prop_assert!(bytes.len() >= CONVENTIONAL || acs == Acs::Unknown);
+        }
     }
 }

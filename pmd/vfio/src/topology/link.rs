@@ -46,6 +46,8 @@ impl fmt::Display for Link {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -58,6 +60,14 @@ mod tests {
             [("Unknown\n", "0\n"), ("8.0 GT/s PCIe\n", "0\n"), ("", ""), ("8 GT/s PCIe", "1")]
         {
             assert_eq!(Link::of(speed, width), None, "{speed:?} {width:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_a_link_without_lanes_or_speed(speed in "[0-9]{0,12}[.]?[0-9]{0,12}( GT/s PCIe)?\n?", width in ".{0,4}") {
+            let link = Link::of(&speed, &width);
+            prop_assert!(link.is_none_or(|link| link.mbps() > 0));
         }
     }
 }

@@ -164,7 +164,7 @@ impl Path {
     pub fn translated_words(&self) -> String {
         match self.translated() {
             Translated::NoIommu => {
-                "no IOMMU before both: only bus addresses (iommu=none), which any device may write"
+                "no IOMMU before both: bus addresses only (iommu=none), and nothing stops a device that strays"
                     .to_owned()
             }
             Translated::Known => {
@@ -178,21 +178,20 @@ impl Path {
         }
     }
 
-    /// What would make it better, in a line; none if there is nothing to do.
+    /// What would let the kernel take a shorter way, or this process know more; none if there is nothing to do.
     #[must_use]
-    pub fn fix(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<String> {
         match self.kernel() {
             Verdict::Unknown => {
                 Some("run as root, which may read all of the configuration space".to_owned())
             }
             _ if self.common.is_some() && !self.redirects.is_empty() => Some(format!(
-                "for the short way across the switch, boot with pci=disable_acs_redir={}, which also joins \
-                 their IOMMU groups",
+                "the kernel goes straight across the switch after a boot with \
+                 pci=disable_acs_redir={}, which also joins their IOMMU groups",
                 list(&self.redirects, ";")
             )),
             Verdict::NotSupported => Some(
-                "put both devices below one PCIe switch, or use the bounce path if the probe fails"
-                    .to_owned(),
+                "the kernel goes straight across where both are below one PCIe switch".to_owned(),
             ),
             Verdict::BusAddr | Verdict::ThruHostBridge => None,
         }
@@ -219,7 +218,10 @@ impl Path {
         match self.forwarding {
             Forwarding::ByCpu => "as AMD's processors do from Zen on".to_owned(),
             Forwarding::Listed => format!("{bridges} being on the kernel's list"),
-            Forwarding::Unlisted => format!("{bridges} not being on the kernel's list"),
+            Forwarding::Unlisted if self.is_same_host_bridge() => {
+                format!("{bridges} not being on the kernel's list")
+            }
+            Forwarding::Unlisted => format!("{bridges} not both being on the kernel's list"),
         }
     }
 }

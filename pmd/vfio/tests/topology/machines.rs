@@ -315,22 +315,22 @@ fn what_is_said_names_the_bridges_and_what_to_do() {
     let words = |name: &str| {
         let case = CASES.iter().find(|case| case.name.starts_with(name)).expect(name);
         let path = path(case);
-        (path.kernel_words(), path.translated_words(), path.fix().unwrap_or_default())
+        (path.kernel_words(), path.translated_words(), path.hint().unwrap_or_default())
     };
-    let (kernel, vfio, fix) = words("a switch whose ports both redirect");
+    let (kernel, vfio, hint) = words("a switch whose ports both redirect");
     assert_eq!(
         kernel,
         "refused: through the root complex (ACS at 0000:02:01.0, 0000:02:00.0 sends it there), pci0000:00 \
          (8086:29c0) not being on the kernel's list"
     );
     assert!(vfio.contains("whether the root complex forwards is unknown"), "{vfio}");
-    assert!(fix.contains("pci=disable_acs_redir=0000:02:01.0;0000:02:00.0,"), "{fix}");
-    let (kernel, _, fix) = words("an ordinary user");
+    assert!(hint.contains("pci=disable_acs_redir=0000:02:01.0;0000:02:00.0,"), "{hint}");
+    let (kernel, _, hint) = words("an ordinary user");
     assert!(kernel.contains("cannot be read without root"), "{kernel}");
-    assert!(fix.contains("run as root"), "{fix}");
-    let (kernel, _, fix) = words("a switch without ACS");
+    assert!(hint.contains("run as root"), "{hint}");
+    let (kernel, _, hint) = words("a switch without ACS");
     assert_eq!(
-        (kernel.as_str(), fix.as_str()),
+        (kernel.as_str(), hint.as_str()),
         ("straight across 0000:01:00.0, by bus address", "")
     );
     let (kernel, vfio, _) = words("two root ports below an AMD");

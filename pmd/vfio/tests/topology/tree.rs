@@ -17,7 +17,8 @@ impl Tree {
     /// what else is known of it:
     ///
     /// `host`, `port` (root port), `up` and `down` (of a switch), `dev`; `id=8086:29c0`, `acs=1d` (the control
-    /// register; none without), `config=64` (bytes that can be read), `group=1`, `node=0`, `link=8.0x4`.
+    /// register; none without), `config=64` (bytes that can be read), `group=1`, `node=0`, `link=8.0x4`,
+    /// `class=020000`, `driver=vfio-pci`, `bar2=64M` (MiB of prefetchable memory).
     pub(crate) fn of(lines: &str) -> Self {
         let tree = Self(tempfile::tempdir().expect("a folder"));
         fs::create_dir_all(tree.bus()).expect("a folder");
@@ -72,15 +73,17 @@ impl Tree {
         let (vendor, device) = option("id").unwrap_or("8086:10d3").split_once(':').expect("an id");
         put("vendor", &format!("0x{vendor}"));
         put("device", &format!("0x{device}"));
-        put(
-            "class",
-            match kind {
-                "host" => "0x060000",
-                "port" | "up" | "down" => "0x060400",
-                _ => "0x020000",
-            },
-        );
-        put("resource", ["0x0 0x0 0x0"; 7].join("\n").as_str());
+        let class = option("class").unwrap_or(match kind {
+            "host" => "060000",
+            "port" | "up" | "down" => "060400",
+            _ => "020000",
+        });
+        put("class", &format!("0x{class}"));
+        let bar = |index: usize| match option(&format!("bar{index}")) {
+            Some(size) => memory(size),
+            None => "0x0 0x0 0x0".to_owned(),
+        };
+        put("resource", &(0..7).map(bar).collect::<Vec<_>>().join("\n"));
         put("numa_node", option("node").unwrap_or("-1"));
         if let Some((speed, width)) = option("link").and_then(|link| link.split_once('x')) {
             put("current_link_speed", &format!("{speed} GT/s PCIe"));
@@ -89,13 +92,25 @@ impl Tree {
         let mut config = config(kind, option("acs"));
         config.truncate(option("config").map_or(4096, |len| len.parse().expect("a number")));
         self.put(&format!("{folder}/config"), config);
+        let link = |name: &str, to: String| {
+            fs::create_dir_all(self.root().join(&to)).expect("a folder");
+            symlink(self.root().join(to), self.root().join(&folder).join(name)).expect("a link");
+        };
         if let Some(group) = option("group") {
-            let to = format!("../kernel/iommu_groups/{group}");
-            symlink(to, self.root().join(&folder).join("iommu_group")).expect("a link");
+            link("iommu_group", format!("sys/kernel/iommu_groups/{group}"));
+        }
+        if let Some(driver) = option("driver") {
+            link("driver", format!("sys/bus/pci/drivers/{driver}"));
         }
         let to = format!("../../../devices/{}", names.join("/"));
         symlink(to, self.bus().join(name)).expect("a link");
     }
+}
+
+/// A BAR's line: MiB of memory, prefetchable.
+fn memory(size: &str) -> String {
+    let mib = size.strip_suffix('M').and_then(|mib| mib.parse::<u64>().ok()).expect("MiB");
+    format!("0x{:x} 0x{:x} 0x{:x}", 1u64 << 36, (1u64 << 36) + (mib << 20) - 1, 0x2200)
 }
 
 /// A configuration space: the PCI Express capability with the port's type, and ACS behind error reporting.
