@@ -41,7 +41,7 @@ impl fmt::Display for Path {
 
 impl PathChoice {
     /// The path for a port whose frames are to be cut at `at`, and, where `auto` could not take the
-    /// direct one of a port that splits, why.
+    /// direct one, why.
     ///
     /// # Errors
     /// Direct was asked of a port that cannot; nothing else is taken instead.
@@ -72,10 +72,10 @@ impl PathChoice {
                 let message = format!("path 'direct': {why}");
                 Err(AppError::missing(message).hint(hint))
             }
-            Self::Auto if split != SplitSupport::None => {
-                Ok((Path::Bounce, Some(format!("{why}; {hint}"))))
-            }
-            Self::Auto | Self::Bounce => Ok((Path::Bounce, None)),
+            // Never silently: a copy is what this app is there to save.
+            Self::Auto if split == SplitSupport::None => Ok((Path::Bounce, Some(why))),
+            Self::Auto => Ok((Path::Bounce, Some(format!("{why}; {hint}")))),
+            Self::Bounce => Ok((Path::Bounce, None)),
         }
     }
 }
@@ -136,7 +136,8 @@ mod tests {
         let (can, cannot) = (info(SplitSupport::ProtocolAndLength), info(SplitSupport::None));
         let at = SplitAt::Protocol { extra: 24 };
         assert_eq!(PathChoice::Auto.resolve(&can, at), Ok((Path::Direct, None)));
-        assert_eq!(PathChoice::Auto.resolve(&cannot, at), Ok((Path::Bounce, None)));
+        let why = "port 'x:0': the x driver cannot split headers from payloads".to_owned();
+        assert_eq!(PathChoice::Auto.resolve(&cannot, at), Ok((Path::Bounce, Some(why))));
         assert_eq!(PathChoice::Bounce.resolve(&can, at), Ok((Path::Bounce, None)));
         assert_eq!(PathChoice::Direct.resolve(&can, at), Ok((Path::Direct, None)));
         let error = PathChoice::Direct.resolve(&cannot, at).unwrap_err();
