@@ -10,7 +10,7 @@ use memwire_apps::{
 use pmd::QueueStats;
 use serde::Serialize;
 
-use crate::{demo::WireSent, totals::Totals};
+use crate::{demo::WireSent, handover::server::Server, totals::Totals};
 
 /// Version of the JSON.
 pub const SCHEMA: &str = "memwire.gpurx/1";
@@ -67,6 +67,87 @@ pub struct FramesReport {
     pub duplicate: u64,
     /// With a number far from all others.
     pub jump: u64,
+}
+
+/// What became of blocks for a consumer in another process: `complete + partial = shown + unconsumed`, and
+/// `shown = returned + scrubbed + unreturned` when all is over.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ConsumerReport {
+    /// Where it came to.
+    pub socket: String,
+    /// Consumers that were shown blocks.
+    pub attached: u64,
+    /// Consumers that were sent away.
+    pub refused: u64,
+    /// Blocks shown.
+    pub shown: u64,
+    /// Of those, blocks that the consumer returned.
+    pub returned: u64,
+    /// Taken back as their consumer was gone.
+    pub scrubbed: u64,
+    /// Still out when the run ended.
+    pub unreturned: u64,
+    /// Blocks that no consumer was there for, or had room for.
+    pub unconsumed: u64,
+    /// Blocks that were out for longer than `--consumer-deadline`.
+    pub overdue: u64,
+    /// Slots that are shown now, beside what the pools count as held.
+    pub shown_slots: u64,
+    /// Returns that were not taken, by reason.
+    pub refusals: BTreeMap<&'static str, u64>,
+}
+
+impl ConsumerReport {
+    /// Of a run.
+    #[must_use]
+    pub fn new(server: &Server, totals: &Totals) -> Self {
+        let Totals { shown, returned, scrubbed, unreturned, unconsumed, overdue, .. } = *totals;
+        let refusals = [
+            ("out_of_range", totals.out_of_range),
+            ("wrong_generation", totals.wrong_generation),
+            ("forged", totals.forged),
+            ("never_shown", totals.never_shown),
+            ("repeated", totals.repeated),
+        ];
+        let (attached, refused) = (server.visits().attached(), server.visits().refused());
+        Self {
+            socket: server.path().display().to_string(),
+            attached,
+            refused,
+            shown,
+            returned,
+            scrubbed,
+            unreturned,
+            unconsumed,
+            overdue,
+            shown_slots: totals.shown_slots,
+            refusals: refusals.into(),
+        }
+    }
+
+    /// Whether every block is accounted for.
+    fn is_balanced(&self, blocks: &BlocksReport) -> bool {
+        blocks.complete + blocks.partial == self.shown + self.unconsumed
+            && self.shown == self.returned + self.scrubbed + self.unreturned
+            && self.shown_slots == 0
+    }
+
+    fn write(&self, to: &mut String) -> std::fmt::Result {
+        let Self { attached, refused, shown, returned, scrubbed, unreturned, .. } = self;
+        let Self { unconsumed, overdue, shown_slots, refusals, .. } = self;
+        writeln!(
+            to,
+            "remote  {attached} attached  {refused} sent away  shown {shown}  returned {returned}  \
+             scrubbed {scrubbed}  unreturned {unreturned}  unconsumed {unconsumed}  overdue {overdue}"
+        )?;
+        let wrong = refusals.iter().filter(|(_, count)| **count > 0);
+        writeln!(
+            to,
+            "shown   {shown_slots} slots  returns refused {}{}",
+            refusals.values().sum::<u64>(),
+            reasons(wrong)
+        )
+    }
 }
 
 /// What the demo's source sent.
@@ -148,6 +229,8 @@ pub struct Summary {
     pub verify: VerifyReport,
     /// Blocks.
     pub blocks: BlocksReport,
+    /// Of the consumer in another process, if one was to come.
+    pub consumer: Option<ConsumerReport>,
     /// Rows moved for a contiguous consumer.
     pub rows_moved: u64,
     /// Times a stream was taken up at another number.
@@ -240,6 +323,8 @@ pub struct Facts {
     pub time: Duration,
     /// Sum over the queues.
     pub stats: QueueStats,
+    /// Of the consumer in another process.
+    pub consumer: Option<ConsumerReport>,
     /// Sum over the workers.
     pub totals: Totals,
     /// How busy they were.
@@ -254,8 +339,19 @@ pub struct Facts {
 
 impl From<Facts> for Summary {
     fn from(facts: Facts) -> Self {
-        let Facts { ports, path, memory, time, stats, totals, workers, digests, sent, pool } =
-            facts;
+        let Facts {
+            ports,
+            path,
+            memory,
+            time,
+            stats,
+            totals,
+            workers,
+            digests,
+            sent,
+            pool,
+            consumer,
+        } = facts;
         let Totals { rows, foreign, invalid, unsplit, late, duplicate, jump, .. } = totals;
         let Totals { ok, bad, missing, reordered, complete, partial, .. } = totals;
         Self {
@@ -274,6 +370,7 @@ impl From<Facts> for Summary {
             frames: FramesReport { rows, foreign, invalid, unsplit, late, duplicate, jump },
             verify: VerifyReport { ok, bad, missing, duplicate, reordered },
             blocks: BlocksReport { complete, partial },
+            consumer,
             rows_moved: totals.rows_moved,
             resyncs: totals.resyncs,
             host_payload_bytes: totals.touched,
@@ -296,12 +393,14 @@ impl Summary {
         if all == 0 { 0.0 } else { lost as f64 / all as f64 }
     }
 
-    /// Whether every frame is accounted for.
+    /// Whether every frame is accounted for, and every block.
     #[must_use]
     pub fn is_balanced(&self) -> bool {
         let FramesReport { rows, foreign, invalid, unsplit, late, duplicate, jump } = self.frames;
         let delivered = rows + foreign + invalid + unsplit + late + duplicate + jump;
-        self.offered == self.rx_packets + self.drops.total() && self.rx_packets == delivered
+        self.offered == self.rx_packets + self.drops.total()
+            && self.rx_packets == delivered
+            && self.consumer.as_ref().is_none_or(|consumer| consumer.is_balanced(&self.blocks))
     }
 
     /// The summary for people.
@@ -354,6 +453,9 @@ impl Summary {
             "blocks  complete {complete}  partial {partial}  rows moved {}",
             self.rows_moved
         )?;
+        if let Some(consumer) = &self.consumer {
+            consumer.write(to)?;
+        }
         for WorkerReport { name, rounds, idle, .. } in &self.workers {
             writeln!(to, "idle    {name}: {:.1} % of {rounds} polls found nothing", idle * 100.0)?;
         }

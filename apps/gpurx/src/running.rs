@@ -16,7 +16,8 @@ use pmd::{Health, QueueStats};
 use crate::{
     args::Args,
     demo::{Demo, WireSent},
-    report::{COLUMNS, Facts, IntervalReport, WorkerReport, live_cells},
+    handover::server::Server,
+    report::{COLUMNS, ConsumerReport, Facts, IntervalReport, WorkerReport, live_cells},
     run::Ended,
     sample::{Readings, memory_of, path_of, pool_reports},
     setup::{Pools, Port, Setup},
@@ -35,6 +36,7 @@ pub(crate) struct Running {
     /// Of the workers alone: they run on while the demo's wire runs empty.
     stop: Stop,
     start: Instant,
+    server: Option<Server>,
 }
 
 impl Running {
@@ -43,7 +45,7 @@ impl Running {
     /// # Errors
     /// A worker could not be started.
     pub(crate) fn start(args: &Args, setup: Setup, cores: &[usize]) -> Result<Self, AppError> {
-        let Setup { ports, workers: receivers, pools } = setup;
+        let Setup { ports, workers: receivers, pools, server, .. } = setup;
         let stop = Stop::new();
         let mut workers = Workers::new(&stop);
         let mut readings = Readings::new(args, &ports, &pools);
@@ -56,7 +58,7 @@ impl Running {
             let job = move |stop: &Stop| worker.run(stop, limit);
             workers.spawn(format!("gpurx {index}"), Some(*core), job)?;
         }
-        Ok(Self { ports, pools, readings, workers, stop, start: Instant::now() })
+        Ok(Self { ports, pools, readings, workers, stop, start: Instant::now(), server })
     }
 
     fn stats(&self) -> QueueStats {
@@ -126,7 +128,8 @@ impl Running {
         while sent.is_some() && !self.has_ended() && Instant::now() < emptied {
             std::thread::park_timeout(Duration::from_millis(1));
         }
-        let Self { mut ports, pools, readings, workers, stop, start } = self;
+        let Self { mut ports, pools, readings, workers, stop, start, server } = self;
+        // While the server is there: what a consumer still has is waited for.
         let finished = workers.join()?;
         let time = start.elapsed();
         stop.set();
@@ -150,13 +153,16 @@ impl Running {
         last.pools = pool_reports(&pools);
         let mut pool = last.pools.clone();
         pool.extend(source_pools.iter().map(PoolReport::of));
+        let totals = readings.totals();
+        let consumer = server.map(|server| ConsumerReport::new(&server, &totals));
         let facts = Facts {
+            consumer,
             ports: reports,
             path: path_of(&ports),
             memory: memory_of(&pools),
             time,
             stats,
-            totals: readings.totals(),
+            totals,
             workers: WorkerReport::of(&last.stages),
             digests,
             sent,

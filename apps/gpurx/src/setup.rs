@@ -10,7 +10,11 @@ use pmd::{AnyRxQueue, Config, Device, PostOrder, QueueCounters, Queues, SplitAt,
 
 use crate::{
     args::{Args, SinkChoice},
-    consumer::{Consumer, Tensor, Verify},
+    consumer::{Consumer, Manners, Remote, Tensor, Verify, row_bits},
+    handover::{
+        Layout,
+        server::{Queue, Server},
+    },
     head::HeadReader,
     path::Path,
     place::Geometry,
@@ -58,6 +62,10 @@ pub struct Setup {
     pub workers: Vec<Worker>,
     /// Their pools, in the same order.
     pub pools: Vec<Pools>,
+    /// Where a consumer in another process comes to.
+    pub server: Option<Server>,
+    /// What it is offered, until the server takes it.
+    offers: Vec<Queue>,
 }
 
 impl Setup {
@@ -70,6 +78,11 @@ impl Setup {
         devices: Vec<Box<dyn Device>>,
         data: MemorySpec,
     ) -> Result<Self, AppError> {
+        let places = args.stream.sink.places();
+        if args.consumer.consumer.is_some() && !places {
+            let why = "--consumer: blocks are handed over, and this --sink makes none";
+            return Err(AppError::usage(why).hint("--sink verify or --sink tensor does"));
+        }
         let mut paths = Vec::with_capacity(devices.len());
         for device in &devices {
             let (path, why) = args.path.resolve(device.info(), cut(args))?;
@@ -84,12 +97,21 @@ impl Setup {
         let head_bytes = plan.heads * if any_bounce { plan.frame } else { HEAD };
         let host = MemorySpec::Auto.open(whole_pages(head_bytes) * queues as u64)?;
         let device = data.open(whole_pages(plan.data.saturating_mul(plan.row)) * queues as u64)?;
-        let mut setup = Self { ports: Vec::new(), workers: Vec::new(), pools: Vec::new() };
+        let mut setup = Self {
+            ports: Vec::new(),
+            workers: Vec::new(),
+            pools: Vec::new(),
+            server: None,
+            offers: Vec::new(),
+        };
         for (device_port, path) in devices.into_iter().zip(paths) {
             let pools = (0..args.run.queues)
                 .map(|_| setup.pools(&plan, path, &*host, &*device))
                 .collect::<Result<Vec<_>, _>>()?;
             setup.start(args, &plan, device_port, path, pools)?;
+        }
+        if let Some(path) = &args.consumer.consumer {
+            setup.server = Some(Server::start(path, std::mem::take(&mut setup.offers))?);
         }
         Ok(setup)
     }
@@ -137,7 +159,8 @@ impl Setup {
         for (queue, pools) in started.rx.into_iter().zip(pools) {
             let rx = path.wrap(queue, split(&pools), args.pool.ring)?;
             counters.push(rx.counters().clone());
-            let sink = sink(args, plan, &pools, self.workers.len())?;
+            let index = self.workers.len();
+            let sink = sink(args, plan, &pools, index, &mut self.offers)?;
             let cache = SplitCache::new(&pools.heads, &pools.data);
             let burst = SplitBurst::with_limit(&pools.heads, &pools.data, args.run.burst);
             self.workers.push(Worker::new(
@@ -160,7 +183,13 @@ fn cut(args: &Args) -> SplitAt {
     SplitAt::Protocol { extra: args.stream.seq.extra() }
 }
 
-fn sink(args: &Args, plan: &Plan, pools: &Pools, index: usize) -> Result<Box<dyn Sink>, AppError> {
+fn sink(
+    args: &Args,
+    plan: &Plan,
+    pools: &Pools,
+    index: usize,
+    offers: &mut Vec<Queue>,
+) -> Result<Box<dyn Sink>, AppError> {
     let heads = HeadReader::new(args.stream.flow(), args.stream.seq);
     let row = plan.row;
     let consumer: Box<dyn Consumer> = match args.stream.sink {
@@ -171,11 +200,22 @@ fn sink(args: &Args, plan: &Plan, pools: &Pools, index: usize) -> Result<Box<dyn
             let payload = mempool::DeviceView::new(&pools.data);
             return Ok(Box::new(Capture::create(&out, heads, payload)?));
         }
+        _ if args.consumer.consumer.is_some() => {
+            let (queue, orders) = Queue::new(&pools.data, plan.ring(args, &pools.data))?;
+            offers.push(queue);
+            Box::new(Remote::new(orders, manners(args)))
+        }
         SinkChoice::Verify => Box::new(Verify::new(row, args.stream.seq)),
         SinkChoice::Tensor => Box::new(Tensor::new(row)),
     };
     let placed = Placed::new(heads, &pools.data, &plan.geometry, consumer);
     Ok(Box::new(placed.map_err(|error| AppError::usage(error.to_string()))?))
+}
+
+fn manners(args: &Args) -> Manners {
+    let limit = args.consumer.consumer_deadline.unwrap_or(std::time::Duration::from_secs(1));
+    let limit = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
+    Manners { waits: args.consumer.consumer_wait, limit }
 }
 
 /// `out.pcap` of queue 2: `out.2.pcap`.
@@ -192,6 +232,17 @@ fn whole_pages(bytes: usize) -> u64 {
     (bytes as u64).saturating_add(HUGE - 1) / HUGE * HUGE
 }
 
+/// Blocks more that a queue has for a consumer in another process, so that it may be away for a moment.
+const KEPT: usize = 24;
+
+/// Entries of a hand-over ring for so many runs: as many blocks may be out, and some that are cut short.
+fn entries(runs: usize) -> u16 {
+    const LEAST: u16 = 16;
+    const MOST: u16 = 4096;
+    let runs = u16::try_from(runs).unwrap_or(MOST).min(MOST);
+    runs.next_power_of_two().max(LEAST)
+}
+
 /// How many buffers a queue needs, and how its blocks are cut.
 struct Plan {
     geometry: Geometry,
@@ -203,13 +254,27 @@ struct Plan {
 }
 
 impl Plan {
+    /// The hand-over ring of a queue whose payloads are in that pool.
+    fn ring(&self, args: &Args, data: &Pool<DeviceMemory>) -> Layout {
+        let narrow = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        Layout {
+            generation: 0,
+            entries: self.geometry.kept.into(),
+            rows: self.geometry.rows,
+            slots: narrow(data.slot_bound()),
+            stride: narrow(data.stride()),
+            row_bits: row_bits(args.stream.seq),
+        }
+    }
+
     fn new(args: &Args, devices: &[Box<dyn Device>]) -> Result<Self, AppError> {
         let ring = args.pool.ring;
         let rings = vec![QueuePlan { rx_ring: ring, tx_ring: 0 }];
         let cache = mempool::DEFAULT_CACHE;
         let sizing = Sizing { queues: rings, workers: 1, cache, burst: args.run.burst, held: 0 };
         let blocks = &args.blocks;
-        let geometry = Geometry {
+        let is_remote = args.consumer.consumer.is_some();
+        let mut geometry = Geometry {
             window: blocks.window,
             deadline: u64::try_from(blocks.deadline.as_nanos()).unwrap_or(u64::MAX),
             origin: args.stream.seq.origin(),
@@ -218,7 +283,11 @@ impl Plan {
         let data = if args.stream.sink.places() {
             // The ring is full, and every open block lies across two runs.
             let least = ring.div_ceil(blocks.rows as usize) + 2 * usize::from(blocks.window) + 1;
-            let runs = blocks.blocks.unwrap_or(least.max(8));
+            let more = if is_remote { KEPT } else { 0 };
+            let runs = blocks.blocks.unwrap_or(least.max(8) + more);
+            if is_remote {
+                geometry.kept = entries(runs);
+            }
             if runs < least {
                 let (rows, window) = (blocks.rows, blocks.window);
                 let why = format!(
