@@ -273,7 +273,6 @@ pub(super) fn row_word(len: u32, crc: Option<u32>) -> u64 {
 
 /// What a row's word says.
 #[inline]
-#[expect(clippy::cast_possible_truncation, reason = "a word's parts")]
 pub(super) fn row_of(word: u64) -> (u32, Option<u32>) {
     let has_crc = word & HAS_CRC != 0;
     ((word & (HAS_CRC - 1)) as u32, has_crc.then_some((word >> 32) as u32))
@@ -287,6 +286,7 @@ pub(super) fn pair(low: u32, high: u32) -> u64 {
 
 /// The halves again.
 #[inline]
+#[expect(clippy::cast_possible_truncation, reason = "a word's parts")]
 pub(super) fn halves(word: u64) -> (u32, u32) {
     (word as u32, (word >> 32) as u32)
 }
