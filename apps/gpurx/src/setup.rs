@@ -13,7 +13,7 @@ use crate::{
     consumer::{Consumer, Manners, Remote, Tensor, Verify, row_bits},
     handover::{
         Layout,
-        server::{Queue, Server},
+        server::{Queue, Server, check_ring},
     },
     head::HeadReader,
     path::Path,
@@ -93,6 +93,9 @@ impl Setup {
         }
         let queues = devices.len() * args.run.queues;
         let plan = Plan::new(args, &devices)?;
+        if args.consumer.consumer.is_some() {
+            check_ring(&plan.ring(args))?;
+        }
         let any_bounce = paths.contains(&Path::Bounce);
         let head_bytes = plan.heads * if any_bounce { plan.frame } else { HEAD };
         let host = MemorySpec::Auto.open(whole_pages(head_bytes) * queues as u64)?;
@@ -201,7 +204,7 @@ fn sink(
             return Ok(Box::new(Capture::create(&out, heads, payload)?));
         }
         _ if args.consumer.consumer.is_some() => {
-            let (queue, orders) = Queue::new(&pools.data, plan.ring(args, &pools.data))?;
+            let (queue, orders) = Queue::new(&pools.data, plan.ring(args))?;
             offers.push(queue);
             Box::new(Remote::new(orders, manners(args)))
         }
@@ -232,15 +235,19 @@ fn whole_pages(bytes: usize) -> u64 {
     (bytes as u64).saturating_add(HUGE - 1) / HUGE * HUGE
 }
 
-/// Blocks more that a queue has for a consumer in another process, so that it may be away for a moment.
-const KEPT: usize = 24;
+/// Blocks more that a queue has for a consumer in another process, so that it may be away for a moment:
+/// as many as hold so many rows, within limits.
+fn more_blocks(rows: u32) -> usize {
+    const ROWS: u32 = 6144;
+    (ROWS / rows).clamp(2, 24) as usize
+}
 
 /// Entries of a hand-over ring for so many runs: as many blocks may be out, and some that are cut short.
-fn entries(runs: usize) -> u16 {
-    const LEAST: u16 = 16;
+fn entries(runs: usize, rows: u32) -> u16 {
     const MOST: u16 = 4096;
+    let least = if rows <= 4096 { 16 } else { 2 };
     let runs = u16::try_from(runs).unwrap_or(MOST).min(MOST);
-    runs.next_power_of_two().max(LEAST)
+    runs.next_power_of_two().max(least)
 }
 
 /// How many buffers a queue needs, and how its blocks are cut.
@@ -254,15 +261,14 @@ struct Plan {
 }
 
 impl Plan {
-    /// The hand-over ring of a queue whose payloads are in that pool.
-    fn ring(&self, args: &Args, data: &Pool<DeviceMemory>) -> Layout {
-        let narrow = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    /// The hand-over ring of a queue.
+    fn ring(&self, args: &Args) -> Layout {
         Layout {
             generation: 0,
             entries: self.geometry.kept.into(),
             rows: self.geometry.rows,
-            slots: narrow(data.slot_bound()),
-            stride: narrow(data.stride()),
+            slots: 1,
+            stride: 1,
             row_bits: row_bits(args.stream.seq),
         }
     }
@@ -283,10 +289,10 @@ impl Plan {
         let data = if args.stream.sink.places() {
             // The ring is full, and every open block lies across two runs.
             let least = ring.div_ceil(blocks.rows as usize) + 2 * usize::from(blocks.window) + 1;
-            let more = if is_remote { KEPT } else { 0 };
+            let more = if is_remote { more_blocks(blocks.rows) } else { 0 };
             let runs = blocks.blocks.unwrap_or(least.max(8) + more);
             if is_remote {
-                geometry.kept = entries(runs);
+                geometry.kept = entries(runs, blocks.rows);
             }
             if runs < least {
                 let (rows, window) = (blocks.rows, blocks.window);

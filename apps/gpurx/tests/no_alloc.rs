@@ -34,8 +34,10 @@ static ALLOCATOR: Counting = Counting;
 
 #[test]
 fn a_million_rows_with_losses_and_swaps_allocate_nothing() {
-    for contiguous in [false, true] {
-        let geometry = Geometry::of(64, contiguous);
+    for (contiguous, kept) in [(false, 0), (true, 0), (false, 4)] {
+        let geometry = Geometry { kept, ..Geometry::of(64, contiguous) };
+        // Blocks that a consumer has.
+        let mut shown = std::collections::VecDeque::with_capacity(8);
         let slots: Vec<u32> = (0..u32::try_from(geometry.slots(8)).unwrap()).collect();
         let mut placer = Placer::new(&slots, &geometry).unwrap();
         let mut ring = std::collections::VecDeque::with_capacity(64);
@@ -54,7 +56,10 @@ fn a_million_rows_with_losses_and_swaps_allocate_nothing() {
                 if contiguous {
                     moved += placer.make_contiguous(id).0.moved();
                 }
-                placer.release(id);
+                shown.push_back(id);
+                if shown.len() > usize::from(kept) {
+                    placer.release(shown.pop_front().unwrap());
+                }
             }
         };
         (0..10_000).for_each(&mut step);

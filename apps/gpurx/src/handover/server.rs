@@ -43,8 +43,8 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    /// A queue whose payloads are in that pool, and the mailbox of its worker. `layout` but for its
-    /// generation.
+    /// A queue whose payloads are in that pool, and the mailbox of its worker. Of `layout` all is taken
+    /// but the generation, the slots and the stride.
     ///
     /// # Errors
     /// The pool's memory cannot be passed to another process; the message says which can.
@@ -61,11 +61,23 @@ impl Queue {
             Ok((Area { kind, first_slot: area.first_slot, slots, offset }, fd))
         });
         let areas = passed.collect::<Result<Vec<_>, AppError>>()?;
-        // What is out of range is so whatever the generation.
-        Layout::of(Layout { generation: 1, ..layout }.numbers())
-            .map_err(|error| AppError::usage(format!("--consumer: {error}")))?;
+        let narrow = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let (slots, stride) = (narrow(pool.slot_bound()), narrow(pool.stride()));
+        let layout = Layout { slots, stride, ..layout };
+        check_ring(&layout)?;
         let (post, orders) = mailbox();
         Ok((Self { layout, areas, post }, orders))
+    }
+}
+
+/// Whether there can be such a ring, whatever its generation.
+///
+/// # Errors
+/// A number is out of range.
+pub(crate) fn check_ring(layout: &Layout) -> Result<(), AppError> {
+    match Layout::of(Layout { generation: 1, ..*layout }.numbers()) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(AppError::usage(format!("--consumer: {error}"))),
     }
 }
 

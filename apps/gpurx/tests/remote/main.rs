@@ -69,7 +69,7 @@ fn a_tensor_in_another_process_is_the_tensor_in_this_one() {
         let consumer = Consumer::start(&gpurx, "--sink tensor");
         let summary = gpurx.end();
         let consumer = consumed(consumer);
-        assert_eq!(number(&summary, "/drops/no_buffer_data"), 0, "{summary}");
+        assert_eq!(summary["drops"].as_object().unwrap().len(), 0, "{summary}");
         assert_eq!(consumer["digests"], here["digests"], "{flags} {summary} {here}");
         assert_eq!(number(&summary, "/rows_moved") > 0, !flags.is_empty());
     }
