@@ -343,7 +343,7 @@ mod tests {
         assert!(says(4, 12).ends_with("entries of the hand-over ring is 12: a power of two"));
         assert!(says(4, 1 << 40).ends_with("1 to 32768"));
         assert!(says(5, 1 << 24).ends_with("1 GiB at most"));
-        assert!(says(5, 101).contains("its numbers make"), "more rows than there is room for");
+        assert!(says(5, 300).contains("its numbers make"), "more rows than there is room for");
         assert!(says(7, 0).starts_with("the stride"));
         assert!(says(8, 64).starts_with("the number of bits"));
         let short = SharedWords::create("ring", 8).unwrap();
