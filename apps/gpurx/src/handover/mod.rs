@@ -45,5 +45,5 @@ pub mod wire;
 pub use books::{Books, Refused};
 pub use layout::{Layout, Ticket};
 pub(crate) use orders::{Mailbox, Order, Post, mailbox};
-pub(crate) use ring::Ring;
+pub use ring::Ring;
 pub use taker::{Taken, Taker};

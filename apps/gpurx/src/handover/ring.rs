@@ -11,7 +11,8 @@ use super::{
 use crate::{consumer::BlockView, place::BlockId};
 
 /// A ring that a consumer has mapped.
-pub(crate) struct Ring {
+#[derive(Debug)]
+pub struct Ring {
     words: SharedWords,
     layout: Layout,
     books: Books,
@@ -20,21 +21,25 @@ pub(crate) struct Ring {
 }
 
 impl Ring {
-    pub(crate) fn new(words: SharedWords, layout: Layout) -> Self {
+    /// A fresh ring of that layout, whose header is written.
+    #[must_use]
+    pub fn new(words: SharedWords, layout: Layout) -> Self {
         Self { words, layout, books: Books::new(layout), returns: 0 }
     }
 
     /// What is out.
-    pub(crate) fn books(&self) -> &Books {
+    #[must_use]
+    pub fn books(&self) -> &Books {
         &self.books
     }
 
-    pub(crate) fn books_mut(&mut self) -> &mut Books {
+    /// The same, to count what is late and to strike out what is left.
+    pub fn books_mut(&mut self) -> &mut Books {
         &mut self.books
     }
 
     /// Shows a block; false if its entry is not free.
-    pub(crate) fn show(&mut self, id: BlockId, block: &BlockView<'_>, now: u64) -> bool {
+    pub fn show(&mut self, id: BlockId, block: &BlockView<'_>, now: u64) -> bool {
         let present: u32 = block.map().iter().map(|run| run.len).sum();
         let Some(ticket) = self.books.show(id, present, now) else { return false };
         let (words, layout) = (&self.words, &self.layout);
@@ -64,7 +69,7 @@ impl Ring {
     /// The next block that the consumer has returned. Words that name none are counted; of those, so
     /// many are read at a time as there are cells.
     #[inline]
-    pub(crate) fn take_back(&mut self, refusals: &mut Refusals) -> Option<BlockId> {
+    pub fn take_back(&mut self, refusals: &mut Refusals) -> Option<BlockId> {
         for _ in 0..self.layout.entries {
             let cell = self.layout.cell(self.returns);
             // Acquire: the consumer has read its last row by then. Read once: it may write on.
