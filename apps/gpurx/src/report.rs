@@ -10,7 +10,7 @@ use memwire_apps::{
 use pmd::QueueStats;
 use serde::Serialize;
 
-use crate::{demo::WireSent, handover::server::Server, totals::Totals};
+use crate::{consumer::ConsumerReport, demo::WireSent, totals::Totals};
 
 /// Version of the JSON.
 pub const SCHEMA: &str = "memwire.gpurx/1";
@@ -67,87 +67,6 @@ pub struct FramesReport {
     pub duplicate: u64,
     /// With a number far from all others.
     pub jump: u64,
-}
-
-/// What became of blocks for a consumer in another process: `complete + partial = shown + unconsumed`, and
-/// `shown = returned + scrubbed + unreturned` when all is over.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct ConsumerReport {
-    /// Where it came to.
-    pub socket: String,
-    /// Consumers that were shown blocks.
-    pub attached: u64,
-    /// Consumers that were sent away.
-    pub refused: u64,
-    /// Blocks shown.
-    pub shown: u64,
-    /// Of those, blocks that the consumer returned.
-    pub returned: u64,
-    /// Taken back as their consumer was gone.
-    pub scrubbed: u64,
-    /// Still out when the run ended.
-    pub unreturned: u64,
-    /// Blocks that no consumer was there for, or had room for.
-    pub unconsumed: u64,
-    /// Blocks that were out for longer than `--consumer-deadline`.
-    pub overdue: u64,
-    /// Slots that are shown now, beside what the pools count as held.
-    pub shown_slots: u64,
-    /// Returns that were not taken, by reason.
-    pub refusals: BTreeMap<&'static str, u64>,
-}
-
-impl ConsumerReport {
-    /// Of a run.
-    #[must_use]
-    pub fn new(server: &Server, totals: &Totals) -> Self {
-        let Totals { shown, returned, scrubbed, unreturned, unconsumed, overdue, .. } = *totals;
-        let refusals = [
-            ("out_of_range", totals.out_of_range),
-            ("wrong_generation", totals.wrong_generation),
-            ("forged", totals.forged),
-            ("never_shown", totals.never_shown),
-            ("repeated", totals.repeated),
-        ];
-        let (attached, refused) = (server.visits().attached(), server.visits().refused());
-        Self {
-            socket: server.path().display().to_string(),
-            attached,
-            refused,
-            shown,
-            returned,
-            scrubbed,
-            unreturned,
-            unconsumed,
-            overdue,
-            shown_slots: totals.shown_slots,
-            refusals: refusals.into(),
-        }
-    }
-
-    /// Whether every block is accounted for.
-    fn is_balanced(&self, blocks: &BlocksReport) -> bool {
-        blocks.complete + blocks.partial == self.shown + self.unconsumed
-            && self.shown == self.returned + self.scrubbed + self.unreturned
-            && self.shown_slots == 0
-    }
-
-    fn write(&self, to: &mut String) -> std::fmt::Result {
-        let Self { attached, refused, shown, returned, scrubbed, unreturned, .. } = self;
-        let Self { unconsumed, overdue, shown_slots, refusals, .. } = self;
-        writeln!(
-            to,
-            "remote  {attached} attached  {refused} sent away  shown {shown}  returned {returned}  \
-             scrubbed {scrubbed}  unreturned {unreturned}  unconsumed {unconsumed}  overdue {overdue}"
-        )?;
-        let wrong = refusals.iter().filter(|(_, count)| **count > 0);
-        writeln!(
-            to,
-            "shown   {shown_slots} slots  returns refused {}{}",
-            refusals.values().sum::<u64>(),
-            reasons(wrong)
-        )
-    }
 }
 
 /// What the demo's source sent.
@@ -400,7 +319,9 @@ impl Summary {
         let delivered = rows + foreign + invalid + unsplit + late + duplicate + jump;
         self.offered == self.rx_packets + self.drops.total()
             && self.rx_packets == delivered
-            && self.consumer.as_ref().is_none_or(|consumer| consumer.is_balanced(&self.blocks))
+            && self.consumer.as_ref().is_none_or(|consumer| {
+                consumer.is_balanced(self.blocks.complete + self.blocks.partial)
+            })
     }
 
     /// The summary for people.
@@ -478,7 +399,7 @@ impl Summary {
 }
 
 /// `  (injected 3, no_buffer 1)`, or nothing.
-fn reasons<N: std::fmt::Display, C: std::fmt::Display>(
+pub(crate) fn reasons<N: std::fmt::Display, C: std::fmt::Display>(
     counts: impl Iterator<Item = (N, C)>,
 ) -> String {
     let list: Vec<_> = counts.map(|(name, count)| format!("{name} {count}")).collect();

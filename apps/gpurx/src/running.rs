@@ -15,9 +15,10 @@ use pmd::{Health, QueueStats};
 
 use crate::{
     args::Args,
+    consumer::ConsumerReport,
     demo::{Demo, WireSent},
     handover::server::Server,
-    report::{COLUMNS, ConsumerReport, Facts, IntervalReport, WorkerReport, live_cells},
+    report::{COLUMNS, Facts, IntervalReport, WorkerReport, live_cells},
     run::Ended,
     sample::{Readings, memory_of, path_of, pool_reports},
     setup::{Pools, Port, Setup},

@@ -3,6 +3,7 @@
 //! trait: it keeps what it is shown, and returns it later.
 
 mod remote;
+mod report;
 mod tensor;
 mod verify;
 
@@ -14,6 +15,7 @@ use crate::{
 };
 
 pub(crate) use remote::{Manners, Remote};
+pub use report::ConsumerReport;
 pub use tensor::Tensor;
 pub use verify::{Verify, row_bits};
 
