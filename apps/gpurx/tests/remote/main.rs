@@ -139,7 +139,7 @@ fn consumers_come_one_at_a_time_and_as_often_as_they_like() {
     }
     assert_eq!(generations, [1, 2, 3], "a ring of its own each");
     let first = Consumer::start(&gpurx, "--sink count");
-    first.wait_until_attached(&gpurx, 4);
+    first.wait_until_attached();
     let (code, _, stderr) = Consumer::start(&gpurx, "").end();
     assert_eq!(code, 1);
     assert!(stderr.contains("another consumer is attached; there is one at a time"), "{stderr}");
@@ -185,7 +185,7 @@ fn a_socket_is_taken_over_from_the_dead_and_not_from_the_living() {
 fn a_gpurx_that_dies_ends_its_consumer() {
     let mut gpurx = Gpurx::start("-t 20s --rate 100kpps");
     let consumer = Consumer::start(&gpurx, "");
-    consumer.wait_until_attached(&gpurx, 1);
+    consumer.wait_until_attached();
     std::thread::park_timeout(Duration::from_millis(100));
     gpurx.kill();
     let summary = consumed(consumer);

@@ -108,9 +108,8 @@ impl Consumer {
         Self(Running::start(command.arg(socket)))
     }
 
-    /// Waits until gpurx has shown it to a seat: its socket's other end is mapped, a ring among its
-    /// mappings for each consumer that is there.
-    pub(crate) fn wait_until_attached(&self, _gpurx: &Gpurx, generation: u64) {
+    /// Waits until it has a ring among its mappings, and for a moment more: it accepts then.
+    pub(crate) fn wait_until_attached(&self) {
         let pid = self.0.0.as_ref().unwrap().id();
         let deadline = Instant::now() + LIMIT;
         let has_ring = || {
@@ -118,10 +117,9 @@ impl Consumer {
             maps.contains("memwire:hand-over")
         };
         while !has_ring() {
-            assert!(Instant::now() < deadline, "consumer {generation} found no ring");
+            assert!(Instant::now() < deadline, "the consumer found no ring");
             std::thread::park_timeout(Duration::from_millis(1));
         }
-        // Mapped, then accepted, then attached.
         std::thread::park_timeout(Duration::from_millis(50));
     }
 
