@@ -47,6 +47,7 @@ mod page_size;
 mod private;
 mod request;
 mod revocations;
+pub mod shared;
 mod shortage;
 mod sysfs;
 
@@ -59,4 +60,5 @@ pub use p2pdma::{P2pDma, P2pMem};
 pub use page_size::{PageSize, ParsePageSizeError};
 pub use private::Private;
 pub use revocations::{Revocable, Revocations};
+pub use shared::{SharedError, SharedView, SharedWords};
 pub use sysfs::{HugepageCounts, Sysfs};

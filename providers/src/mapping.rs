@@ -33,6 +33,8 @@ enum Owner {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Protection {
     ReadWrite,
+    /// Look, and no more.
+    Read,
     /// Address space only: any touch faults.
     None,
 }
@@ -225,6 +227,7 @@ impl Protection {
     const fn flags(self) -> ProtFlags {
         match self {
             Self::ReadWrite => ProtFlags::READ.union(ProtFlags::WRITE),
+            Self::Read => ProtFlags::READ,
             Self::None => ProtFlags::empty(),
         }
     }

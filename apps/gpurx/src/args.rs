@@ -61,6 +61,8 @@ pub struct Args {
     #[command(flatten)]
     pub blocks: BlockArgs,
     #[command(flatten)]
+    pub consumer: ConsumerArgs,
+    #[command(flatten)]
     pub demo: DemoArgs,
     #[command(flatten)]
     pub watch: WatchArgs,
@@ -157,6 +159,22 @@ pub struct BlockArgs {
     /// The consumer wants contiguous tensors: move rows that are out of place
     #[arg(long)]
     pub contiguous: bool,
+}
+
+/// A consumer in another process.
+#[derive(clap::Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Consumer in another process")]
+pub struct ConsumerArgs {
+    /// Hand blocks over to a process that connects to this socket: gpurx-consumer, or one of yours
+    #[arg(long, value_name = "SOCKET")]
+    pub consumer: Option<PathBuf>,
+    /// Blocks wait for a consumer while none is there, as far as there is memory, instead of being
+    /// dropped unseen
+    #[arg(long, requires = "consumer")]
+    pub consumer_wait: bool,
+    /// Count blocks that a consumer keeps for longer than this [default: 1s]
+    #[arg(long, value_name = "TIME", requires = "consumer", value_parser = parse_duration)]
+    pub consumer_deadline: Option<Duration>,
 }
 
 /// The demo's wire and sender.

@@ -11,6 +11,7 @@ use pmd::QueueStats;
 use serde::Serialize;
 
 use crate::{
+    consumer::ConsumerReport,
     cost::{Cost, CostReport},
     demo::WireSent,
     probe::ProbeReport,
@@ -159,6 +160,8 @@ pub struct Summary {
     pub verify: VerifyReport,
     /// Blocks.
     pub blocks: BlocksReport,
+    /// Of the consumer in another process, if one was to come.
+    pub consumer: Option<ConsumerReport>,
     /// Rows moved for a contiguous consumer.
     pub rows_moved: u64,
     /// Times a stream was taken up at another number.
@@ -257,6 +260,8 @@ pub struct Facts {
     pub time: Duration,
     /// Sum over the queues.
     pub stats: QueueStats,
+    /// Of the consumer in another process.
+    pub consumer: Option<ConsumerReport>,
     /// Sum over the workers.
     pub totals: Totals,
     /// Of device memory that was taken back.
@@ -276,7 +281,7 @@ pub struct Facts {
 impl From<Facts> for Summary {
     fn from(facts: Facts) -> Self {
         let Facts { ports, path, probes, memory, time, stats, totals, revocation, .. } = facts;
-        let Facts { workers, digests, cost, sent, pool, .. } = facts;
+        let Facts { workers, digests, cost, sent, pool, consumer, .. } = facts;
         let Totals { rows, foreign, invalid, unsplit, late, duplicate, jump, revoked, .. } = totals;
         let Totals { ok, bad, missing, reordered, complete, partial, .. } = totals;
         Self {
@@ -305,6 +310,7 @@ impl From<Facts> for Summary {
             },
             verify: VerifyReport { ok, bad, missing, duplicate, reordered },
             blocks: BlocksReport { complete, partial },
+            consumer,
             rows_moved: totals.rows_moved,
             resyncs: totals.resyncs,
             host_payload_bytes: totals.touched,
@@ -329,13 +335,17 @@ impl Summary {
         if all == 0 { 0.0 } else { lost as f64 / all as f64 }
     }
 
-    /// Whether every frame is accounted for.
+    /// Whether every frame is accounted for, and every block.
     #[must_use]
     pub fn is_balanced(&self) -> bool {
         let FramesReport { rows, foreign, invalid, unsplit, late, duplicate, jump, revoked } =
             self.frames;
         let delivered = rows + foreign + invalid + unsplit + late + duplicate + jump + revoked;
-        self.offered == self.rx_packets + self.drops.total() && self.rx_packets == delivered
+        self.offered == self.rx_packets + self.drops.total()
+            && self.rx_packets == delivered
+            && self.consumer.as_ref().is_none_or(|consumer| {
+                consumer.is_balanced(self.blocks.complete + self.blocks.partial)
+            })
     }
 
     /// The summary for people.
@@ -402,6 +412,9 @@ impl Summary {
                  heads, longest gap {longest_gap_ms:.2} ms"
             )?;
         }
+        if let Some(consumer) = &self.consumer {
+            consumer.write(to)?;
+        }
         for WorkerReport { name, rounds, idle, .. } in &self.workers {
             writeln!(to, "idle    {name}: {:.1} % of {rounds} polls found nothing", idle * 100.0)?;
         }
@@ -436,7 +449,7 @@ impl Summary {
 }
 
 /// `  (injected 3, no_buffer 1)`, or nothing.
-fn reasons<N: std::fmt::Display, C: std::fmt::Display>(
+pub(crate) fn reasons<N: std::fmt::Display, C: std::fmt::Display>(
     counts: impl Iterator<Item = (N, C)>,
 ) -> String {
     let list: Vec<_> = counts.map(|(name, count)| format!("{name} {count}")).collect();

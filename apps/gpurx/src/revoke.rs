@@ -288,7 +288,7 @@ impl Keeper {
         let change = (self.changes, to_refuge);
         // Whatever takes time is done before the worker is asked.
         let away = Receiver::Away(port.counters[queue].clone());
-        let binding = maker.binding(pools, (port.path, worker), change, away);
+        let binding = maker.binding(pools, (port.path, worker), change, away, None);
         let mut binding = binding.map_err(Refused::early)?;
         let mut former = None;
         binding.rx = if port.path == Path::Bounce {

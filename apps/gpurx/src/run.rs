@@ -124,7 +124,7 @@ pub(crate) fn verdict(
         return Err(AppError::check(format!("{} rows are not what was sent", summary.verify.bad)));
     }
     if !summary.is_balanced() {
-        return Err(AppError::check("frames are not accounted for: see the summary"));
+        return Err(AppError::check("frames or blocks are not accounted for: see the summary"));
     }
     if !summary.pool.iter().all(PoolReport::is_home) {
         return Err(AppError::check("buffers did not come home: see the summary"));

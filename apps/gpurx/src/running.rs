@@ -18,8 +18,10 @@ use pmd::{Health, QueueStats};
 
 use crate::{
     args::Args,
+    consumer::ConsumerReport,
     cost::Cost,
     demo::{Demo, WireSent},
+    handover::server::Server,
     report::{COLUMNS, Facts, IntervalReport, WorkerReport, live_cells},
     revoke::Keeper,
     run::Ended,
@@ -41,6 +43,7 @@ pub(crate) struct Running {
     /// Of the workers alone: they run on while the demo's wire runs empty.
     stop: Stop,
     start: Instant,
+    server: Option<Server>,
 }
 
 impl Running {
@@ -54,7 +57,7 @@ impl Running {
         cores: &[usize],
         asked: Arc<AtomicBool>,
     ) -> Result<Self, AppError> {
-        let Setup { ports, workers: receivers, pools, maker } = setup;
+        let Setup { ports, workers: receivers, pools, maker, server, .. } = setup;
         let keeper = Keeper::new(maker, receivers.iter().map(Worker::exchange).collect(), asked)?;
         let stop = Stop::new();
         let mut workers = Workers::new(&stop);
@@ -68,7 +71,8 @@ impl Running {
             let job = move |stop: &Stop| worker.run(stop, limit);
             workers.spawn(format!("gpurx {index}"), Some(*core), job)?;
         }
-        Ok(Self { ports, pools, readings, keeper, workers, stop, start: Instant::now() })
+        let start = Instant::now();
+        Ok(Self { ports, pools, readings, keeper, workers, stop, start, server })
     }
 
     fn stats(&self) -> QueueStats {
@@ -145,7 +149,8 @@ impl Running {
         while sent.is_some() && !self.has_ended() && Instant::now() < emptied {
             std::thread::park_timeout(Duration::from_millis(1));
         }
-        let Self { mut ports, pools, readings, keeper, workers, stop, start } = self;
+        let Self { mut ports, pools, readings, keeper, workers, stop, start, server } = self;
+        // While the server is there: what a consumer still has is waited for.
         let finished = workers.join()?;
         let time = start.elapsed();
         stop.set();
@@ -172,15 +177,18 @@ impl Running {
         last.pools = pool_reports(&pools, &keeper);
         let mut pool = last.pools.clone();
         pool.extend(source_pools.iter().map(PoolReport::of));
+        let totals = readings.totals();
+        let consumer = server.map(|server| ConsumerReport::new(&server, &totals));
         let facts = Facts {
+            consumer,
             ports: reports,
             path: path_of(&ports),
             probes: ports.iter().map(|port| port.probe.clone()).collect(),
             memory: memory_of(&pools),
             time,
             stats,
-            revocation: keeper.report(&readings.totals()),
-            totals: readings.totals(),
+            revocation: keeper.report(&totals),
+            totals,
             workers: WorkerReport::of(&last.stages),
             digests,
             cost,

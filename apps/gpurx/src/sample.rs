@@ -52,6 +52,8 @@ pub(crate) struct Readings {
     facts: Vec<(String, String)>,
     /// Rows that the open blocks of a worker hold; none if nothing is placed.
     rows: Option<u64>,
+    /// Whether blocks go to a consumer in another process.
+    is_remote: bool,
 }
 
 impl Readings {
@@ -68,7 +70,12 @@ impl Readings {
         if places {
             facts.push(("blocks", format!("{} rows", blocks.rows)));
         }
+        let is_remote = args.consumer.consumer.is_some();
+        if let Some(socket) = &args.consumer.consumer {
+            facts.push(("consumer", socket.display().to_string()));
+        }
         Self {
+            is_remote,
             workers: Vec::new(),
             facts: facts.into_iter().map(|(name, fact)| (name.to_owned(), fact)).collect(),
             rows: places.then(|| u64::from(blocks.rows) * u64::from(blocks.window)),
@@ -124,6 +131,15 @@ impl Readings {
             let open = received.saturating_sub(totals.frames()) as f64;
             Level { name: "block fill".into(), value: open.min(of), of }
         });
+        let slots: usize = pools.iter().map(|pools| pools.data.capacity()).sum();
+        let shown = self.is_remote.then(|| {
+            let of = slots as f64;
+            Level { name: "shown slots".into(), value: (totals.shown_slots as f64).min(of), of }
+        });
+        let mut counts = counts(&totals, &keeper.report(&totals));
+        if self.is_remote {
+            counts.extend(remote_counts(&totals));
+        }
         Sample {
             at,
             facts: self.facts.clone(),
@@ -131,8 +147,8 @@ impl Readings {
             drops,
             pools: pool_reports(pools, keeper),
             stages: self.workers.iter().enumerate().map(stage).collect(),
-            levels: level.into_iter().collect(),
-            counts: counts(&totals, &keeper.report(&totals)),
+            levels: level.into_iter().chain(shown).collect(),
+            counts,
             latency: None,
         }
     }
@@ -157,4 +173,19 @@ fn counts(totals: &Totals, revocation: &RevocationReport) -> Vec<Count> {
     ]
     .map(count)
     .into()
+}
+
+fn remote_counts(totals: &Totals) -> [Count; 7] {
+    let Totals { out_of_range, wrong_generation, forged, never_shown, repeated, .. } = *totals;
+    let refused = out_of_range + wrong_generation + forged + never_shown + repeated;
+    [
+        ("blocks_shown", "Blocks shown to a consumer in another process.", totals.shown),
+        ("blocks_returned", "Blocks that it returned.", totals.returned),
+        ("blocks_scrubbed", "Blocks taken back as it was gone.", totals.scrubbed),
+        ("blocks_unreturned", "Blocks still out at the end.", totals.unreturned),
+        ("blocks_unconsumed", "Blocks that no consumer was there for.", totals.unconsumed),
+        ("blocks_overdue", "Blocks that were out for too long.", totals.overdue),
+        ("returns_refused", "Returns that named no block that was out.", refused),
+    ]
+    .map(|(name, help, value)| Count { name, help, value })
 }

@@ -13,8 +13,12 @@ use pmd::{Config, Device, PostOrder, QueueCounters, Queues, Registry, SplitAt, S
 
 use crate::{
     args::{Args, OnRevoke, SinkChoice},
-    consumer::{Consumer, Tensor, Unread, Verify},
+    consumer::{Consumer, Manners, Remote, Tensor, Unread, Verify, row_bits},
     exchange::Binding,
+    handover::{
+        Layout,
+        server::{Queue, Server, check_ring},
+    },
     head::HeadReader,
     path::Path,
     place::Geometry,
@@ -69,6 +73,10 @@ pub struct Setup {
     pub pools: Vec<Pools>,
     /// What it takes to give a queue other memory.
     pub(crate) maker: Maker,
+    /// Where a consumer in another process comes to.
+    pub server: Option<Server>,
+    /// What it is offered, until the server takes it.
+    offers: Vec<Queue>,
 }
 
 /// Makes what a worker receives with, at the start and whenever memory comes or goes.
@@ -146,12 +154,13 @@ impl Maker {
         (path, index): (Path, usize),
         (change, is_refuge): (u64, bool),
         rx: Receiver,
+        offers: Option<&mut Vec<Queue>>,
     ) -> Result<Binding, AppError> {
         let Self { args, plan, .. } = self;
         let sink: Box<dyn Sink> = if is_refuge && self.drops() {
             Box::new(Shed(HeadReader::new(args.stream.flow(), args.stream.seq)))
         } else {
-            sink(args, plan, pools, (index, change))?
+            sink(args, plan, pools, (index, change), offers)?
         };
         let cache = SplitCache::new(&pools.heads, &pools.data);
         let burst = SplitBurst::with_limit(&pools.heads, &pools.data, args.run.burst);
@@ -170,6 +179,11 @@ impl Setup {
         devices: Vec<Box<dyn Device>>,
         data: &MemorySpec,
     ) -> Result<Self, AppError> {
+        let places = args.stream.sink.places();
+        if args.consumer.consumer.is_some() && !places {
+            let why = "--consumer: blocks are handed over, and this --sink makes none";
+            return Err(AppError::usage(why).hint("--sink verify or --sink tensor does"));
+        }
         let mut paths = Vec::with_capacity(devices.len());
         for device in &devices {
             let (path, why) = args.path.resolve(device.info(), cut(args))?;
@@ -180,6 +194,9 @@ impl Setup {
         }
         let queues = devices.len() * args.run.queues;
         let plan = Plan::new(args, &devices)?;
+        if args.consumer.consumer.is_some() {
+            check_ring(&plan.ring(args))?;
+        }
         let any_bounce = paths.contains(&Path::Bounce);
         let head_bytes = plan.heads * if any_bounce { plan.frame } else { HEAD };
         let host = MemorySpec::Auto.open(whole_pages(head_bytes) * queues as u64)?;
@@ -194,7 +211,8 @@ impl Setup {
         );
         let maker = Maker { args: args.clone(), plan, open, is_device };
         let (ports, workers, pools) = (Vec::new(), Vec::new(), Vec::new());
-        let mut setup = Self { ports, workers, pools, maker };
+        let (server, offers) = (None, Vec::new());
+        let mut setup = Self { ports, workers, pools, maker, server, offers };
         let mut prober = Prober::new(args, registry, data)?;
         for (mut device_port, path) in devices.into_iter().zip(paths) {
             let pools = (0..args.run.queues)
@@ -202,6 +220,9 @@ impl Setup {
                 .collect::<Result<Vec<_>, _>>()?;
             let probe = prober.probe(&mut *device_port, path, cut(args), &pools)?;
             setup.start(args, device_port, (path, probe), pools)?;
+        }
+        if let Some(path) = &args.consumer.consumer {
+            setup.server = Some(Server::start(path, std::mem::take(&mut setup.offers))?);
         }
         Ok(setup)
     }
@@ -238,7 +259,8 @@ impl Setup {
             let rx = path.wrap(queue, self.maker.split(&pools, false), args.pool.ring)?;
             counters.push(rx.counters().clone());
             let index = self.workers.len();
-            let now = self.maker.binding(&pools, (path, index), (0, false), rx)?;
+            let offers = Some(&mut self.offers);
+            let now = self.maker.binding(&pools, (path, index), (0, false), rx, offers)?;
             self.workers.push(Worker::bound(now, args.run.idle).measured(args.cost));
             self.pools.push(pools);
         }
@@ -258,6 +280,7 @@ fn sink(
     plan: &Plan,
     pools: &Pools,
     (index, change): (usize, u64),
+    offers: Option<&mut Vec<Queue>>,
 ) -> Result<Box<dyn Sink>, AppError> {
     let heads = HeadReader::new(args.stream.flow(), args.stream.seq);
     let row = plan.row;
@@ -270,12 +293,29 @@ fn sink(
             let payload = mempool::DeviceView::new(&pools.data);
             return Ok(Box::new(Capture::create(&out, heads, payload)?));
         }
+        _ if args.consumer.consumer.is_some() => {
+            let (queue, orders) = Queue::new(&pools.data, plan.ring(args))?;
+            let mut manners = manners(args);
+            match offers {
+                Some(offers) => offers.push(queue),
+                // Memory that came later is not what the other process was given: blocks in it go
+                // unconsumed.
+                None => manners.waits = false,
+            }
+            Box::new(Remote::new(orders, manners))
+        }
         SinkChoice::Verify => Box::new(Verify::new(row, args.stream.seq)),
         SinkChoice::Tensor => Box::new(Tensor::new(row)),
         SinkChoice::Place => Box::new(Unread),
     };
     let placed = Placed::new(heads, &pools.data, &plan.geometry, consumer);
     Ok(Box::new(placed.map_err(|error| AppError::usage(error.to_string()))?))
+}
+
+fn manners(args: &Args) -> Manners {
+    let limit = args.consumer.consumer_deadline.unwrap_or(std::time::Duration::from_secs(1));
+    let limit = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
+    Manners { waits: args.consumer.consumer_wait, limit }
 }
 
 /// `out.pcap` of queue 2: `out.2.pcap`.
@@ -292,6 +332,21 @@ fn whole_pages(bytes: usize) -> u64 {
     (bytes as u64).saturating_add(HUGE - 1) / HUGE * HUGE
 }
 
+/// Blocks more that a queue has for a consumer in another process, so that it may be away for a moment:
+/// as many as hold so many rows, within limits.
+fn more_blocks(rows: u32) -> usize {
+    const ROWS: u32 = 6144;
+    (ROWS / rows).clamp(2, 24) as usize
+}
+
+/// Entries of a hand-over ring for so many runs: as many blocks may be out, and some that are cut short.
+fn entries(runs: usize, rows: u32) -> u16 {
+    const MOST: u16 = 4096;
+    let least = if rows <= 4096 { 16 } else { 2 };
+    let runs = u16::try_from(runs).unwrap_or(MOST).min(MOST);
+    runs.next_power_of_two().max(least)
+}
+
 /// How many buffers a queue needs, and how its blocks are cut.
 struct Plan {
     geometry: Geometry,
@@ -303,13 +358,26 @@ struct Plan {
 }
 
 impl Plan {
+    /// The hand-over ring of a queue.
+    fn ring(&self, args: &Args) -> Layout {
+        Layout {
+            generation: 0,
+            entries: self.geometry.kept.into(),
+            rows: self.geometry.rows,
+            slots: 1,
+            stride: 1,
+            row_bits: row_bits(args.stream.seq),
+        }
+    }
+
     fn new(args: &Args, devices: &[Box<dyn Device>]) -> Result<Self, AppError> {
         let ring = args.pool.ring;
         let rings = vec![QueuePlan { rx_ring: ring, tx_ring: 0 }];
         let cache = mempool::DEFAULT_CACHE;
         let sizing = Sizing { queues: rings, workers: 1, cache, burst: args.run.burst, held: 0 };
         let blocks = &args.blocks;
-        let geometry = Geometry {
+        let is_remote = args.consumer.consumer.is_some();
+        let mut geometry = Geometry {
             window: blocks.window,
             deadline: u64::try_from(blocks.deadline.as_nanos()).unwrap_or(u64::MAX),
             origin: args.stream.seq.origin(),
@@ -318,7 +386,11 @@ impl Plan {
         let data = if args.stream.sink.places() {
             // The ring is full, and every open block lies across two runs.
             let least = ring.div_ceil(blocks.rows as usize) + 2 * usize::from(blocks.window) + 1;
-            let runs = blocks.blocks.unwrap_or(least.max(8));
+            let more = if is_remote { more_blocks(blocks.rows) } else { 0 };
+            let runs = blocks.blocks.unwrap_or(least.max(8) + more);
+            if is_remote {
+                geometry.kept = entries(runs, blocks.rows);
+            }
             if runs < least {
                 let (rows, window) = (blocks.rows, blocks.window);
                 let why = format!(

@@ -87,6 +87,30 @@ totals! {
     revoked,
     /// Rows that are in host memory: that for payloads was revoked.
     rows_to_host,
+    /// Blocks shown to a consumer that keeps them.
+    shown,
+    /// Of those, blocks that it returned.
+    returned,
+    /// Blocks taken back as their consumer was gone.
+    scrubbed,
+    /// Blocks that were still out when the run ended.
+    unreturned,
+    /// Blocks that no consumer was there for, or had room for.
+    unconsumed,
+    /// Blocks that were out longer than they may be.
+    overdue,
+    /// Returns of entries that the ring does not have.
+    out_of_range,
+    /// Returns of another generation of the ring.
+    wrong_generation,
+    /// Returns whose entry is not the one of their serial.
+    forged,
+    /// Returns of blocks that were not shown yet.
+    never_shown,
+    /// Returns of blocks that were returned already.
+    repeated,
+    /// Slots that are shown now.
+    shown_slots,
 }
 
 impl Totals {

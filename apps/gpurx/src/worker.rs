@@ -137,8 +137,8 @@ impl Worker {
             }
             sink.burst(burst, cache, now, totals);
         }
-        sink.tick(now, totals);
-        if got > 0 {
+        let is_freed = sink.tick(now, totals);
+        if got > 0 || is_freed {
             sink.post(rx);
             self.state();
         }

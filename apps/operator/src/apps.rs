@@ -13,6 +13,7 @@ struct App {
 const APPS: &[App] = &[
     App { name: "memwire", command: crate::Args::command },
     App { name: "gpurx", command: gpurx::args::Args::command },
+    App { name: "gpurx-consumer", command: gpurx::process::args::Args::command },
     App { name: "l2fwd", command: l2fwd::Args::command },
     App { name: "pktgen", command: pktgen::Args::command },
     App { name: "capture", command: capture::Args::command },

@@ -242,7 +242,7 @@ fn a_reader_that_leaves_early_is_no_error() {
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
 }
 
-const APPS: [&str; 5] = ["memwire", "gpurx", "l2fwd", "pktgen", "capture"];
+const APPS: [&str; 6] = ["memwire", "gpurx", "gpurx-consumer", "l2fwd", "pktgen", "capture"];
 
 #[test]
 fn shells_read_their_completions() {

@@ -1,17 +1,37 @@
 //! Who gets the blocks. The CPU consumers here are the reference: they read through the device's own
-//! view, as a kernel would. One that runs on a GPU stands behind the same trait.
+//! view, as a kernel would. One that runs elsewhere, in another process or on a GPU, stands behind the same
+//! trait: it keeps what it is shown, and returns it later.
 
+mod remote;
+mod report;
 mod tensor;
 mod unread;
 mod verify;
 
 use mempool::{CopyError, DeviceView};
 
-use crate::place::{Block, RowInfo, RowRun, Store};
+use crate::{
+    place::{Block, BlockId, RowInfo, RowRun, Store},
+    totals::Totals,
+};
 
+pub(crate) use remote::{Manners, Remote};
+pub use report::ConsumerReport;
 pub use tensor::Tensor;
 pub use unread::Unread;
-pub use verify::Verify;
+pub use verify::{Verify, row_bits};
+
+/// The rows of a block, and a way to their bytes: in this process or in another.
+pub trait Rows {
+    /// Sequence number of row 0.
+    fn base_seq(&self) -> u64;
+    /// What is known of a row that is there.
+    fn info(&self, row: u32) -> RowInfo;
+    /// The rows that are there, with their slots, in order.
+    fn present(&self) -> impl Iterator<Item = (u32, u32)>;
+    /// Copies the first bytes of a slot; false if they cannot be read.
+    fn read(&self, slot: u32, into: &mut [u8]) -> bool;
+}
 
 /// A block as its consumer sees it: numbers, and a way to the bytes.
 #[derive(Clone, Copy)]
@@ -100,6 +120,28 @@ impl<'a> BlockView<'a> {
     }
 }
 
+impl Rows for BlockView<'_> {
+    #[inline]
+    fn base_seq(&self) -> u64 {
+        self.block.base_seq()
+    }
+
+    #[inline]
+    fn info(&self, row: u32) -> RowInfo {
+        self.block.info(row)
+    }
+
+    #[inline]
+    fn present(&self) -> impl Iterator<Item = (u32, u32)> {
+        BlockView::present(self)
+    }
+
+    #[inline]
+    fn read(&self, slot: u32, into: &mut [u8]) -> bool {
+        BlockView::read(self, slot, into).is_ok()
+    }
+}
+
 /// What a consumer found in a block.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
@@ -109,13 +151,52 @@ pub struct Verdict {
     pub bad: u64,
 }
 
-/// Takes blocks, in order. The slots are the consumer's until it returns.
+/// What became of a block that was offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// The consumer is done with it: its slots are ours again.
+    Done(Verdict),
+    /// The consumer keeps it, until [`Consumer::returned`] names it.
+    Kept,
+}
+
+/// Takes blocks, in order. Times are in nanoseconds since the worker started.
 pub trait Consumer: Send {
+    /// Whether it takes a block now. One that does not leaves it where it is.
+    fn has_room(&self) -> bool {
+        true
+    }
+
     /// One block.
-    fn block(&mut self, block: &BlockView<'_>) -> Verdict;
+    fn block(&mut self, id: BlockId, block: &BlockView<'_>, now: u64) -> Shown;
+
+    /// The next of the blocks that it kept and has returned, or cannot return any more.
+    fn returned(&mut self) -> Option<BlockId> {
+        None
+    }
+
+    /// A block that it had no room for is dropped unseen.
+    fn skipped(&mut self) {}
+
+    /// Whether it ever keeps blocks, and so has to be asked for them.
+    fn keeps(&self) -> bool {
+        false
+    }
+
+    /// Once per poll, if it keeps blocks.
+    fn tick(&mut self, _now: u64) {}
+
+    /// The end: waits a little for what it keeps, and returns whether to take and to show more before it
+    /// is asked again. After a no, [`Consumer::returned`] names all that is still out.
+    fn lingers(&mut self) -> bool {
+        false
+    }
 
     /// A digest of all bytes so far, if it makes one.
     fn digest(&self) -> Option<u32> {
         None
     }
+
+    /// Adds what it alone counts.
+    fn count(&self, _totals: &mut Totals) {}
 }

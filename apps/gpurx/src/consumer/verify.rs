@@ -3,8 +3,8 @@
 
 use memwire_apps::traffic::Stamp;
 
-use super::{BlockView, Consumer, Verdict};
-use crate::seq::SeqField;
+use super::{BlockView, Consumer, Rows, Shown, Verdict};
+use crate::{place::BlockId, seq::SeqField};
 
 /// Checks every row.
 #[derive(Debug)]
@@ -23,20 +23,26 @@ impl Verify {
     /// begin with a test header whose number and CRC32C are right.
     #[must_use]
     pub fn new(longest: usize, seq: SeqField) -> Self {
-        Self { row: vec![0; longest], in_row: seq.is_outside().then(|| seq.bits()) }
+        Self::with_bits(longest, row_bits(seq))
     }
-}
 
-impl Consumer for Verify {
-    fn block(&mut self, block: &BlockView<'_>) -> Verdict {
+    /// The same, where it is known of how many bits the number is that rows begin with; 0: with none.
+    #[must_use]
+    pub fn with_bits(longest: usize, bits: u32) -> Self {
+        Self { row: vec![0; longest], in_row: (bits > 0).then_some(bits) }
+    }
+
+    /// Checks the rows of a block.
+    #[inline]
+    pub fn judge(&mut self, block: &impl Rows) -> Verdict {
         let mut verdict = Verdict::default();
         for (row, slot) in block.present() {
             let info = block.info(row);
-            let seq = block.base_seq() + u64::from(row);
+            let seq = block.base_seq().wrapping_add(u64::from(row));
             let is_good = if self.in_row.is_none() && info.crc.is_none() {
                 true
             } else if let Some(bytes) = self.row.get_mut(..info.len as usize)
-                && block.read(slot, bytes).is_ok()
+                && block.read(slot, bytes)
             {
                 match (self.in_row, info.crc) {
                     (Some(bits), _) => is_intact(bytes, seq, bits),
@@ -48,6 +54,18 @@ impl Consumer for Verify {
             *(if is_good { &mut verdict.ok } else { &mut verdict.bad }) += 1;
         }
         verdict
+    }
+}
+
+/// Bits of the number in the test header that rows begin with; 0 if the header does not come with the row.
+#[must_use]
+pub fn row_bits(seq: SeqField) -> u32 {
+    if seq.is_outside() { seq.bits() } else { 0 }
+}
+
+impl Consumer for Verify {
+    fn block(&mut self, _id: BlockId, block: &BlockView<'_>, _now: u64) -> Shown {
+        Shown::Done(self.judge(block))
     }
 }
 

@@ -69,6 +69,8 @@ pub struct Geometry {
     pub origin: Option<u64>,
     /// Whether blocks become contiguous tensors.
     pub contiguous: bool,
+    /// Blocks that may be with a consumer that keeps them, and as many that may wait for it.
+    pub kept: u16,
 }
 
 impl Geometry {
@@ -77,7 +79,7 @@ impl Geometry {
     pub fn of(rows: u32, contiguous: bool) -> Self {
         let guard = if contiguous { (rows / 8).max(8) } else { rows / 32 };
         let deadline = 10_000_000;
-        Self { rows, guard, window: 2, deadline, origin: None, contiguous }
+        Self { rows, guard, window: 2, deadline, origin: None, contiguous, kept: 0 }
     }
 
     /// Slots of a run.
@@ -117,6 +119,14 @@ pub enum PlaceError {
 /// A block that is open or handed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct BlockId(u16);
+
+#[cfg(test)]
+impl BlockId {
+    /// Of no placer.
+    pub(crate) fn of(number: u16) -> Self {
+        Self(number)
+    }
+}
 
 /// What became of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -216,6 +226,18 @@ impl Placer {
     #[inline]
     pub fn take_ready(&mut self) -> Option<BlockId> {
         self.window.ready.pop_front()
+    }
+
+    /// Blocks that [`Placer::take_ready`] would yield.
+    #[inline]
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.window.ready.len()
+    }
+
+    /// A block that was taken could not be handed over: it is the next one again.
+    pub fn put_back(&mut self, id: BlockId) {
+        self.window.ready.push_front(id);
     }
 
     /// A block that [`Placer::take_ready`] yielded.

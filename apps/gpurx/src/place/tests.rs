@@ -27,6 +27,9 @@ struct World {
     runs_per_block: Vec<usize>,
     received: u64,
     foreign: u64,
+    /// Blocks that may be with the consumer, and those that are, with what it was shown.
+    keeps: usize,
+    shown: Vec<(BlockId, Vec<Option<u64>>)>,
 }
 
 impl World {
@@ -45,6 +48,8 @@ impl World {
             runs_per_block: Vec::new(),
             received: 0,
             foreign: 0,
+            keeps: usize::from(geometry.kept),
+            shown: Vec::new(),
         };
         world.post();
         world
@@ -97,8 +102,32 @@ impl World {
             self.runs_per_block.push(block.map().len());
             let by_map: u32 = block.map().iter().map(|run| run.len).sum();
             assert_eq!(by_map, block.present());
-            self.placer.release(id);
+            if self.keeps > 0 {
+                let found = self.found(id);
+                self.shown.push((id, found));
+            } else {
+                self.placer.release(id);
+            }
+            if self.shown.len() > self.keeps {
+                self.give_back(self.handed.len());
+            }
         }
+    }
+
+    fn found(&self, id: BlockId) -> Vec<Option<u64>> {
+        let block = self.placer.block(id);
+        let rows = 0..block.rows();
+        rows.map(|row| block.slot(row).and_then(|slot| self.memory[slot as usize])).collect()
+    }
+
+    /// The consumer returns one of the blocks that it has: what it was shown is there still.
+    fn give_back(&mut self, which: usize) {
+        if self.shown.is_empty() {
+            return;
+        }
+        let (id, found) = self.shown.swap_remove(which % self.shown.len());
+        assert_eq!(self.found(id), found, "a row was overwritten while it was shown");
+        self.placer.release(id);
     }
 
     fn move_rows(&mut self, id: BlockId) {
@@ -167,6 +196,9 @@ impl World {
     fn end(&mut self) {
         self.placer.flush();
         self.hand_over();
+        while !self.shown.is_empty() {
+            self.give_back(0);
+        }
         let (home, posted, held) = self.placer.slots.census();
         assert_eq!((posted, held), (self.ring.len(), 0));
         assert_eq!(home + posted, self.slots);
@@ -400,7 +432,12 @@ fn frames(ops: &[Op]) -> Vec<Option<Option<u64>>> {
 }
 
 fn play(world: &mut World, frames: &[Option<Option<u64>>]) {
-    for frame in frames {
+    for (at, frame) in frames.iter().enumerate() {
+        if world.ring.is_empty() {
+            // Nothing can land any more until a block comes back.
+            world.give_back(at);
+            world.post();
+        }
         match frame {
             Some(seq) => world.frame(*seq),
             None => world.expire(),
@@ -425,5 +462,17 @@ proptest! {
         play(&mut contiguous, &frames);
         prop_assert_eq!(mapped.received, contiguous.received);
         prop_assert_eq!(mapped.handed, contiguous.handed);
+    }
+
+    #[test]
+    fn what_a_consumer_keeps_is_not_touched_whatever_the_order_it_is_returned_in(
+        ops in prop::collection::vec(op(), 1..40),
+        rows in prop::sample::select(vec![4u32, 8, 13]),
+        kept in 1u16..12,
+        blocks in prop::sample::select(vec![3usize, 6, 40]),
+    ) {
+        let frames = frames(&ops);
+        let mut world = World::new(Geometry { kept, ..geometry(rows, false) }, blocks, 8);
+        play(&mut world, &frames);
     }
 }

@@ -88,8 +88,8 @@ pub(super) struct Window {
 
 impl Window {
     pub(super) fn new(geometry: &Geometry) -> Self {
-        let Geometry { rows, window, deadline, origin, .. } = *geometry;
-        let count = 2 * window + 1;
+        let Geometry { rows, window, deadline, origin, kept, .. } = *geometry;
+        let count = 2 * window + 1 + 2 * kept;
         let closed = Closed { bitmap: vec![0; (rows as usize).div_ceil(64)], ..Closed::default() };
         Self {
             rows,

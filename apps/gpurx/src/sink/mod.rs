@@ -27,8 +27,11 @@ pub trait Sink: Send {
         totals: &mut Totals,
     );
 
-    /// Once per poll, frames or not: hands over what is due.
-    fn tick(&mut self, _now: u64, _totals: &mut Totals) {}
+    /// Once per poll, frames or not: hands over what is due. Returns whether buffers have come free, so
+    /// that there is something to post.
+    fn tick(&mut self, _now: u64, _totals: &mut Totals) -> bool {
+        false
+    }
 
     /// Gives the queue buffers to fill, if the sink is the one who posts.
     fn post(&mut self, _rx: &mut dyn SplitRxQueue) {}

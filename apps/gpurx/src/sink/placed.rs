@@ -5,7 +5,7 @@ use pmd::SplitRxQueue;
 
 use super::Sink;
 use crate::{
-    consumer::{BlockView, Consumer},
+    consumer::{BlockView, Consumer, Shown},
     head::{Head, HeadReader},
     place::{Geometry, PlaceError, Placer, RowInfo, Step, Store},
     totals::Totals,
@@ -21,7 +21,14 @@ pub struct Placed {
     /// What the frames of a burst mean to the placer, in order of arrival.
     arrivals: Vec<Arrival>,
     consumer: Box<dyn Consumer>,
+    /// Whether the consumer keeps blocks: they stay shown until it returns them.
+    keeps: bool,
+    /// Blocks that may wait for it.
+    backlog: usize,
+    /// Whether the next block fits nowhere until another is returned.
+    is_stuck: bool,
     contiguous: bool,
+    now: u64,
     fault: Option<String>,
 }
 
@@ -46,9 +53,21 @@ impl Placed {
         let placer = Placer::new(&store.slots(), geometry)?;
         let view = DeviceView::new(data);
         let mover = Mover { row: vec![0; data.stride()], side: vec![0; data.stride()] };
-        let (arrivals, contiguous) = (Vec::new(), geometry.contiguous);
-        let fault = None;
-        Ok(Self { heads, placer, store, view, mover, arrivals, consumer, contiguous, fault })
+        Ok(Self {
+            heads,
+            placer,
+            store,
+            view,
+            mover,
+            arrivals: Vec::new(),
+            keeps: consumer.keeps(),
+            consumer,
+            backlog: usize::from(geometry.kept),
+            is_stuck: false,
+            contiguous: geometry.contiguous,
+            now: 0,
+            fault: None,
+        })
     }
 
     /// Notes what a frame is.
@@ -96,7 +115,15 @@ impl Placed {
 
     #[inline]
     fn hand_over(&mut self, totals: &mut Totals) {
-        while let Some(id) = self.placer.take_ready() {
+        while self.placer.waiting() > 0 {
+            if !self.consumer.has_room() || self.is_stuck {
+                if self.placer.waiting() <= self.backlog {
+                    return;
+                }
+                self.skip();
+                continue;
+            }
+            let Some(id) = self.placer.take_ready() else { return };
             let (mut tensor, mut moved) = (None, Ok(0));
             if self.contiguous {
                 let (plan, block) = self.placer.make_contiguous(id);
@@ -108,13 +135,40 @@ impl Placed {
                 Ok(bytes) => totals.touched += bytes,
                 Err(error) => self.fault = Some(format!("a row could not be moved: {error}")),
             }
+            if self.keeps && self.contiguous && tensor.is_none() {
+                // The spare run is shown: nothing was moved, and it comes back.
+                self.placer.put_back(id);
+                self.is_stuck = true;
+                continue;
+            }
             let block = self.placer.block(id);
             let view = BlockView::new(block, tensor, &self.store, &self.view);
-            let verdict = self.consumer.block(&view);
-            totals.ok += verdict.ok;
-            totals.bad += verdict.bad;
+            if let Shown::Done(verdict) = self.consumer.block(id, &view, self.now) {
+                totals.ok += verdict.ok;
+                totals.bad += verdict.bad;
+                self.placer.release(id);
+            }
+        }
+    }
+
+    /// Drops the block that has waited longest.
+    #[cold]
+    fn skip(&mut self) {
+        if let Some(id) = self.placer.take_ready() {
+            self.consumer.skipped();
             self.placer.release(id);
         }
+    }
+
+    /// Takes back what the consumer has returned; whether that was anything.
+    fn take_back(&mut self) -> bool {
+        let mut is_freed = false;
+        while let Some(id) = self.consumer.returned() {
+            self.placer.release(id);
+            is_freed = true;
+        }
+        self.is_stuck &= !is_freed;
+        is_freed
     }
 }
 
@@ -131,16 +185,27 @@ impl Sink for Placed {
             let head = self.heads.read(frame.head);
             self.note(head, frame.data, totals);
         }
+        self.now = now;
         let (heads, data) = burst.parts_mut();
         self.store.put(data);
         heads.recycle(&mut cache.heads);
         self.place(now, totals);
     }
 
-    fn tick(&mut self, now: u64, totals: &mut Totals) {
+    fn tick(&mut self, now: u64, totals: &mut Totals) -> bool {
+        self.now = now;
+        let mut is_freed = false;
+        if self.keeps {
+            self.consumer.tick(now);
+            is_freed = self.take_back();
+        }
         self.placer.expire(now);
         self.hand_over(totals);
         totals.placed(&self.placer.counters());
+        if self.keeps {
+            self.consumer.count(totals);
+        }
+        is_freed
     }
 
     fn post(&mut self, rx: &mut dyn SplitRxQueue) {
@@ -151,6 +216,15 @@ impl Sink for Placed {
     fn finish(&mut self, totals: &mut Totals) {
         self.placer.flush();
         self.hand_over(totals);
+        while self.consumer.lingers() {
+            self.take_back();
+            self.hand_over(totals);
+        }
+        self.take_back();
+        while self.placer.waiting() > 0 {
+            self.skip();
+        }
+        self.consumer.count(totals);
         totals.placed(&self.placer.counters());
     }
 

@@ -63,6 +63,7 @@ pub(crate) fn check(schema: &Value, value: &Value, at: &str, wrong: &mut Vec<Str
             "string" => value.is_string(),
             "integer" => value.is_u64() || value.is_i64(),
             "number" => value.is_number(),
+            "boolean" => value.is_boolean(),
             "null" => value.is_null(),
             other => panic!("{at}: type {other} is not checked here"),
         };

@@ -8,9 +8,9 @@
 mod apps;
 mod bus;
 mod conformance;
-mod doctor;
 mod direct;
 mod dmabuf;
+mod doctor;
 mod far;
 mod flaps;
 mod forward;
