@@ -36,7 +36,7 @@ pub trait Device: Send {
     ///
     /// # Errors
     /// The driver cannot do it (then the port has to be stopped and started), the memory cannot be had, or
-    /// the queue did not stop; [`RebindError::queue`] says which of these.
+    /// the queue did not stop; [`RebindError::is_lost`] says which of these.
     fn rebind(
         &mut self,
         index: usize,
