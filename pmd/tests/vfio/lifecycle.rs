@@ -75,6 +75,8 @@ fn ports_start_and_stop_a_hundred_times_and_every_buffer_is_home() {
 
 #[test]
 fn a_receiver_that_waits_is_woken_by_a_frame() {
+    use std::os::fd::OwnedFd;
+
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let Some((pairs, _turn)) = rig::pairs("a_receiver_that_waits_is_woken_by_a_frame") else {
         return;
@@ -91,21 +93,28 @@ fn a_receiver_that_waits_is_woken_by_a_frame() {
             let (mut ours, mut theirs) =
                 (a.start(config(&pool)).unwrap(), b.start(config(&pool)).unwrap());
             rig::await_links(&[&*a, &*b]);
+            let wait = |fd: &OwnedFd, seconds| {
+                let mut ask = [PollFd::new(fd, PollFlags::IN)];
+                poll(&mut ask, Some(&Timespec { tv_sec: seconds, tv_nsec: 0 })).unwrap()
+            };
             for turn in 0..3 {
                 let waited = {
-                    let fd = theirs.rx[0].arm().expect("an interrupt");
-                    let fd = fd.try_clone_to_owned().unwrap();
-                    let wait = |seconds| {
-                        let mut ask = [PollFd::new(&fd, PollFlags::IN)];
-                        poll(&mut ask, Some(&Timespec { tv_sec: seconds, tv_nsec: 0 })).unwrap()
+                    let mut arm = || {
+                        let fd = theirs.rx[0].arm().expect("an interrupt");
+                        fd.try_clone_to_owned().unwrap()
                     };
-                    assert_eq!(wait(0), 0, "turn {turn}: nothing came yet");
+                    let mut fd = arm();
+                    // An interrupt that a frame of before left behind wakes once, for nothing.
+                    if turn > 0 && wait(&fd, 0) == 1 {
+                        fd = arm();
+                    }
+                    assert_eq!(wait(&fd, 0), 0, "turn {turn}: nothing came yet");
                     let mut burst = Burst::with_limit(&pool, 1);
                     let mut frame = cache.take_one().unwrap();
                     assert!(frame.frame_mut().append(&[0xff; 64]));
                     burst.push(frame);
                     assert_eq!(ours.tx[0].send(&mut cache, &mut burst), 1);
-                    wait(5)
+                    wait(&fd, 5)
                 };
                 assert_eq!(waited, 1, "{} {space}, turn {turn}: not woken", a.info().driver);
                 let AnyRxQueue::Whole(rx) = &mut theirs.rx[0] else { panic!("whole frames") };

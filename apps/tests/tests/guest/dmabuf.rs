@@ -140,9 +140,9 @@ fn what_cannot_be_exported_or_is_no_dma_buf_ends_with_its_exit_code() {
     for (line, status, words) in [
         (format!("export --udmabuf 1T --socket {SOCKET}"), 3, "needs 1 TiB, but only"),
         (format!("export --heap none,4M --socket {SOCKET}"), 3, "there are: "),
-        (format!("export --bar {bar}/bar0 --socket {SOCKET}"), 3, "not prefetchable"),
-        (format!("export --bar {bar}/bar2,0,128M --socket {SOCKET}"), 3, "the BAR has 0x4000000"),
-        (format!("export --bar {bar}/bar2,1,4096 --socket {SOCKET}"), 3, "whole pages of 4096"),
+        (format!("export --bar {bar}/bar0 --socket {SOCKET}"), 3, "too small to be shared"),
+        (format!("export --bar {bar}/bar2,0,128M --socket {SOCKET}"), 3, "and the BAR has 64 MiB"),
+        (format!("export --bar {bar}/bar2,1,4096 --socket {SOCKET}"), 3, "no multiple of 4096"),
         (format!("export --udmabuf 1M --socket /nowhere/{test}"), 3, "the folder is not there"),
         (format!("export --socket {SOCKET}"), 2, "--udmabuf"),
         (
