@@ -105,8 +105,10 @@ fn heads_go_on_while_payload_memory_comes_and_goes_under_a_nic() {
             away / (2 * rounds) as f64,
         );
         assert!(gap <= most, "{summary:#}");
-        // QEMU's NICs hold frames back while their queue is away.
-        assert_eq!(came, sent, "{summary:#}");
+        // QEMU holds frames back for a NIC whose queue is away, but for one that is under way to it already:
+        // an 82574 that does not receive loses it, and counts nothing.
+        let lost = sent - came;
+        assert!(lost <= 2 * rounds as u64, "{lost} of {sent} frames lost: {summary:#}");
     }
     let console = machine.console();
     let faults: Vec<_> =
