@@ -11,6 +11,7 @@ pub mod idle;
 pub mod instructions;
 pub mod lcore;
 pub mod logs;
+pub mod mailbox;
 pub mod memory;
 pub mod ports;
 pub mod report;

@@ -1,12 +1,8 @@
-//! How queues of one port come to workers and go back while all of them run. A worker looks at one
-//! flag per round; everything else happens only when there is mail.
+//! How queues of one port come to workers and go back while all of them run.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-    mpsc::{self, Receiver, Sender},
-};
+use std::sync::mpsc::Sender;
 
+use memwire_apps::mailbox;
 use pmd::{AnyRxQueue, Queues, RxQueue, TxQueue};
 
 /// Some queues of one port: those of one worker, or those that are back.
@@ -28,58 +24,25 @@ pub(crate) enum Order {
 pub(crate) type Returned = (usize, Share);
 
 /// The main thread's end of a worker's mailbox.
-pub(crate) struct Post {
-    has_mail: Arc<AtomicBool>,
-    orders: Sender<Order>,
-}
+pub(crate) type Post = mailbox::Post<Order>;
 
 /// A worker's end.
 pub(crate) struct Mailbox {
-    has_mail: Arc<AtomicBool>,
-    orders: Receiver<Order>,
+    orders: mailbox::Mailbox<Order>,
     returned: Sender<Returned>,
 }
 
 /// A mailbox that answers to `returned`.
 pub(crate) fn mailbox(returned: &Sender<Returned>) -> (Post, Mailbox) {
-    let (orders, incoming) = mpsc::channel();
-    let has_mail = Arc::new(AtomicBool::new(false));
-    let sender = Post { has_mail: Arc::clone(&has_mail), orders };
-    (sender, Mailbox { has_mail, orders: incoming, returned: returned.clone() })
-}
-
-impl Post {
-    /// Sends an order; it comes back if the worker is gone.
-    pub(crate) fn send(&self, order: Order) -> Result<(), Order> {
-        self.orders.send(order).map_err(|error| error.0)?;
-        // Release: who sees the flag finds the order.
-        self.has_mail.store(true, Ordering::Release);
-        Ok(())
-    }
+    let (post, orders) = mailbox::mailbox();
+    (post, Mailbox { orders, returned: returned.clone() })
 }
 
 impl Mailbox {
     /// The next order. One load as long as there is none.
     #[inline]
     pub(crate) fn order(&self) -> Option<Order> {
-        // Acquire: pairs with the sender's store.
-        if !self.has_mail.load(Ordering::Acquire) {
-            return None;
-        }
-        self.read()
-    }
-
-    #[cold]
-    fn read(&self) -> Option<Order> {
-        // Cleared first, by an exchange: either this sees the sender's store, and with it the order, or
-        // that store comes later and stays.
-        self.has_mail.swap(false, Ordering::AcqRel);
-        let order = self.orders.try_recv().ok();
-        if order.is_some() {
-            // There may be another one behind it.
-            self.has_mail.store(true, Ordering::Relaxed);
-        }
-        order
+        self.orders.order()
     }
 
     /// Gives queues back.
@@ -90,7 +53,7 @@ impl Mailbox {
 
     /// Gives back all queues that are still on their way to this worker.
     pub(crate) fn close(self) {
-        while let Ok(order) = self.orders.try_recv() {
+        for order in self.orders.drain() {
             if let Order::Take(port, share, _) = order {
                 self.give_back(port, share);
             }

@@ -44,6 +44,6 @@ pub mod wire;
 
 pub use books::{Books, Refused};
 pub use layout::{Layout, Ticket};
-pub(crate) use orders::{Mailbox, Order, Post, mailbox};
+pub(crate) use orders::{Mailbox, Order, Post};
 pub use ring::Ring;
 pub use taker::{Taken, Taker};

@@ -14,7 +14,7 @@ use std::{
 };
 
 use mempool::{Backing, Device, Pool};
-use memwire_apps::AppError;
+use memwire_apps::{AppError, mailbox};
 use providers::{SharedWords, shared};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -26,7 +26,7 @@ use rustix::{
 };
 
 use super::{
-    Layout, Mailbox, Order, Post, mailbox,
+    Layout, Mailbox, Order, Post,
     wire::{Area, AreaKind, MOST_AREAS, Message, Offer, WireError},
 };
 
@@ -65,7 +65,7 @@ impl Queue {
         let (slots, stride) = (narrow(pool.slot_bound()), narrow(pool.stride()));
         let layout = Layout { slots, stride, ..layout };
         check_ring(&layout)?;
-        let (post, orders) = mailbox();
+        let (post, orders) = mailbox::mailbox();
         Ok((Self { layout, areas, post }, orders))
     }
 }
@@ -240,7 +240,7 @@ impl Desk {
     fn tell(&self, order: impl Fn(usize) -> Order) {
         for (index, queue) in self.queues.iter().enumerate() {
             // A worker that has ended wants no orders.
-            queue.post.send(order(index));
+            let _ended = queue.post.send(order(index));
         }
     }
 
@@ -251,7 +251,7 @@ impl Desk {
                 self.visits.attached.fetch_add(1, Ordering::Relaxed);
                 self.client = Some(socket);
                 for (queue, (words, layout)) in self.queues.iter().zip(rings) {
-                    queue.post.send(Order::Attach(words, layout));
+                    let _ended = queue.post.send(Order::Attach(words, layout));
                 }
             }
             Err(error) => {
