@@ -67,6 +67,11 @@ impl Machine {
         Some(Self { current })
     }
 
+    /// Ends the guest: the next test boots its own.
+    pub(crate) fn discard(mut self) {
+        drop(self.current.take());
+    }
+
     /// What `-p` takes for that NIC.
     pub(crate) fn port(&self, nic: &str) -> String {
         format!("pci:{}", self.address(nic).unwrap())
