@@ -24,7 +24,7 @@ use crate::{
     place::Geometry,
     probe::{ProbeReport, Prober},
     receiver::Receiver,
-    sink::{Capture, Count, Placed, Shed, Sink},
+    sink::{Capture, Count, Placed, Sink},
     worker::{Finished, Worker},
 };
 
@@ -158,7 +158,8 @@ impl Maker {
     ) -> Result<Binding, AppError> {
         let Self { args, plan, .. } = self;
         let sink: Box<dyn Sink> = if is_refuge && self.drops() {
-            Box::new(Shed(HeadReader::new(args.stream.flow(), args.stream.seq)))
+            let heads = HeadReader::new(args.stream.flow(), args.stream.seq);
+            Box::new(Count { heads, is_revoked: true })
         } else {
             sink(args, plan, pools, (index, change), offers)?
         };
@@ -285,7 +286,7 @@ fn sink(
     let heads = HeadReader::new(args.stream.flow(), args.stream.seq);
     let row = plan.row;
     let consumer: Box<dyn Consumer> = match args.stream.sink {
-        SinkChoice::Count => return Ok(Box::new(Count(heads))),
+        SinkChoice::Count => return Ok(Box::new(Count { heads, is_revoked: false })),
         SinkChoice::Pcap => {
             let out = args.stream.out.clone().unwrap_or_default();
             let out = if index == 0 { out } else { numbered(&out, &index.to_string()) };

@@ -278,49 +278,17 @@ pub fn answers(region: &RegionHandle) -> [(&'static str, Result<(), String>); 3]
 
 #[cfg(test)]
 mod tests {
-    use mempool::{CpuAccess, Memory, Region, Window};
+    use mempool::Region;
 
     use super::*;
-
-    /// A page that is named in some way.
-    struct Page {
-        backing: Backing,
-        window: bool,
-    }
-
-    // SAFETY: the address is never used: nothing is mapped, and nobody reads or writes through it.
-    unsafe impl Memory for Page {
-        fn base(&self) -> NonNull<u8> {
-            NonNull::dangling()
-        }
-
-        fn len(&self) -> usize {
-            4096
-        }
-
-        fn page_size(&self) -> usize {
-            4096
-        }
-
-        fn cpu_access(&self) -> CpuAccess {
-            CpuAccess::None
-        }
-
-        fn backing(&self) -> Backing {
-            self.backing.clone()
-        }
-
-        fn window(&self) -> Option<Window> {
-            self.window.then(|| Window::new(NonNull::dangling(), 4096))
-        }
-    }
+    use crate::pci::table::Sample;
 
     const IMPORTERS: [Importer; 3] = [Importer::Type1, Importer::Iommufd, Importer::NoIommu];
 
     /// What each importer makes of a region: what it takes, or the words that its refusal must have.
     fn told(backing: &Backing, window: bool) -> [Result<&'static str, String>; 3] {
         IMPORTERS.map(|importer| {
-            let region = Region::new(Page { backing: backing.clone(), window });
+            let region = Region::new(Sample { backing: backing.clone(), is_mapped: window });
             name(&region.handle(), importer).map(|name| match name {
                 Name::File(..) => "file",
                 Name::DmaBuf(..) => "dma-buf",

@@ -57,9 +57,10 @@ fn samples() -> io::Result<[(&'static str, Sample); 7]> {
 }
 
 /// Memory that can be named, and that nobody touches.
-struct Sample {
-    backing: Backing,
-    is_mapped: bool,
+pub(super) struct Sample {
+    pub(super) backing: Backing,
+    /// Whether it has an address here that may be used.
+    pub(super) is_mapped: bool,
 }
 
 // SAFETY: the address is never used: no pool is made of it, nothing is mapped, and nobody reads or writes

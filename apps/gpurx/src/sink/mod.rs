@@ -3,7 +3,6 @@
 mod capture;
 mod count;
 mod placed;
-mod shed;
 
 use mempool::{SplitBurst, SplitCache};
 use pmd::SplitRxQueue;
@@ -11,7 +10,6 @@ use pmd::SplitRxQueue;
 pub use capture::Capture;
 pub use count::Count;
 pub use placed::Placed;
-pub use shed::Shed;
 
 use crate::totals::Totals;
 
