@@ -262,7 +262,7 @@ impl Setup {
             let index = self.workers.len();
             let offers = Some(&mut self.offers);
             let now = self.maker.binding(&pools, (path, index), (0, false), rx, offers)?;
-            self.workers.push(Worker::bound(now, args.run.idle).measured(args.cost));
+            self.workers.push(Worker::new(now, args.run.idle).measured(args.cost));
             self.pools.push(pools);
         }
         self.ports.push(Port { device, path, probe, counters });

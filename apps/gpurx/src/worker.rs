@@ -62,23 +62,9 @@ pub struct Finished {
 }
 
 impl Worker {
-    /// Joins a queue and a sink, and fills the queue with buffers. `by_host` says that the host copies
-    /// the payloads that this queue yields, which is counted; `idle` what to do between empty polls.
+    /// Fills the queue of what it receives with; `idle` says what to do between empty polls.
     #[must_use]
-    pub fn new(
-        rx: Receiver,
-        cache: SplitCache,
-        burst: SplitBurst,
-        sink: Box<dyn Sink>,
-        by_host: bool,
-        idle: IdleMode,
-    ) -> Self {
-        Self::bound(Binding { rx, cache, burst, sink, by_host, is_refuge: false }, idle)
-    }
-
-    /// As [`Worker::new`].
-    #[must_use]
-    pub fn bound(now: Binding, idle: IdleMode) -> Self {
+    pub fn new(now: Binding, idle: IdleMode) -> Self {
         let mut worker = Self {
             now,
             totals: Totals::default(),

@@ -2,8 +2,8 @@
 //! consumer and both paths read the same bytes.
 
 use gpurx::{
-    consumer::Tensor, flow::Flow, head::HeadReader, path::Path, place::Geometry, seq::SeqField,
-    sink::Placed, totals::Totals, worker::Worker,
+    consumer::Tensor, exchange::Binding, flow::Flow, head::HeadReader, path::Path, place::Geometry,
+    seq::SeqField, sink::Placed, totals::Totals, worker::Worker,
 };
 use mempool::{Burst, Cpu, Device, Pool, SplitBurst, SplitCache};
 use memwire_apps::{
@@ -66,8 +66,9 @@ fn receive(path: Path, contiguous: bool, faults: &str, foreign_every: u64) -> (T
     let sink = Placed::new(reader, &data, &geometry, Box::new(Tensor::new(256))).unwrap();
     let cache = SplitCache::new(&heads, &data);
     let burst = SplitBurst::new(&heads, &data);
-    let mut worker =
-        Worker::new(rx, cache, burst, Box::new(sink), path == Path::Bounce, IdleMode::Spin);
+    let by_host = path == Path::Bounce;
+    let binding = Binding { rx, cache, burst, sink: Box::new(sink), by_host, is_refuge: false };
+    let mut worker = Worker::new(binding, IdleMode::Spin);
 
     let source: Pool<Cpu> =
         Pool::builder().name("source").slots(1024).stride(512).memory(&host).build().unwrap();

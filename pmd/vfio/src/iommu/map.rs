@@ -6,7 +6,7 @@ use std::{os::fd::BorrowedFd, ptr::NonNull};
 
 use super::{
     Access, Backend, Iommu, State,
-    books::{Behind, Source},
+    books::{Behind, Books, Source},
     limits::Limits,
     no_device, physical,
 };
@@ -67,17 +67,10 @@ impl Iommu {
             return Ok(iova);
         }
         backend.check_room(books)?;
-        let limits = Limits::now();
-        limits.check(books.pinned(), behind.pins(len as u64))?;
-        let iova = books.place(source, len as u64, access, behind)?;
-        // SAFETY: the caller gave the memory until it is unmapped.
-        let mapped = unsafe { backend.map_memory(base, len as u64, iova, access) };
-        mapped.map_err(|error| {
-            let used = books.mappings();
-            books.remove(iova);
-            explained(error, len as u64, used, limits)
-        })?;
-        Ok(iova)
+        placed(books, (source, len as u64), access, behind, |iova| {
+            // SAFETY: the caller gave the memory until it is unmapped.
+            unsafe { backend.map_memory(base, len as u64, iova, access) }
+        })
     }
 
     /// Maps bytes of a memory file. The kernel keeps the file.
@@ -131,17 +124,9 @@ impl Iommu {
         if let Some(iova) = books.share(source, len as u64, access) {
             return Ok(iova);
         }
-        let limits = Limits::now();
-        limits.check(books.pinned(), behind.pins(len as u64))?;
-        let iova = books.place(source, len as u64, access, behind)?;
-        sys::ioas_map_file(iommufd.id(), (file, offset), len as u64, iova, access).map_err(
-            |error| {
-                let used = books.mappings();
-                books.remove(iova);
-                explained(error, len as u64, used, limits)
-            },
-        )?;
-        Ok(iova)
+        placed(books, (source, len as u64), access, behind, |iova| {
+            sys::ioas_map_file(iommufd.id(), (file, offset), len as u64, iova, access)
+        })
     }
 
     /// Takes back one `map` of these bytes. No device may use them any more.
@@ -158,6 +143,25 @@ impl Iommu {
         books.remove(start);
         Ok(())
     }
+}
+
+/// Finds a place for new bytes within the user's limits, and has them mapped there.
+fn placed(
+    books: &mut Books,
+    (source, len): (Source, u64),
+    access: Access,
+    behind: Behind,
+    map: impl FnOnce(u64) -> std::io::Result<()>,
+) -> Result<u64> {
+    let limits = Limits::now();
+    limits.check(books.pinned(), behind.pins(len))?;
+    let iova = books.place(source, len, access, behind)?;
+    map(iova).map_err(|error| {
+        let used = books.mappings();
+        books.remove(iova);
+        explained(error, len, used, limits)
+    })?;
+    Ok(iova)
 }
 
 /// What an errno of a mapping means.
