@@ -6,7 +6,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mempool::{SplitBurst, SplitCache};
 use memwire_apps::{
     Stop,
     idle::{Activity, Idle, IdleMode},
@@ -17,7 +16,6 @@ use crate::{
     cost::{Cost, Gauge},
     exchange::{Binding, Exchange, Fresh, Left},
     receiver::Receiver,
-    sink::Sink,
     totals::{Published, Totals},
 };
 
