@@ -49,6 +49,7 @@ mod request;
 mod revocations;
 pub mod shared;
 mod shortage;
+pub mod socket;
 mod sysfs;
 
 pub use default_host::{Notice, default_host};

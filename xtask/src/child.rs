@@ -2,17 +2,21 @@
 //! ended with all its descendants when its time is up. Knows nothing of what the lines mean.
 
 use std::ffi::OsString;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{self, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::digest::Digest;
+
 /// How long a child may run unless it says otherwise.
 const TIME_LIMIT: Duration = Duration::from_secs(45 * 60);
+/// How long a run of tests may say nothing.
+const SILENCE_LIMIT: Duration = Duration::from_secs(10 * 60);
 /// How long to wait for the rest of the output once the child itself has gone.
 const DRAIN: Duration = Duration::from_secs(2);
 /// How often a silent child is looked at.
@@ -23,6 +27,7 @@ pub(crate) struct Child {
     command: Command,
     name: String,
     time_limit: Duration,
+    silence_limit: Duration,
 }
 
 /// What a finished child left behind.
@@ -40,6 +45,13 @@ enum Line {
     Err(String),
 }
 
+/// What becomes of lines as they are printed.
+enum Show<'a> {
+    Nothing,
+    All,
+    Digest(&'a mut Digest),
+}
+
 impl Child {
     pub(crate) fn new(program: &str) -> Self {
         let mut command = Command::new(program);
@@ -48,7 +60,12 @@ impl Child {
         for (key, _) in std::env::vars_os().filter(|(key, _)| describes_a_package(key)) {
             command.env_remove(key);
         }
-        Self { command, name: program.to_owned(), time_limit: TIME_LIMIT }
+        Self {
+            command,
+            name: program.to_owned(),
+            time_limit: TIME_LIMIT,
+            silence_limit: TIME_LIMIT,
+        }
     }
 
     pub(crate) fn args<S: Into<OsString>>(
@@ -77,12 +94,19 @@ impl Child {
     /// Runs to the end, showing and keeping what it prints.
     pub(crate) fn stream(self) -> Result<Output> {
         eprintln!("+ {}", self.shown());
-        self.run(true)
+        self.run(Show::All)
+    }
+
+    /// Runs tests to the end, showing what is worth a line. Both streams are kept as one, in order.
+    pub(crate) fn digest(mut self, digest: &mut Digest) -> Result<Output> {
+        digest.line(&format!("+ {}", self.shown()));
+        self.silence_limit = SILENCE_LIMIT;
+        self.run(Show::Digest(digest))
     }
 
     /// Runs to the end, keeping what it prints.
     pub(crate) fn output(self) -> Result<Output> {
-        self.run(false)
+        self.run(Show::Nothing)
     }
 
     fn shown(&self) -> String {
@@ -91,27 +115,38 @@ impl Child {
         format!("{program} {}", words.join(" "))
     }
 
-    fn run(mut self, show: bool) -> Result<Output> {
-        let mut child = self
-            .command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("cannot start `{}`", self.name))?;
+    fn run(mut self, mut show: Show<'_>) -> Result<Output> {
         let (sender, lines) = mpsc::channel();
-        let (out, err) = (child.stdout.take(), child.stderr.take());
-        if let (Some(out), Some(err)) = (out, err) {
-            forward(out, sender.clone(), Line::Out);
-            forward(err, sender, Line::Err);
-        }
+        self.command.stdin(Stdio::null());
+        let mut child = if matches!(show, Show::Digest(_)) {
+            let (reader, writer) = io::pipe()?;
+            self.command.stdout(writer.try_clone()?).stderr(writer);
+            let child = self.spawn()?;
+            forward(reader, sender, Line::Out);
+            child
+        } else {
+            self.command.stdout(Stdio::piped()).stderr(Stdio::piped());
+            let mut child = self.spawn()?;
+            if let (Some(out), Some(err)) = (child.stdout.take(), child.stderr.take()) {
+                forward(out, sender.clone(), Line::Out);
+                forward(err, sender, Line::Err);
+            }
+            child
+        };
+        let Self { command, name, time_limit, silence_limit } = self;
+        // It holds ends of the pipe, which would never be empty for good.
+        drop(command);
 
-        let deadline = Instant::now() + self.time_limit;
+        let start = Instant::now();
+        let mut heard = start;
         let mut gone_since = None;
-        let (mut stdout, mut stderr, mut timed_out) = (String::new(), String::new(), false);
+        let (mut stdout, mut stderr, mut ended) = (String::new(), String::new(), false);
         loop {
             match lines.recv_timeout(POLL) {
-                Ok(line) => keep(line, show, &mut stdout, &mut stderr),
+                Ok(line) => {
+                    heard = Instant::now();
+                    keep(line, &mut show, &mut stdout, &mut stderr);
+                }
                 Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {
                     // A descendant that outlives the child may hold the pipes open for ever.
@@ -123,17 +158,30 @@ impl Child {
                     }
                 }
             }
-            if !timed_out && Instant::now() > deadline {
-                let note = format!("{} took longer than {:?}: ended\n", self.name, self.time_limit);
+            let note = if start.elapsed() > time_limit {
+                format!("{name} took longer than {time_limit:?}: ended\n")
+            } else if heard.elapsed() > silence_limit {
+                format!("{name} said nothing for {silence_limit:?}: ended\n")
+            } else {
+                continue;
+            };
+            if !ended {
                 eprint!("{note}");
                 stderr.push_str(&note);
+                if let Show::Digest(digest) = &mut show {
+                    digest.hangs();
+                }
                 end_family(child.id());
-                timed_out = true;
+                ended = true;
             }
         }
         let status = child.wait()?;
-        let code = status.code().filter(|_| !timed_out);
+        let code = status.code().filter(|_| !ended);
         Ok(Output { success: code == Some(0), code, stdout, stderr })
+    }
+
+    fn spawn(&mut self) -> Result<process::Child> {
+        self.command.spawn().with_context(|| format!("cannot start `{}`", self.name))
     }
 }
 
@@ -144,20 +192,16 @@ fn describes_a_package(key: &std::ffi::OsStr) -> bool {
             .contains(&key.as_ref())
 }
 
-fn keep(line: Line, show: bool, stdout: &mut String, stderr: &mut String) {
+fn keep(line: Line, show: &mut Show<'_>, stdout: &mut String, stderr: &mut String) {
+    match (&line, show) {
+        (_, Show::Nothing) => {}
+        (Line::Out(line), Show::All) => print!("{line}"),
+        (Line::Err(line), Show::All) => eprint!("{line}"),
+        (Line::Out(line) | Line::Err(line), Show::Digest(digest)) => digest.line(line.trim_end()),
+    }
     match line {
-        Line::Out(line) => {
-            if show {
-                print!("{line}");
-            }
-            stdout.push_str(&line);
-        }
-        Line::Err(line) => {
-            if show {
-                eprint!("{line}");
-            }
-            stderr.push_str(&line);
-        }
+        Line::Out(line) => stdout.push_str(&line),
+        Line::Err(line) => stderr.push_str(&line),
     }
 }
 
@@ -225,6 +269,19 @@ mod tests {
         assert!(output.success);
         assert_eq!(output.stdout, "done\n");
         assert!(start.elapsed() < Duration::from_secs(15));
+    }
+
+    #[test]
+    fn a_run_of_tests_gives_both_streams_as_one() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut digest = Digest::new(&folder.path().join("log")).expect("a log");
+
+        let script = "echo a; echo b >&2; echo c; exit 3";
+        let output = Child::new("sh").args(["-c", script]).digest(&mut digest).expect("sh");
+
+        assert_eq!((output.stdout.as_str(), output.code), ("a\nb\nc\n", Some(3)));
+        let log = std::fs::read_to_string(folder.path().join("log")).expect("the log");
+        assert_eq!(log, format!("+ sh -c {script}\n{}", output.stdout));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod bench;
 mod child;
+mod digest;
 mod lint;
 mod packages;
 mod tally;

@@ -7,13 +7,16 @@ use std::collections::HashSet;
 use std::ops::AddAssign;
 
 use crate::child::Output;
+use crate::digest::skip_in;
 
 /// How many checks came out how.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) passed: u64,
     pub(crate) failed: u64,
     pub(crate) skipped: u64,
+    /// The names of failed tests, as far as they are known.
+    pub(crate) failing: Vec<String>,
 }
 
 impl Counts {
@@ -37,8 +40,7 @@ impl Counts {
     /// a failed test (it did not build, a test crashed) counts as one failure.
     pub(crate) fn of_tests(output: &Output) -> Self {
         let mut counts = Self::default();
-        let mut skips = skipped_tests(&output.stdout);
-        skips += skipped_tests(&output.stderr);
+        let skips = skipped_tests(&output.stdout);
         for line in output.stdout.lines() {
             if let Some(result) = line.trim_start().strip_prefix("test result: ") {
                 counts.passed += number_before(result, " passed");
@@ -61,12 +63,12 @@ impl AddAssign for Counts {
         self.passed += other.passed;
         self.failed += other.failed;
         self.skipped += other.skipped;
+        self.failing.extend(other.failing);
     }
 }
 
 /// How many tests said that they skip. A test that says so twice counts once: names are compared
-/// within one test executable, whose output ends with its result (stdout) or where cargo
-/// announces the next (stderr).
+/// within one test executable, whose output ends with its result or where cargo announces the next.
 fn skipped_tests(output: &str) -> u64 {
     let mut names = HashSet::new();
     let mut count = 0;
@@ -77,9 +79,7 @@ fn skipped_tests(output: &str) -> u64 {
         {
             names.clear();
         }
-        // With `--nocapture` the harness may have left `test name ... ` on the line.
-        let announced = line.split_once(" ... SKIP ").map(|(_, rest)| rest);
-        if let Some(skip) = line.strip_prefix("SKIP ").or(announced) {
+        if let Some(skip) = skip_in(line) {
             let name = skip.split(": ").next().unwrap_or(skip);
             count += u64::from(names.insert(name));
         }
@@ -96,35 +96,35 @@ fn number_before(line: &str, word: &str) -> u64 {
 mod tests {
     use super::*;
 
-    fn output(success: bool, stdout: &str, stderr: &str) -> Output {
-        let (stdout, stderr) = (stdout.to_owned(), stderr.to_owned());
+    fn output(success: bool, printed: &str) -> Output {
+        let (stdout, stderr) = (printed.to_owned(), String::new());
         Output { success, code: Some(i32::from(!success)), stdout, stderr }
     }
 
     fn counts(passed: u64, failed: u64, skipped: u64) -> Counts {
-        Counts { passed, failed, skipped }
+        Counts { passed, failed, skipped, failing: Vec::new() }
     }
 
     #[test]
     fn results_of_several_executables_add_up() {
         let printed = "test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 3 filtered out\n\
                        test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered\n";
-        assert_eq!(Counts::of_tests(&output(false, printed, "")), counts(15, 2, 1));
+        assert_eq!(Counts::of_tests(&output(false, printed)), counts(15, 2, 1));
     }
 
     #[test]
     fn a_test_that_skips_is_not_passed() {
         let printed = "running 2 tests\n  SKIP ring_over_veth: needs root\n\
                        test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured\n";
-        assert_eq!(Counts::of_tests(&output(true, printed, "")), counts(1, 0, 1));
+        assert_eq!(Counts::of_tests(&output(true, printed)), counts(1, 0, 1));
     }
 
     #[test]
     fn a_skip_is_counted_wherever_it_was_printed() {
         let printed = "test veth ... SKIP veth: needs root\nok\n\
+                       SKIP tap: needs root\n\
                        test result: ok. 3 passed; 0 failed; 0 ignored\n";
-        let other = "     Running tests/netns.rs\nSKIP tap: needs root\n";
-        assert_eq!(Counts::of_tests(&output(true, printed, other)), counts(1, 0, 2));
+        assert_eq!(Counts::of_tests(&output(true, printed)), counts(1, 0, 2));
     }
 
     #[test]
@@ -133,11 +133,11 @@ mod tests {
                        test result: ok. 2 passed; 0 failed; 0 ignored\n\
                        SKIP veth: needs root\n\
                        test result: ok. 1 passed; 0 failed; 0 ignored\n";
-        assert_eq!(Counts::of_tests(&output(true, printed, "")), counts(1, 0, 2));
+        assert_eq!(Counts::of_tests(&output(true, printed)), counts(1, 0, 2));
     }
 
     #[test]
     fn a_run_that_breaks_off_is_a_failure() {
-        assert_eq!(Counts::of_tests(&output(false, "", "error[E0308]\n")), counts(0, 1, 0));
+        assert_eq!(Counts::of_tests(&output(false, "error[E0308]\n")), counts(0, 1, 0));
     }
 }

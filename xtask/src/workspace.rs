@@ -64,6 +64,11 @@ impl Workspace {
         self.target.join("tools")
     }
 
+    /// Where what the tests of a stage print is kept.
+    pub(crate) fn test_log(&self, stage: &str) -> PathBuf {
+        self.target.join("test-logs").join(stage).with_extension("log")
+    }
+
     /// Where tests find programs: those first, then what there is anyway.
     pub(crate) fn search_path(&self) -> OsString {
         let path = std::env::var_os("PATH").unwrap_or_default();

@@ -4,8 +4,9 @@
 mod common;
 
 use std::{
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader},
     process::{Child, Stdio},
+    sync::mpsc::{self, Receiver},
     time::{Duration, Instant},
 };
 
@@ -22,6 +23,32 @@ fn pause(time: Duration) {
     std::thread::sleep(time);
 }
 
+/// Lines as they come.
+fn heard(mut errors: impl BufRead + Send + 'static) -> Receiver<String> {
+    let (sender, lines) = mpsc::channel();
+    std::thread::spawn(move || {
+        loop {
+            let mut line = String::new();
+            if errors.read_line(&mut line).unwrap() == 0 || sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    lines
+}
+
+/// Waits until a line has these words.
+fn wait_for_line(lines: &mut Receiver<String>, words: &str, log: &mut String) {
+    loop {
+        let line = lines.recv_timeout(Duration::from_secs(30));
+        let line = line.unwrap_or_else(|error| panic!("no '{words}': {error}\n{log}"));
+        log.push_str(&line);
+        if line.contains(words) {
+            return;
+        }
+    }
+}
+
 /// Runs the demo and signals it `times` times once it receives; its summary, and what it logged.
 fn revoked(line: &str, times: usize) -> (Value, String) {
     let mut command = gpurx(&format!("{line} --json -v -t 60s"));
@@ -31,14 +58,19 @@ fn revoked(line: &str, times: usize) -> (Value, String) {
     while !log.contains("SIGUSR1 revokes device memory") {
         assert!(errors.read_line(&mut log).unwrap() > 0, "it ended: {log}");
     }
-    let rest = std::thread::spawn(move || {
-        let mut rest = String::new();
-        errors.read_to_string(&mut rest).map(|_| rest).unwrap()
-    });
     pause(Duration::from_millis(300));
-    for _ in 0..times {
+    let mut errors = heard(errors);
+    let is_device = !line.contains("-m host");
+    for round in 0..times {
         signal(&child);
-        pause(Duration::from_millis(120));
+        // The next signal is another one only when this one has been dealt with.
+        let expected = match (is_device, round % 2 == 0) {
+            (false, _) => "there is nothing to revoke",
+            (true, true) => "device memory revoked",
+            (true, false) => "device memory is back",
+        };
+        wait_for_line(&mut errors, expected, &mut log);
+        pause(Duration::from_millis(100));
     }
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("it runs");
@@ -52,7 +84,7 @@ fn revoked(line: &str, times: usize) -> (Value, String) {
     }
     let output = child.wait_with_output().unwrap();
     let (code, stdout, _) = common::outcome(&output);
-    let stderr = log + &rest.join().unwrap();
+    let stderr = log + &errors.iter().collect::<String>();
     assert_eq!(code, 0, "gpurx {line}\n{stdout}\n{stderr}");
     let summary: Value = serde_json::from_str(&stdout).unwrap();
     check_summary(&summary);

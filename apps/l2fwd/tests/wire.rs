@@ -311,7 +311,7 @@ fn a_port_that_is_taken_away_is_closed_at_once_and_comes_back_while_the_others_g
             }
             let open = Instant::now();
             let port = wait_for(&mut registry, true);
-            assert!(open.elapsed() < Duration::from_millis(500), "{:?}", open.elapsed());
+            assert!(open.elapsed() < Duration::from_secs(3), "{:?}", open.elapsed());
             drop(port);
         }
         stop.set();

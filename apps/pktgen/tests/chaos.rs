@@ -122,8 +122,8 @@ fn through_l2fwd_over_wires() {
         let registry = Registry::new();
         let mut theirs = registry.clone();
         let line = format!(
-            "l2fwd -m host --quiet --buffers 32768 -p chaos:seed=2,{rx}@ring:a,size=8192 \
-             -p chaos:seed=3,{tx}@ring:b,size=8192"
+            "l2fwd -m host --quiet --buffers 65536 -p chaos:seed=2,{rx}@ring:a,size=16384 \
+             -p chaos:seed=3,{tx}@ring:b,size=16384"
         );
         let (stop, app) = beside(move |stop: Stop| {
             let args = l2fwd::Args::try_parse_from(line.split_whitespace()).unwrap();
@@ -131,8 +131,8 @@ fn through_l2fwd_over_wires() {
             l2fwd::run(&args, &mut theirs, &stop, &mut output)
         });
         // Slow enough for l2fwd to refuse nothing, and with room for it to be held up.
-        let line = "-p ring:a,size=8192 -p ring:b,size=8192 --size 300 -c 30k --rate 30kpps \
-                    --buffers 32768";
+        let line = "-p ring:a,size=16384 -p ring:b,size=16384 --size 300 -c 30k --rate 15kpps \
+                    --buffers 65536";
         let summary = run_on(&registry, line);
         stop.set();
         let forwarded = serde_json::to_value(app.join().unwrap().unwrap()).unwrap();

@@ -14,10 +14,7 @@ use mempool::ProviderError;
 use rustix::{
     fs::SealFlags,
     io::Errno,
-    net::{
-        AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
-        SocketAddrUnix, SocketFlags, SocketType, sockopt,
-    },
+    net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, sockopt},
 };
 
 use super::{
@@ -26,9 +23,10 @@ use super::{
     message::{LEN, Message},
     same,
 };
+use crate::socket;
 
 /// How long the exporter may take to say something.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The way to the process that a buffer came from.
 #[derive(Debug)]
@@ -143,22 +141,6 @@ fn is_behind(memory: &OwnedFd, buffer: &Buffer) -> Result<(), String> {
     }
 }
 
-/// A socket of the kind that buffers travel over.
-pub(super) fn socket() -> rustix::io::Result<OwnedFd> {
-    let kind = SocketType::SEQPACKET;
-    let socket = rustix::net::socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)?;
-    limit(&socket)?;
-    Ok(socket)
-}
-
-/// Nothing on a socket waits for long.
-pub(super) fn limit(socket: &OwnedFd) -> rustix::io::Result<()> {
-    for timeout in [sockopt::Timeout::Recv, sockopt::Timeout::Send] {
-        sockopt::set_socket_timeout(socket, timeout, Some(PATIENCE))?;
-    }
-    Ok(())
-}
-
 /// The process at the other end, and its user.
 pub(super) fn peer(socket: &OwnedFd) -> rustix::io::Result<(i32, u32)> {
     let peer = sockopt::socket_peercred(socket)?;
@@ -192,8 +174,8 @@ fn connect(name: &str, path: &Path) -> Result<Link, ProviderError> {
             hint: hint.into(),
         }
     };
-    let socket = socket().map_err(failed)?;
-    rustix::net::connect(&socket, &SocketAddrUnix::new(path).map_err(failed)?).map_err(failed)?;
+    let socket = socket::connect(path).map_err(failed)?;
+    socket::limit(&socket, PATIENCE).map_err(failed)?;
     let (pid, uid) = peer(&socket).map_err(failed)?;
     if !is_trusted(uid) {
         let why = format!(

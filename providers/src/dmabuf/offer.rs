@@ -2,14 +2,10 @@
 //! connection stays until one of both ends. Knows nothing of what importers do with it.
 
 use std::{
-    fs,
     io::{self, ErrorKind, IoSlice},
     mem::MaybeUninit,
-    os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
-    },
-    path::{Path, PathBuf},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::Path,
     sync::Arc,
     time::Duration,
 };
@@ -18,27 +14,17 @@ use mempool::ProviderError;
 use rustix::{
     event::{PollFd, PollFlags, Timespec},
     io::Errno,
-    net::{
-        RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix,
-        SocketFlags,
-    },
+    net::{RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags},
 };
 
 use super::{Buffer, link, message::Message};
-
-/// Connections that may wait to be taken.
-const BACKLOG: i32 = 16;
-/// Who may connect: this user.
-const MODE: u32 = 0o600;
+use crate::socket::{self, Listener};
 
 /// A buffer at the path of a socket, until it is dropped.
 #[derive(Debug)]
 pub struct Offer {
     buffer: Arc<Buffer>,
-    listener: OwnedFd,
-    path: PathBuf,
-    /// Which file is ours.
-    inode: (u64, u64),
+    listener: Listener,
     importers: Vec<Importer>,
 }
 
@@ -95,16 +81,16 @@ impl Offer {
             }
         };
         buffer.share()?;
-        let listener = listen(path).map_err(failed)?;
-        let stat = fs::symlink_metadata(path).map_err(failed)?;
-        let (path, inode) = (path.to_owned(), (stat.dev(), stat.ino()));
-        Ok(Self { buffer: Arc::clone(buffer), listener, path, inode, importers: Vec::new() })
+        let listener = Listener::open(path).map_err(failed)?;
+        // `serve` asks when there may be nobody.
+        rustix::io::ioctl_fionbio(&listener, true).map_err(|error| failed(error.into()))?;
+        Ok(Self { buffer: Arc::clone(buffer), listener, importers: Vec::new() })
     }
 
     /// Where it is offered.
     #[must_use]
     pub fn path(&self) -> &Path {
-        &self.path
+        self.listener.path()
     }
 
     /// Processes that have it.
@@ -143,9 +129,10 @@ impl Offer {
 
     /// Whether something is to be done.
     fn wait(&self, limit: Duration) -> io::Result<bool> {
-        let sockets = self.importers.iter().map(|importer| &importer.socket);
-        let sockets = [&self.listener].into_iter().chain(sockets);
-        let mut sockets: Vec<_> = sockets.map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
+        let sockets = self.importers.iter().map(|importer| importer.socket.as_fd());
+        let sockets = [self.listener.as_fd()].into_iter().chain(sockets);
+        let mut sockets: Vec<_> =
+            sockets.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
         let limit = Timespec::try_from(limit).map_err(io::Error::other)?;
         match rustix::event::poll(&mut sockets, Some(&limit)) {
             Ok(ready) => Ok(ready > 0),
@@ -158,7 +145,8 @@ impl Offer {
         if !link::is_trusted(uid) {
             return Event::Refused { pid, why: format!("it is user {uid}'s") };
         }
-        let sent = link::limit(&socket).and_then(|()| send(&socket, &self.buffer));
+        let sent =
+            socket::limit(&socket, link::PATIENCE).and_then(|()| send(&socket, &self.buffer));
         if let Err(error) = sent {
             return Event::Refused { pid, why: error.to_string() };
         }
@@ -169,7 +157,7 @@ impl Offer {
     fn failed(&self, source: io::Error) -> ProviderError {
         ProviderError::System {
             provider: self.buffer.name().to_owned(),
-            what: format!("serving {}", self.path.display()),
+            what: format!("serving {}", self.listener.path().display()),
             source,
             hint: String::new(),
         }
@@ -190,11 +178,6 @@ impl Importer {
 
 impl Drop for Offer {
     fn drop(&mut self) {
-        // Somebody else may have put another file there meanwhile.
-        let is_ours = |stat: fs::Metadata| (stat.dev(), stat.ino()) == self.inode;
-        if fs::symlink_metadata(&self.path).is_ok_and(is_ours) {
-            let _ = fs::remove_file(&self.path);
-        }
         for importer in &self.importers {
             // Who does not hear it sees the connection close.
             let bytes = Message::TakenBack.encode();
@@ -202,34 +185,6 @@ impl Drop for Offer {
             let _ = rustix::net::send(&importer.socket, &bytes, flags);
         }
     }
-}
-
-/// A socket at that path that only this user's processes can connect to.
-fn listen(path: &Path) -> io::Result<OwnedFd> {
-    let (socket, address) = (link::socket()?, SocketAddrUnix::new(path)?);
-    match rustix::net::bind(&socket, &address) {
-        Err(Errno::ADDRINUSE) if is_left_over(path) => {
-            fs::remove_file(path)?;
-            rustix::net::bind(&socket, &address)?;
-        }
-        bound => bound?,
-    }
-    // Nobody can connect before `listen`.
-    fs::set_permissions(path, fs::Permissions::from_mode(MODE))?;
-    rustix::net::listen(&socket, BACKLOG)?;
-    // `serve` asks when there may be nobody.
-    rustix::io::ioctl_fionbio(&socket, true)?;
-    Ok(socket)
-}
-
-/// Whether nobody listens at a socket any more.
-fn is_left_over(path: &Path) -> bool {
-    let is_socket = fs::symlink_metadata(path).is_ok_and(|stat| stat.file_type().is_socket());
-    let refused = || {
-        let address = SocketAddrUnix::new(path)?;
-        rustix::net::connect(link::socket()?, &address)
-    };
-    is_socket && refused() == Err(Errno::CONNREFUSED)
 }
 
 fn send(socket: &OwnedFd, buffer: &Buffer) -> rustix::io::Result<()> {

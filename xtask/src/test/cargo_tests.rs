@@ -8,6 +8,7 @@ use anyhow::Result;
 use super::unprivileged::executable_in;
 
 use crate::child::Child;
+use crate::digest::Digest;
 use crate::tally::Counts;
 use crate::testbed;
 use crate::workspace::{Workspace, cargo};
@@ -37,9 +38,9 @@ pub(super) fn unit(workspace: &Workspace, full: bool) -> Result<Counts> {
     let tests = cargo(&["test", "--no-fail-fast"])
         .args(unit_selection(workspace))
         .args(["--", "--show-output"]);
-    let mut counts = Counts::of_tests(&prepared(tests, workspace, full).stream()?);
+    let mut counts = tests_of("unit", tests, workspace, full)?;
     let documented = cargo(&["test", "--workspace", "--doc", "--no-fail-fast"]);
-    counts += Counts::of_tests(&prepared(documented, workspace, full).stream()?);
+    counts += tests_of("doc", documented, workspace, full)?;
     Ok(counts)
 }
 
@@ -53,7 +54,7 @@ pub(super) fn loom(workspace: &Workspace, full: bool) -> Result<Counts> {
         .args(["--target-dir".into(), target.into_os_string()])
         .args(["--", "--show-output"])
         .env("RUSTFLAGS", "--cfg loom");
-    Ok(Counts::of_tests(&prepared(models, workspace, full).stream()?))
+    tests_of("loom", models, workspace, full)
 }
 
 /// Long runs, at the speed that they are about.
@@ -63,7 +64,7 @@ pub(super) fn soak(workspace: &Workspace, full: bool) -> Result<Counts> {
     }
     let runs = cargo(&["test", "--release", "--workspace", "--no-fail-fast", "--test", "soak"])
         .args(["--", "--show-output"]);
-    Ok(Counts::of_tests(&prepared(runs, workspace, full).stream()?))
+    tests_of("soak", runs, workspace, full)
 }
 
 /// Real traffic between namespaces, one test at a time since they share the machine.
@@ -79,7 +80,7 @@ pub(super) fn namespaces(workspace: &Workspace, full: bool) -> Result<Counts> {
     }
     let runs = cargo(&["test", "--release", "--workspace", "--no-fail-fast", "--test", "netns"])
         .args(["--", "--test-threads=1", "--nocapture"]);
-    counts += Counts::of_tests(&prepared(runs, workspace, full).stream()?);
+    counts += tests_of("namespaces", runs, workspace, full)?;
     Ok(counts)
 }
 
@@ -108,7 +109,7 @@ pub(super) fn guest(workspace: &Workspace, full: bool) -> Result<Counts> {
             None => counts += Counts::failure(),
         }
     }
-    counts += Counts::of_tests(&prepared(runs, workspace, full).stream()?);
+    counts += tests_of("guest", runs, workspace, full)?;
     Ok(counts)
 }
 
@@ -125,8 +126,13 @@ fn executable_of(package: &str, test: &str) -> Result<Option<PathBuf>> {
     Ok(suite.map(|executable| executable.path))
 }
 
-/// With the tools that setup fetched, and in the long form if asked.
-fn prepared(tests: Child, workspace: &Workspace, full: bool) -> Child {
+/// Runs tests with the tools that setup fetched, in the long form if asked. What they print goes to a
+/// file of that name, and what matters of it to the terminal.
+fn tests_of(name: &str, tests: Child, workspace: &Workspace, full: bool) -> Result<Counts> {
     let tests = tests.env("PATH", workspace.search_path());
-    if full { tests.env("MEMWIRE_FULL", "1") } else { tests }
+    let tests = if full { tests.env("MEMWIRE_FULL", "1") } else { tests };
+    let mut digest = Digest::new(&workspace.test_log(name))?;
+    let mut counts = Counts::of_tests(&tests.digest(&mut digest)?);
+    counts.failing = digest.end();
+    Ok(counts)
 }

@@ -38,20 +38,20 @@ enum Stage {
     Lint,
     /// Unit, integration, property, compile-fail and doc tests.
     Unit,
+    /// The unit tests again as an ordinary user.
+    Unprivileged,
+    /// The first command of the README, as an ordinary user.
+    FreshRun,
     /// The lock-free parts under every interleaving.
     Loom,
     /// Long runs at release speed (tests/soak.rs of any crate).
     Soak,
     /// Real traffic in network namespaces (tests/netns.rs of any crate).
     Namespaces,
-    /// Drivers on emulated NICs behind an IOMMU, in QEMU (tests/guest.rs of any crate).
-    Guest,
     /// The benchmarks run at all.
     BenchSmoke,
-    /// The unit tests again as an ordinary user.
-    Unprivileged,
-    /// The first command of the README, as an ordinary user.
-    FreshRun,
+    /// Drivers on emulated NICs behind an IOMMU, in QEMU (tests/guest.rs of any crate).
+    Guest,
 }
 
 struct Finished {
@@ -123,7 +123,7 @@ fn report(finished: &[Finished]) -> ExitCode {
             counts.skipped,
             took.as_secs_f64(),
         );
-        total += *counts;
+        total += counts.clone();
     }
     let failing: Vec<String> = finished
         .iter()
@@ -132,6 +132,9 @@ fn report(finished: &[Finished]) -> ExitCode {
         .collect();
     if !failing.is_empty() {
         println!("failing stages: {}", failing.join(", "));
+    }
+    for test in &total.failing {
+        println!("failed: {test}");
     }
     println!("{} passed, {} failed, {} skipped", total.passed, total.failed, total.skipped);
     if total.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::cargo_tests::unit_selection;
 use crate::child::Child;
+use crate::digest::Digest;
 use crate::tally::Counts;
 use crate::workspace::{Workspace, cargo, is_root, succeeds};
 
@@ -37,6 +38,7 @@ pub(super) fn tests(workspace: &Workspace) -> Result<Counts> {
     }
     let executables = executables(workspace)?;
     let scratch = Scratch::new(workspace)?;
+    let mut digest = Digest::new(&workspace.test_log(NAME))?;
     let mut counts = Counts::default();
     for executable in executables {
         if BUILDING_TESTS.contains(&executable.target.as_str()) {
@@ -45,15 +47,16 @@ pub(super) fn tests(workspace: &Workspace) -> Result<Counts> {
         if !nobody_reaches(&executable.path) {
             return Ok(Counts::skip(NAME, "an ordinary user cannot read this checkout"));
         }
-        println!("--- {} as an ordinary user", executable.target);
+        digest.begin(&executable.target);
         let output = as_nobody(&executable.path, &scratch)
             .args(["--show-output"])
             .env("CARGO_MANIFEST_DIR", executable.folder.as_os_str())
             .env("PATH", workspace.search_path())
             .folder(&executable.folder)
-            .stream()?;
+            .digest(&mut digest)?;
         counts += Counts::of_tests(&output);
     }
+    counts.failing = digest.end();
     Ok(counts)
 }
 

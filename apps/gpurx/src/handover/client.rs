@@ -7,11 +7,8 @@ use std::{
 };
 
 use memwire_apps::AppError;
-use providers::{SharedView, SharedWords};
-use rustix::net::{
-    AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType, connect, recv, socket_with,
-    sockopt::{Timeout, set_socket_timeout},
-};
+use providers::{SharedView, SharedWords, socket};
+use rustix::net::{RecvFlags, recv};
 
 use super::{
     Layout, Taker,
@@ -38,13 +35,8 @@ pub type Map<'a> = &'a dyn Fn(&Area, &OwnedFd, &Layout) -> Result<SharedView, Ap
 /// # Errors
 /// Nobody listens there.
 pub fn dial(path: &Path) -> Result<OwnedFd, WireError> {
-    let address = SocketAddrUnix::new(path).map_err(system("the socket's path"))?;
-    let (family, kind) = (AddressFamily::UNIX, SocketType::SEQPACKET);
-    let socket = socket_with(family, kind, SocketFlags::CLOEXEC, None).map_err(system("socket"))?;
-    connect(&socket, &address).map_err(system("connect"))?;
-    for way in [Timeout::Recv, Timeout::Send] {
-        set_socket_timeout(&socket, way, Some(PATIENCE)).map_err(system("setsockopt"))?;
-    }
+    let socket = socket::connect(path).map_err(system("connect"))?;
+    socket::limit(&socket, PATIENCE).map_err(system("setsockopt"))?;
     Ok(socket)
 }
 

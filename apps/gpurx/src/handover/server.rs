@@ -2,7 +2,7 @@
 //! that sleeps; workers hear of it by mail.
 
 use std::{
-    fs, io,
+    io,
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
     sync::{
@@ -15,14 +15,13 @@ use std::{
 
 use mempool::{Backing, Device, Pool};
 use memwire_apps::{AppError, mailbox};
-use providers::{SharedWords, shared};
+use providers::{
+    SharedWords, shared,
+    socket::{self, Listener},
+};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    net::{
-        AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, listen,
-        socket_with,
-        sockopt::{Timeout, set_socket_timeout, socket_peercred},
-    },
+    net::{SocketFlags, accept_with, sockopt::socket_peercred},
 };
 
 use super::{
@@ -174,39 +173,27 @@ impl Drop for Server {
         self.ends.store(true, Ordering::Release);
         // A panic in there was printed; what it leaves is cleaned up here.
         let _ = self.thread.take().map(JoinHandle::join);
-        let _ = fs::remove_file(&self.path);
     }
 }
 
 /// Makes the socket, in the place of one that nobody listens at any more.
-fn open(path: &Path) -> Result<OwnedFd, AppError> {
-    let name = path.display();
-    let wrong = |error: io::Error| AppError::missing(format!("--consumer {name}: {error}"));
-    let address = SocketAddrUnix::new(path)
-        .map_err(|_| AppError::usage(format!("--consumer {name}: longer than 107 bytes")))?;
-    let (family, kind) = (AddressFamily::UNIX, SocketType::SEQPACKET);
-    let socket = socket_with(family, kind, SocketFlags::CLOEXEC, None)
-        .map_err(|error| wrong(error.into()))?;
-    if let Err(error) = bind(&socket, &address) {
-        let is_taken = error == rustix::io::Errno::ADDRINUSE;
-        let is_left_over = is_taken
-            && matches!(super::client::dial(path), Err(WireError::System { error, .. })
-                if error.kind() == io::ErrorKind::ConnectionRefused);
-        if !is_left_over {
-            let hint = "another gpurx listens there, or it is no socket: name another path";
-            let error = wrong(error.into());
-            return Err(if is_taken { error.hint(hint) } else { error });
+fn open(path: &Path) -> Result<Listener, AppError> {
+    Listener::open(path).map_err(|error| {
+        let name = path.display();
+        match error.kind() {
+            io::ErrorKind::InvalidFilename => {
+                AppError::usage(format!("--consumer {name}: longer than 107 bytes"))
+            }
+            io::ErrorKind::AddrInUse => AppError::missing(format!("--consumer {name}: {error}"))
+                .hint("another gpurx listens there, or it is no socket: name another path"),
+            _ => AppError::missing(format!("--consumer {name}: {error}")),
         }
-        fs::remove_file(path).map_err(wrong)?;
-        bind(&socket, &address).map_err(|error| wrong(error.into()))?;
-    }
-    listen(&socket, 8).map_err(|error| wrong(error.into()))?;
-    Ok(socket)
+    })
 }
 
 /// What the thread works with.
 struct Desk {
-    listener: OwnedFd,
+    listener: Listener,
     queues: Vec<Queue>,
     visits: Arc<Visits>,
     client: Option<OwnedFd>,
@@ -268,10 +255,7 @@ impl Desk {
         let failed = |what: &str, error: rustix::io::Errno| {
             AppError::failed(format!("{what}: {}", io::Error::from(error)))
         };
-        for way in [Timeout::Recv, Timeout::Send] {
-            let limit = set_socket_timeout(socket, way, Some(PATIENCE));
-            limit.map_err(|error| failed("setsockopt", error))?;
-        }
+        socket::limit(socket, PATIENCE).map_err(|error| failed("setsockopt", error))?;
         // First of all: a socket that is closed with something unread takes our answer with it.
         let greeting = Message::recv(socket);
         let peer = socket_peercred(socket).map_err(|error| failed("SO_PEERCRED", error))?;
