@@ -174,15 +174,18 @@ impl Keeper {
             return Ok(());
         }
         match self.place {
-            Place::Device if asked => self.revoke(ports, pools, Cause::Operator),
-            Place::Device if pools.iter().any(|pools| is_revoked(&pools.data)) => {
-                self.revoke(ports, pools, Cause::Provider)
-            }
+            Place::Device if asked => self.revoke(ports, pools, Cause::Operator, "the operator"),
+            Place::Device => match self.maker.check() {
+                Some(why) => {
+                    let by = format!("its provider ({why})");
+                    self.revoke(ports, pools, Cause::Provider, &by)
+                }
+                None => Ok(()),
+            },
             Place::Refuge { cause, again } => {
                 let is_due = cause == Cause::Provider && Instant::now() >= again;
                 if asked || is_due { self.resume(ports, pools, asked) } else { Ok(()) }
             }
-            Place::Device => Ok(()),
         }
     }
 
@@ -191,9 +194,9 @@ impl Keeper {
         ports: &mut [Port],
         pools: &mut [Pools],
         cause: Cause,
+        by: &str,
     ) -> Result<(), AppError> {
         self.told.revocations += 1;
-        let by = if cause == Cause::Operator { "the operator" } else { "its provider" };
         let to =
             if self.maker.drops() { "payloads are dropped" } else { "payloads go to the host" };
         tracing::warn!(revocations = self.told.revocations, "device memory revoked by {by}: {to}");
@@ -204,6 +207,7 @@ impl Keeper {
                 self.given_up.push((area.region.witness(), Instant::now()));
             }
         }
+        self.maker.let_go();
         let fresh = self.refuge.clone();
         self.change(ports, pools, fresh, true).map_err(|refused| refused.error)?;
         self.place = Place::Refuge { cause, again: Instant::now() + AGAIN };
@@ -233,6 +237,7 @@ impl Keeper {
             Ok(()) => {}
             Err(Refused { error, goes_on: true }) => {
                 tracing::warn!(%error, "device memory is there, and a port cannot use it");
+                self.maker.let_go();
                 if let Place::Refuge { again, .. } = &mut self.place {
                     *again = Instant::now() + AGAIN;
                 }
@@ -342,8 +347,4 @@ impl Keeper {
             witness.is_live()
         });
     }
-}
-
-fn is_revoked(pool: &Pool<DeviceMemory>) -> bool {
-    pool.areas().iter().any(|area| area.region.is_revoked())
 }

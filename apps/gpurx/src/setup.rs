@@ -85,6 +85,8 @@ pub(crate) struct Maker {
     plan: Plan,
     /// Opens the payload memory, again if need be.
     open: Box<dyn Fn() -> Result<Box<dyn Provider>, AppError>>,
+    /// The payload memory, while pools are made of it.
+    memory: Option<Box<dyn Provider>>,
     /// Whether that is a device's: it may be revoked.
     pub(crate) is_device: bool,
 }
@@ -94,9 +96,24 @@ impl Maker {
     ///
     /// # Errors
     /// It is not to be had, or not any more.
-    pub(crate) fn device_pools(&self, queues: usize) -> Result<Vec<Pool<DeviceMemory>>, AppError> {
+    pub(crate) fn device_pools(
+        &mut self,
+        queues: usize,
+    ) -> Result<Vec<Pool<DeviceMemory>>, AppError> {
         let provider = (self.open)()?;
-        (0..queues).map(|_| self.data_pool(&*provider)).collect()
+        let pools = (0..queues).map(|_| self.data_pool(&*provider)).collect::<Result<_, _>>()?;
+        self.memory = Some(provider);
+        Ok(pools)
+    }
+
+    /// Why the payload memory can no longer be used, if so.
+    pub(crate) fn check(&self) -> Option<String> {
+        self.memory.as_ref()?.check()
+    }
+
+    /// Lets go of the payload memory: what pools have of it goes with them, and then the device.
+    pub(crate) fn let_go(&mut self) {
+        self.memory = None;
     }
 
     /// The same in host memory, to take the place of device memory; if payloads are to be dropped then,
@@ -210,7 +227,7 @@ impl Setup {
             data,
             MemorySpec::Auto | MemorySpec::Host | MemorySpec::Hugepage(_) | MemorySpec::Private
         );
-        let maker = Maker { args: args.clone(), plan, open, is_device };
+        let maker = Maker { args: args.clone(), plan, open, memory: None, is_device };
         let (ports, workers, pools) = (Vec::new(), Vec::new(), Vec::new());
         let (server, offers) = (None, Vec::new());
         let mut setup = Self { ports, workers, pools, maker, server, offers };
@@ -225,6 +242,7 @@ impl Setup {
         if let Some(path) = &args.consumer.consumer {
             setup.server = Some(Server::start(path, std::mem::take(&mut setup.offers))?);
         }
+        setup.maker.memory = Some(device);
         Ok(setup)
     }
 
