@@ -123,7 +123,8 @@ fn command(machine: &Machine, low: &str) {
 /// What has happened to a NIC's payload memory, and to its traffic.
 struct Told {
     summary: Value,
-    sent: u64,
+    /// What the sender says.
+    sent: Value,
 }
 
 /// Has payloads of a stream go to `memory` through `nic`, and takes it back so many times.
@@ -145,7 +146,7 @@ fn stream(machine: &Machine, nic: &str, memory: &str, (way, rounds): (Way, usize
         said(&mut receiver, "device memory is back", round);
         pause(nap);
     }
-    let sent = number(&sender.end(), "/tx/frames");
+    let sent = sender.end();
     let summary = receiver.end_when_quiet();
     let told = &summary["revocation"];
     for field in ["revocations", "resumed", "acknowledged"] {
@@ -170,11 +171,14 @@ impl Told {
         let Self { summary, sent } = self;
         let told = &summary["revocation"];
         let came = number(summary, "/rx_packets");
+        // A sender that was held up itself says nothing of the receiver.
+        let late = sent["tx"]["gap_error"]["max_ns"].as_f64().unwrap() / 1e6;
+        let sent = number(sent, "/tx/frames");
         let gap = told["longest_gap_ms"].as_f64().unwrap();
         let away = told["ms_without_heads"].as_f64().unwrap();
         eprintln!(
             "{test}: {what}: {rounds} revocations, {came} of {sent} frames, {} rows to the host, \
-             longest gap {gap:.2} ms, {:.2} ms without heads each",
+             longest gap {gap:.2} ms (the sender's own {late:.2}), {:.2} ms without heads each",
             number(told, "/rows_to_host"),
             away / (2 * rounds) as f64,
         );
