@@ -182,7 +182,7 @@ impl Told {
             number(told, "/rows_to_host"),
             away / (2 * rounds) as f64,
         );
-        let most = if is_full() { 100.0 } else { 500.0 };
+        let most: f64 = if is_full() { 100.0 } else { 500.0 };
         assert!(gap <= most.max(3.0 * late), "{summary:#}");
         // QEMU holds frames back for a NIC whose queue is away, but for one that is under way to it already:
         // an 82574 that does not receive loses it, and counts nothing.
