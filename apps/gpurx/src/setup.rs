@@ -272,7 +272,7 @@ impl Setup {
         let split = |pools: &Pools| self.maker.split(pools, false);
         let rx = pools.iter().map(|pools| path.rx_config(&split(pools), args.pool.ring)).collect();
         let config = Config { rx, promiscuous: true, ..Config::default() };
-        let started = device.start(config).map_err(|error| path.explain(error))?;
+        let started = device.start(config)?;
         let mut counters = Vec::new();
         for (queue, pools) in started.rx.into_iter().zip(pools) {
             let rx = path.wrap(queue, self.maker.split(&pools, false), args.pool.ring)?;

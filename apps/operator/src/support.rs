@@ -48,7 +48,10 @@ const ROWS: [(&str, [Cell; DRIVERS.len()]); 9] = [
         "`p2p` (another device's BAR), path `bounce`",
         [Untested, Untested, Untested, Untested, Works(&[8]), Untested],
     ),
-    ("`dmabuf`, path `direct`", [Untested, Cannot(6), Cannot(6), Cannot(6), Works(&[9]), Cannot(6)]),
+    (
+        "`dmabuf`, path `direct`",
+        [Untested, Cannot(6), Cannot(6), Cannot(6), Works(&[9]), Cannot(6)],
+    ),
     ("`host` as payload memory", [Works(&[5]), Untested, Untested, Untested, Untested, Untested]),
 ];
 
