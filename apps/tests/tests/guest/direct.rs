@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::{
     apps::Host,
-    machine::{App, Machine, is_full, number, sum},
+    machine::{App, Machine, binary, is_full, number, sum},
     probe::ask,
 };
 
@@ -211,5 +211,15 @@ fn without_a_cpu_mapping_no_byte_of_the_bar_is_in_the_process() {
         assert_eq!(number(&summary, "/frames/rows"), 1_000, "{summary:#}");
         eprintln!("{test}: igb0{options}: {mapped} bytes of BARs mapped");
     }
+    // Who maps by addresses needs one.
+    let (nic, memory) = (machine.port("igb0"), machine.address("bar").unwrap());
+    let line = format!("-p {nic},iommu=type1 -m p2p:{memory}/bar2,cpu=off --seq ipid -t 1s");
+    let refused = machine.run(&format!("{} {line}", binary("gpurx"))).unwrap();
+    assert_eq!(refused.status, 3, "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("leave cpu=off away, or use iommu=iommufd"),
+        "{}",
+        refused.stderr
+    );
     machine.unbind(&["bar"]).unwrap();
 }
