@@ -187,9 +187,9 @@ fn heat(machine: &Machine, [to, from]: [&str; 2], memory: &str) -> f64 {
 #[test]
 fn packets_come_into_a_bar_as_fast_as_into_hugepages() {
     let test = "packets_come_into_a_bar_as_fast_as_into_hugepages";
-    // By the host's clock a short race is decided by who else has the machine's cores.
-    let (clock, heats) = if is_full() { (Clock::Host, 15) } else { (Clock::Instructions, 1) };
-    let Some(machine) = Machine::open_by(clock, test, RACE) else {
+    // By the host's clock a race is decided by who else has the machine's cores.
+    let heats = if is_full() { 5 } else { 1 };
+    let Some(machine) = Machine::open_by(Clock::Instructions, test, RACE) else {
         return;
     };
     machine.bind(&["bar"]).unwrap();
@@ -207,7 +207,7 @@ fn packets_come_into_a_bar_as_fast_as_into_hugepages() {
         ratios.sort_by(f64::total_cmp);
         let [least, middle, most] = [ratios[0], ratios[heats / 2], ratios[heats - 1]];
         eprintln!(
-            "{test}: {}: BAR by hugepages, packets/s: {middle:.3} ({least:.2} to {most:.2}) in {heats} heats",
+            "{test}: {}: BAR by hugepages, packets/s of the guest's time: {middle:.3} ({least:.3} to {most:.3}), heats: {heats}",
             nics[0]
         );
         assert!((middle - 1.0).abs() < 0.05, "{}: {ratios:.3?}", nics[0]);
