@@ -25,6 +25,7 @@ mod running;
 mod sample;
 pub mod seq;
 pub mod setup;
+pub mod shortage;
 pub mod sink;
 pub mod totals;
 pub mod worker;

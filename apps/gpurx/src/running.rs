@@ -27,6 +27,7 @@ use crate::{
     run::Ended,
     sample::{Readings, memory_of, path_of, pool_reports},
     setup::{Pools, Port, Setup},
+    shortage::Teller,
     worker::{Finished, Worker},
 };
 
@@ -107,12 +108,13 @@ impl Running {
     ) -> Result<Ended, AppError> {
         let (mut meter, mut live) = (Meter::new(), Live::new(&COLUMNS));
         let mut schedule = Schedule::new(&args.run);
-        let mut lost = None;
+        let (mut lost, mut teller) = (None, Teller::default());
         while self.workers.wait(schedule.nap()) {
             if let Err(error) = self.keeper.tick(&mut self.ports, &mut self.pools) {
                 lost = Some(error.to_string());
                 break;
             }
+            teller.tick(&self.readings.totals());
             if schedule.is_line_due() {
                 let (interval, totals) = (meter.tick(self.stats()), self.readings.totals());
                 output.live(live.line(&live_cells(&interval, &totals)));

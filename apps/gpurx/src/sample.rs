@@ -137,6 +137,7 @@ impl Readings {
             Level { name: "shown slots".into(), value: (totals.shown_slots as f64).min(of), of }
         });
         let mut counts = counts(&totals, &keeper.report(&totals));
+        counts.extend(shortage_counts(&totals));
         if self.is_remote {
             counts.extend(remote_counts(&totals));
         }
@@ -173,6 +174,17 @@ fn counts(totals: &Totals, revocation: &RevocationReport) -> Vec<Count> {
     ]
     .map(count)
     .into()
+}
+
+fn shortage_counts(totals: &Totals) -> [Count; 4] {
+    let Totals { shortages, coalesced, blocks_shed, rows_shed, .. } = *totals;
+    [
+        ("shortages", "Times that payload memory ran short.", shortages),
+        ("slots_coalesced", "Slots posted although their run was not whole.", coalesced),
+        ("blocks_shed", "Blocks that waited for a consumer and were dropped.", blocks_shed),
+        ("rows_shed", "Rows in them.", rows_shed),
+    ]
+    .map(|(name, help, value)| Count { name, help, value })
 }
 
 fn remote_counts(totals: &Totals) -> [Count; 7] {

@@ -296,7 +296,7 @@ fn sink(
         }
         _ if args.consumer.consumer.is_some() => {
             let (queue, orders) = Queue::new(&pools.data, plan.ring(args))?;
-            let mut manners = manners(args);
+            let mut manners = plan.manners(args);
             match offers {
                 Some(offers) => offers.push(queue),
                 // Memory that came later is not what the other process was given: blocks in it go
@@ -309,14 +309,8 @@ fn sink(
         SinkChoice::Tensor => Box::new(Tensor::new(row)),
         SinkChoice::Place => Box::new(Unread),
     };
-    let placed = Placed::new(heads, &pools.data, &plan.geometry, consumer);
+    let placed = Placed::new(heads, &pools.data, (&plan.geometry, args.pool.ring), consumer);
     Ok(Box::new(placed.map_err(|error| AppError::usage(error.to_string()))?))
-}
-
-fn manners(args: &Args) -> Manners {
-    let limit = args.consumer.consumer_deadline.unwrap_or(std::time::Duration::from_secs(1));
-    let limit = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
-    Manners { waits: args.consumer.consumer_wait, limit }
 }
 
 /// `out.pcap` of queue 2: `out.2.pcap`.
@@ -356,6 +350,8 @@ struct Plan {
     /// Bytes of a buffer for whole frames, and of one for payloads.
     frame: usize,
     row: usize,
+    /// Slots that a consumer in another process may have: what ring and open blocks do not need.
+    share: u64,
 }
 
 impl Plan {
@@ -371,6 +367,13 @@ impl Plan {
         }
     }
 
+    /// How blocks are shown to a consumer in another process.
+    fn manners(&self, args: &Args) -> Manners {
+        let limit = args.consumer.consumer_deadline.unwrap_or(std::time::Duration::from_secs(1));
+        let limit = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
+        Manners { waits: args.consumer.consumer_wait, limit, most: self.share }
+    }
+
     fn new(args: &Args, devices: &[Box<dyn Device>]) -> Result<Self, AppError> {
         let ring = args.pool.ring;
         let rings = vec![QueuePlan { rx_ring: ring, tx_ring: 0 }];
@@ -384,6 +387,7 @@ impl Plan {
             origin: args.stream.seq.origin(),
             ..Geometry::of(blocks.rows, blocks.contiguous)
         };
+        let mut share = u64::MAX;
         let data = if args.stream.sink.places() {
             // The ring is full, and every open block lies across two runs.
             let least = ring.div_ceil(blocks.rows as usize) + 2 * usize::from(blocks.window) + 1;
@@ -400,6 +404,7 @@ impl Plan {
                 );
                 return Err(AppError::usage(why).hint(format!("--blocks {least}, or fewer --rows")));
             }
+            share = (runs - least).max(1) as u64 * u64::from(blocks.rows);
             geometry.slots(runs)
         } else {
             sizing.needed().next_power_of_two()
@@ -407,6 +412,6 @@ impl Plan {
         let ports = || devices.iter().map(|device| device.info());
         let (frame, row) =
             (args.pool.stride(ports(), DEFAULT_HEADROOM), args.pool.stride(ports(), 0));
-        Ok(Self { geometry, heads: args.pool.slots(&sizing)?, data, frame, row })
+        Ok(Self { geometry, heads: args.pool.slots(&sizing)?, data, frame, row, share })
     }
 }

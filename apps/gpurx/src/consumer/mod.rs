@@ -175,6 +175,12 @@ pub trait Consumer: Send {
         None
     }
 
+    /// Whether it is there at all: blocks that wait for one that is may be dropped when memory is short. For one
+    /// that is to come they wait as was asked.
+    fn is_there(&self) -> bool {
+        true
+    }
+
     /// A block that it had no room for is dropped unseen.
     fn skipped(&mut self) {}
 

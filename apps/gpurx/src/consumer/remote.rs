@@ -20,6 +20,8 @@ pub(crate) struct Manners {
     pub(crate) waits: bool,
     /// Nanoseconds that a block may be out.
     pub(crate) limit: u64,
+    /// Slots it may have, so that blocks wait with us when it is slow: those that wait can be dropped whole.
+    pub(crate) most: u64,
 }
 
 /// Blocks, by what became of them.
@@ -81,9 +83,13 @@ impl Remote {
 impl Consumer for Remote {
     fn has_room(&self) -> bool {
         match &self.ring {
-            Some(ring) => ring.books().has_room(),
+            Some(ring) => ring.books().has_room() && ring.books().slots() < self.manners.most,
             None => !self.manners.waits,
         }
+    }
+
+    fn is_there(&self) -> bool {
+        self.ring.is_some()
     }
 
     fn block(&mut self, id: BlockId, block: &BlockView<'_>, now: u64) -> Shown {

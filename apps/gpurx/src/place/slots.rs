@@ -55,6 +55,11 @@ pub(super) struct Slots {
     active: Option<Cursor>,
     spare: Option<usize>,
     posted: u32,
+    /// Empty slots of runs that are not whole, to be posted all the same; the next one last. Some may have
+    /// found another use since.
+    loose: Vec<u32>,
+    /// Of those, slots posted so far.
+    coalesced: u64,
 }
 
 const NO_RUN: u32 = u32::MAX;
@@ -79,6 +84,8 @@ impl Slots {
             active: None,
             spare: None,
             posted: 0,
+            loose: Vec::with_capacity(slots.len()),
+            coalesced: 0,
         };
         let mut rest = slots;
         while rest.len() >= span {
@@ -125,7 +132,7 @@ impl Slots {
     pub(super) fn next(&mut self, row_of: impl Fn(u32) -> u32) -> Option<u32> {
         loop {
             let Some(mut cursor) = self.active else {
-                let run = self.ready.pop_front()?;
+                let Some(run) = self.ready.pop_front() else { return self.next_loose() };
                 let row = row_of(self.posted);
                 let skip = if row <= self.rows / 2 { row } else { 0 };
                 let (at, end) = (self.guard + skip, self.guard + self.rows);
@@ -154,6 +161,58 @@ impl Slots {
                 return Some(slot);
             }
         }
+    }
+
+    /// The next slot of a run that is not whole.
+    #[cold]
+    fn next_loose(&mut self) -> Option<u32> {
+        while let Some(slot) = self.loose.pop() {
+            let run = &mut self.runs[self.run_of[slot as usize] as usize];
+            if self.states[slot as usize] == State::Home && run.phase == Phase::Out {
+                self.states[slot as usize] = State::Posted;
+                run.out += 1;
+                self.posted += 1;
+                self.coalesced += 1;
+                return Some(slot);
+            }
+        }
+        None
+    }
+
+    /// Whether there is nothing to post.
+    pub(super) fn is_dry(&self) -> bool {
+        self.active.is_none() && self.ready.is_empty() && self.loose.is_empty()
+    }
+
+    /// Empty slots that could be posted, those of runs that are not whole among them.
+    pub(super) fn empty(&self) -> u32 {
+        let span = self.rows + 2 * self.guard;
+        let runs = self.runs.iter().filter(|run| run.phase != Phase::Spare);
+        runs.map(|run| span - run.out).sum()
+    }
+
+    /// Has the empty slots of runs that are not whole posted next, once whole runs have run out. A run is
+    /// whole later for it.
+    pub(super) fn coalesce(&mut self) {
+        let span = self.rows + 2 * self.guard;
+        self.loose.clear();
+        for run in self.runs.iter().rev() {
+            if run.phase == Phase::Out && run.out < span {
+                let slots = (run.first..run.first + span).rev();
+                let states = &self.states;
+                self.loose.extend(slots.filter(|slot| states[*slot as usize] == State::Home));
+            }
+        }
+    }
+
+    /// No more slots of runs that are not whole: there is enough.
+    pub(super) fn rest(&mut self) {
+        self.loose.clear();
+    }
+
+    /// Slots of runs that were not whole posted so far.
+    pub(super) fn coalesced(&self) -> u64 {
+        self.coalesced
     }
 
     /// A posted slot came back with a frame. False, and nothing done, if it was not posted.

@@ -8,6 +8,7 @@ use crate::{
     consumer::{BlockView, Consumer, Shown},
     head::{Head, HeadReader},
     place::{Geometry, PlaceError, Placer, RowInfo, Step, Store},
+    shortage::Shortage,
     totals::Totals,
 };
 
@@ -28,6 +29,7 @@ pub struct Placed {
     /// Whether the next block fits nowhere until another is returned.
     is_stuck: bool,
     contiguous: bool,
+    shortage: Shortage,
     now: u64,
     fault: Option<String>,
 }
@@ -39,14 +41,14 @@ enum Arrival {
 }
 
 impl Placed {
-    /// Takes all buffers of `data`, which nobody else draws on.
+    /// Takes all buffers of `data`, which nobody else draws on, for a queue with a ring of so many descriptors.
     ///
     /// # Errors
     /// The pool is too small for the geometry.
     pub fn new(
         heads: HeadReader,
         data: &Pool<Device>,
-        geometry: &Geometry,
+        (geometry, ring): (&Geometry, usize),
         consumer: Box<dyn Consumer>,
     ) -> Result<Self, PlaceError> {
         let store = Store::take_all(data);
@@ -65,6 +67,7 @@ impl Placed {
             backlog: usize::from(geometry.kept),
             is_stuck: false,
             contiguous: geometry.contiguous,
+            shortage: Shortage::new(ring),
             now: 0,
             fault: None,
         })
@@ -120,7 +123,7 @@ impl Placed {
                 if self.placer.waiting() <= self.backlog {
                     return;
                 }
-                self.skip();
+                self.shed();
                 continue;
             }
             let Some(id) = self.placer.take_ready() else { return };
@@ -157,6 +160,43 @@ impl Placed {
         if let Some(id) = self.placer.take_ready() {
             self.consumer.skipped();
             self.placer.release(id);
+        }
+    }
+
+    /// The same, for want of memory.
+    #[cold]
+    fn shed(&mut self) {
+        if let Some(id) = self.placer.next_ready() {
+            self.shortage.shed(self.placer.block(id).present());
+        }
+        self.skip();
+    }
+
+    /// Drops blocks that wait for a consumer that is there, as long as there is almost nothing to post;
+    /// whether it has.
+    #[cold]
+    fn relieve(&mut self) -> bool {
+        let mut is_freed = false;
+        while self.consumer.is_there()
+            && self.placer.waiting() > 0
+            && self.shortage.sheds(self.placer.posted() + self.placer.empty())
+        {
+            self.shed();
+            is_freed = true;
+        }
+        is_freed
+    }
+
+    /// Little is posted: sees whether memory is short, and posts what lies about.
+    #[cold]
+    fn run_short(&mut self, rx: &mut dyn SplitRxQueue) {
+        let Self { store, placer, shortage, now, .. } = self;
+        if !shortage.look(placer.posted(), placer.is_dry(), *now) {
+            placer.rest();
+        } else if placer.is_dry() {
+            placer.coalesce();
+            store.post(|| placer.next_slot(), |burst| rx.post(burst));
+            shortage.look(placer.posted(), placer.is_dry(), *now);
         }
     }
 
@@ -201,6 +241,10 @@ impl Sink for Placed {
         }
         self.placer.expire(now);
         self.hand_over(totals);
+        if self.shortage.is_on() {
+            is_freed |= self.relieve();
+            self.shortage.count(self.placer.coalesced(), now, totals);
+        }
         totals.placed(&self.placer.counters());
         if self.keeps {
             self.consumer.count(totals);
@@ -211,6 +255,9 @@ impl Sink for Placed {
     fn post(&mut self, rx: &mut dyn SplitRxQueue) {
         let Self { store, placer, .. } = self;
         store.post(|| placer.next_slot(), |burst| rx.post(burst));
+        if self.shortage.may_be(self.placer.posted()) {
+            self.run_short(rx);
+        }
     }
 
     fn finish(&mut self, totals: &mut Totals) {
@@ -225,6 +272,7 @@ impl Sink for Placed {
             self.skip();
         }
         self.consumer.count(totals);
+        self.shortage.count(self.placer.coalesced(), self.now, totals);
         totals.placed(&self.placer.counters());
     }
 
