@@ -18,9 +18,10 @@ use signal_hook::{consts::SIGUSR1, flag::register};
 
 use crate::{
     exchange::{Exchange, Fresh, Left},
+    handover::server::Server,
     path::Path,
     receiver::Receiver,
-    setup::{Maker, Pools, Port},
+    setup::{Handover, Maker, Pools, Port},
     totals::Totals,
 };
 
@@ -164,7 +165,12 @@ impl Keeper {
     ///
     /// # Errors
     /// A queue could not be given other memory, and is lost until its port stops.
-    pub(crate) fn tick(&mut self, ports: &mut [Port], pools: &mut [Pools]) -> Result<(), AppError> {
+    pub(crate) fn tick(
+        &mut self,
+        ports: &mut [Port],
+        pools: &mut [Pools],
+        server: Option<&Server>,
+    ) -> Result<(), AppError> {
         self.hear_acknowledgements();
         let asked = self.asked.swap(false, Ordering::Relaxed);
         if !self.maker.is_device {
@@ -174,13 +180,21 @@ impl Keeper {
             return Ok(());
         }
         match self.place {
-            Place::Device if asked => self.revoke(ports, pools, Cause::Operator),
+            Place::Device if asked => self.revoke(ports, pools, server, Cause::Operator),
             Place::Device if pools.iter().any(|pools| is_revoked(&pools.data)) => {
-                self.revoke(ports, pools, Cause::Provider)
+                self.revoke(ports, pools, server, Cause::Provider)
             }
             Place::Refuge { cause, again } => {
                 let is_due = cause == Cause::Provider && Instant::now() >= again;
-                if asked || is_due { self.resume(ports, pools, asked) } else { Ok(()) }
+                if !asked && !is_due {
+                    return Ok(());
+                }
+                if server.is_some_and(|server| !server.is_settled()) {
+                    // A consumer may still read what is to be used again. Soon it does not, or is sent away.
+                    self.asked.fetch_or(asked, Ordering::Relaxed);
+                    return Ok(());
+                }
+                self.resume(ports, pools, server, asked)
             }
             Place::Device => Ok(()),
         }
@@ -190,6 +204,7 @@ impl Keeper {
         &mut self,
         ports: &mut [Port],
         pools: &mut [Pools],
+        server: Option<&Server>,
         cause: Cause,
     ) -> Result<(), AppError> {
         self.told.revocations += 1;
@@ -204,8 +219,12 @@ impl Keeper {
                 self.given_up.push((area.region.witness(), Instant::now()));
             }
         }
+        if server.is_some_and(|server| !server.is_settled()) {
+            // A consumer may still read what the refuge had the last time.
+            self.refuge = self.maker.refuge_pools(self.exchanges.len())?;
+        }
         let fresh = self.refuge.clone();
-        self.change(ports, pools, fresh, true).map_err(|refused| refused.error)?;
+        self.change(ports, pools, server, (fresh, true)).map_err(|refused| refused.error)?;
         self.place = Place::Refuge { cause, again: Instant::now() + AGAIN };
         self.hear_acknowledgements();
         Ok(())
@@ -215,6 +234,7 @@ impl Keeper {
         &mut self,
         ports: &mut [Port],
         pools: &mut [Pools],
+        server: Option<&Server>,
         asked: bool,
     ) -> Result<(), AppError> {
         let fresh = match self.maker.device_pools(self.exchanges.len()) {
@@ -229,7 +249,7 @@ impl Keeper {
                 return Ok(());
             }
         };
-        match self.change(ports, pools, fresh, false) {
+        match self.change(ports, pools, server, (fresh, false)) {
             Ok(()) => {}
             Err(Refused { error, goes_on: true }) => {
                 tracing::warn!(%error, "device memory is there, and a port cannot use it");
@@ -251,17 +271,21 @@ impl Keeper {
         &mut self,
         ports: &mut [Port],
         pools: &mut [Pools],
-        fresh: Vec<Pool<DeviceMemory>>,
-        to_refuge: bool,
+        server: Option<&Server>,
+        (fresh, to_refuge): (Vec<Pool<DeviceMemory>>, bool),
     ) -> Result<(), Refused> {
         self.changes += 1;
+        let mut offers = Vec::new();
+        let has_client = server.is_some_and(Server::has_client);
         let queues = ports.iter().enumerate();
         let queues = queues.flat_map(|(at, port)| (0..port.counters.len()).map(move |q| (at, q)));
         let queues: Vec<_> = queues.collect();
         for (worker, ((port, queue), data)) in queues.into_iter().zip(fresh).enumerate() {
             let heads = pools[worker].heads.clone();
             let next = Pools { heads, data };
-            let left = self.change_one(&mut ports[port], (queue, worker), &next, to_refuge)?;
+            let handover = Handover { offers: &mut offers, has_client };
+            let change = (to_refuge, handover);
+            let left = self.change_one(&mut ports[port], (queue, worker), &next, change)?;
             let Some(Left { binding, former }) = left else { continue };
             // In this order: the queue's buffers, those of cache and sink, then the pool.
             drop(former);
@@ -272,6 +296,9 @@ impl Keeper {
                 self.fault.get_or_insert(why);
             }
         }
+        if let Some(server) = server {
+            server.renew(offers);
+        }
         Ok(())
     }
 
@@ -281,14 +308,14 @@ impl Keeper {
         port: &mut Port,
         (queue, worker): (usize, usize),
         pools: &Pools,
-        to_refuge: bool,
+        (to_refuge, handover): (bool, Handover<'_>),
     ) -> Result<Option<Left>, Refused> {
         let (exchange, maker) = (&self.exchanges[worker], &self.maker);
         let split = maker.split(pools, to_refuge);
         let change = (self.changes, to_refuge);
         // Whatever takes time is done before the worker is asked.
         let away = Receiver::Away(port.counters[queue].clone());
-        let binding = maker.binding(pools, (port.path, worker), change, away, None);
+        let binding = maker.binding(pools, (port.path, worker), change, away, handover);
         let mut binding = binding.map_err(Refused::early)?;
         let mut former = None;
         binding.rx = if port.path == Path::Bounce {

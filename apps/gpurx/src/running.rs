@@ -110,7 +110,8 @@ impl Running {
         let mut schedule = Schedule::new(&args.run);
         let (mut lost, mut teller) = (None, Teller::default());
         while self.workers.wait(schedule.nap()) {
-            if let Err(error) = self.keeper.tick(&mut self.ports, &mut self.pools) {
+            let server = self.server.as_ref();
+            if let Err(error) = self.keeper.tick(&mut self.ports, &mut self.pools, server) {
                 lost = Some(error.to_string());
                 break;
             }

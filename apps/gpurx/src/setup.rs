@@ -7,7 +7,7 @@ use mempool::{
 };
 use memwire_apps::{
     AppError,
-    memory::{MemorySpec, Neighbours},
+    memory::{MemorySpec, Neighbours, host_to_share},
 };
 use pmd::{Config, Device, PostOrder, QueueCounters, Queues, Registry, SplitAt, SplitConfig};
 
@@ -79,6 +79,14 @@ pub struct Setup {
     offers: Vec<Queue>,
 }
 
+/// What a worker's blocks are offered by to a consumer in another process.
+pub(crate) struct Handover<'a> {
+    /// Gets the worker's queue.
+    pub(crate) offers: &'a mut Vec<Queue>,
+    /// Whether a consumer is there that will be offered it: blocks wait for it.
+    pub(crate) has_client: bool,
+}
+
 /// Makes what a worker receives with, at the start and whenever memory comes or goes.
 pub(crate) struct Maker {
     args: Args,
@@ -112,7 +120,10 @@ impl Maker {
             }
         };
         let bytes = whole_pages(slots.saturating_mul(self.plan.row)) * queues as u64;
-        let host = MemorySpec::Auto.open(bytes)?;
+        let host = match self.args.consumer.consumer {
+            Some(_) => host_to_share(bytes),
+            None => MemorySpec::Auto.open(bytes)?,
+        };
         let pool = |_| {
             let pool = Pool::builder().name("host payloads").slots(slots).stride(self.plan.row);
             Ok(pool.headroom(0).memory(&*host).build()?)
@@ -154,14 +165,14 @@ impl Maker {
         (path, index): (Path, usize),
         (change, is_refuge): (u64, bool),
         rx: Receiver,
-        offers: Option<&mut Vec<Queue>>,
+        handover: Handover<'_>,
     ) -> Result<Binding, AppError> {
         let Self { args, plan, .. } = self;
         let sink: Box<dyn Sink> = if is_refuge && self.drops() {
             let heads = HeadReader::new(args.stream.flow(), args.stream.seq);
             Box::new(Count { heads, is_revoked: true })
         } else {
-            sink(args, plan, pools, (index, change), offers)?
+            sink(args, plan, pools, (index, change), handover)?
         };
         let cache = SplitCache::new(&pools.heads, &pools.data);
         let burst = SplitBurst::with_limit(&pools.heads, &pools.data, args.run.burst);
@@ -260,8 +271,8 @@ impl Setup {
             let rx = path.wrap(queue, self.maker.split(&pools, false), args.pool.ring)?;
             counters.push(rx.counters().clone());
             let index = self.workers.len();
-            let offers = Some(&mut self.offers);
-            let now = self.maker.binding(&pools, (path, index), (0, false), rx, offers)?;
+            let handover = Handover { offers: &mut self.offers, has_client: false };
+            let now = self.maker.binding(&pools, (path, index), (0, false), rx, handover)?;
             self.workers.push(Worker::new(now, args.run.idle).measured(args.cost));
             self.pools.push(pools);
         }
@@ -281,7 +292,7 @@ fn sink(
     plan: &Plan,
     pools: &Pools,
     (index, change): (usize, u64),
-    offers: Option<&mut Vec<Queue>>,
+    handover: Handover<'_>,
 ) -> Result<Box<dyn Sink>, AppError> {
     let heads = HeadReader::new(args.stream.flow(), args.stream.seq);
     let row = plan.row;
@@ -296,14 +307,8 @@ fn sink(
         }
         _ if args.consumer.consumer.is_some() => {
             let (queue, orders) = Queue::new(&pools.data, plan.ring(args))?;
-            let mut manners = plan.manners(args);
-            match offers {
-                Some(offers) => offers.push(queue),
-                // Memory that came later is not what the other process was given: blocks in it go
-                // unconsumed.
-                None => manners.waits = false,
-            }
-            Box::new(Remote::new(orders, manners))
+            handover.offers.push(queue);
+            Box::new(Remote::new(orders, plan.manners(args), handover.has_client))
         }
         SinkChoice::Verify => Box::new(Verify::new(row, args.stream.seq)),
         SinkChoice::Tensor => Box::new(Tensor::new(row)),

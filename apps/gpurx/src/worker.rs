@@ -173,7 +173,7 @@ impl Worker {
             }
             old.sink.burst(&mut old.burst, &mut old.cache, now, &mut self.totals);
         }
-        old.sink.finish(&mut self.totals);
+        old.sink.leave(&mut self.totals);
         if old.is_refuge {
             self.before.rows_to_host += self.totals.rows;
         }

@@ -192,6 +192,10 @@ pub trait Consumer: Send {
     /// Once per poll, if it keeps blocks.
     fn tick(&mut self, _now: u64) {}
 
+    /// The memory is given up: what it keeps is taken back, at once, by [`Consumer::returned`], and blocks that
+    /// come yet are not for it.
+    fn let_go(&mut self) {}
+
     /// The end: waits a little for what it keeps, and returns whether to take and to show more before it
     /// is asked again. After a no, [`Consumer::returned`] names all that is still out.
     fn lingers(&mut self) -> bool {

@@ -40,6 +40,18 @@ pub fn dial(path: &Path) -> Result<OwnedFd, WireError> {
     Ok(socket)
 }
 
+/// What has become of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News {
+    /// Nothing.
+    None,
+    /// Payload memory is another: [`Connection::takers`] are new, and none for now if there is no memory. Blocks
+    /// of before are not to be returned any more.
+    Changed,
+    /// gpurx has closed it, or is gone. What is ready can be taken still.
+    Closed,
+}
+
 impl Connection {
     /// Greets, and takes what is offered; `map` maps payload memory. What cannot be taken is refused,
     /// which gpurx is told too.
@@ -47,52 +59,68 @@ impl Connection {
     /// # Errors
     /// gpurx refuses, or what it offers cannot be used.
     pub fn open(socket: OwnedFd, map: Map<'_>) -> Result<Self, AppError> {
-        let wire = |error: WireError| AppError::failed(error.to_string());
         Message::Greet.send(&socket, &[]).map_err(wire)?;
-        let mut takers = Vec::new();
-        loop {
-            let taken = Message::recv(&socket).map_err(wire).and_then(|(message, files)| {
-                let Message::Offer(offer) = message else {
-                    return Err(wire(WireError::Nonsense("an offer was due")));
-                };
-                if offer.queue != takers.len() as u64 {
-                    return Err(wire(WireError::Nonsense("offers are out of order")));
-                }
-                Ok((taker(&offer, files, map)?, offer.queues))
-            });
-            match taken {
-                Ok((taker, queues)) => {
-                    takers.push(taker);
-                    if takers.len() as u64 == queues {
-                        break;
-                    }
-                }
-                Err(error) => {
-                    // It may be gone already.
-                    let _ = Message::Refuse(error.to_string()).send(&socket, &[]);
-                    return Err(error);
-                }
-            }
-        }
-        Message::Accept.send(&socket, &[]).map_err(wire)?;
-        Ok(Self { socket, takers })
+        let mut this = Self { socket, takers: Vec::new() };
+        this.answer(map)?;
+        Ok(this)
     }
 
-    /// Whether gpurx has closed the connection, or is gone. A system call: not one per poll.
-    #[must_use]
-    pub fn is_closed(&self) -> bool {
+    /// Looks whether gpurx has said something, and does it. A system call: not one per poll.
+    ///
+    /// # Errors
+    /// gpurx sends us away, or what it offers cannot be used.
+    pub fn hear(&mut self, map: Map<'_>) -> Result<News, AppError> {
         let mut byte = [0; 1];
         match recv(&self.socket, &mut byte, RecvFlags::DONTWAIT | RecvFlags::PEEK) {
-            Ok((_, 0)) => true,
-            Ok(_) => false,
-            Err(error) => error != rustix::io::Errno::AGAIN && error != rustix::io::Errno::INTR,
+            Ok((_, 0)) => Ok(News::Closed),
+            Ok(_) => self.answer(map).map(|()| News::Changed),
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(News::None),
+            Err(_) => Ok(News::Closed),
         }
+    }
+
+    /// Takes the next offer, or gives up what there is, and says so.
+    fn answer(&mut self, map: Map<'_>) -> Result<(), AppError> {
+        self.takers.clear();
+        match offers(&self.socket, map) {
+            Ok(takers) => self.takers = takers,
+            Err(error) => {
+                // It may be gone already.
+                let _ = Message::Refuse(error.to_string()).send(&self.socket, &[]);
+                return Err(error);
+            }
+        }
+        Message::Accept.send(&self.socket, &[]).map_err(wire)
     }
 
     /// The socket.
     #[must_use]
     pub fn socket(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+fn wire(error: WireError) -> AppError {
+    AppError::failed(error.to_string())
+}
+
+/// The offers of all queues; none if there is no memory for now.
+fn offers(socket: &OwnedFd, map: Map<'_>) -> Result<Vec<Taker>, AppError> {
+    let mut takers = Vec::new();
+    loop {
+        let (message, files) = Message::recv(socket).map_err(wire)?;
+        let offer = match message {
+            Message::Offer(offer) => offer,
+            Message::Pause if takers.is_empty() => return Ok(takers),
+            _ => return Err(wire(WireError::Nonsense("an offer was due"))),
+        };
+        if offer.queue != takers.len() as u64 {
+            return Err(wire(WireError::Nonsense("offers are out of order")));
+        }
+        takers.push(taker(&offer, files, map)?);
+        if takers.len() as u64 == offer.queues {
+            return Ok(takers);
+        }
     }
 }
 

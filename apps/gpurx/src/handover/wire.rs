@@ -9,7 +9,8 @@
 //!   accept                 -->
 //! ```
 //!
-//! Either may say `refuse` with a text instead, and close.
+//! When the payload memory changes, gpurx offers again, or says `pause` if there is none for now. Each is answered
+//! by `accept`, which gives up all that was offered before. Either may say `refuse` with a text instead, and close.
 
 use std::{
     io::{self, IoSlice, IoSliceMut},
@@ -146,10 +147,12 @@ pub enum Message {
     Greet,
     /// One queue.
     Offer(Offer),
-    /// The consumer has mapped everything.
+    /// The consumer has mapped everything, and has given up what was offered before.
     Accept,
     /// No, because.
     Refuse(String),
+    /// What was offered is to be given up; another offer will follow.
+    Pause,
 }
 
 impl Message {
@@ -159,6 +162,7 @@ impl Message {
             Self::Offer(_) => 2,
             Self::Accept => 3,
             Self::Refuse(_) => 4,
+            Self::Pause => 5,
         }
     }
 
@@ -166,7 +170,7 @@ impl Message {
         let mut words = vec![MAGIC, VERSION.into(), self.kind()];
         let mut text: &[u8] = &[];
         match self {
-            Self::Greet | Self::Accept => {}
+            Self::Greet | Self::Accept | Self::Pause => {}
             Self::Offer(offer) => {
                 words.extend([offer.queue, offer.queues]);
                 words.extend(offer.layout.numbers());
@@ -200,6 +204,7 @@ impl Message {
         match (kind, body) {
             (1, []) if rest.is_empty() => Ok(Self::Greet),
             (3, []) if rest.is_empty() => Ok(Self::Accept),
+            (5, []) if rest.is_empty() => Ok(Self::Pause),
             (2, [queue, queues, numbers @ ..]) if rest.is_empty() => {
                 let Some((numbers, areas)) = numbers.split_first_chunk::<6>() else {
                     return Err(WireError::Nonsense("an offer is cut off"));
@@ -317,7 +322,7 @@ mod tests {
         let (here, there) = pair();
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(b"four").unwrap();
-        for message in [Message::Greet, offer(), Message::Accept] {
+        for message in [Message::Greet, offer(), Message::Accept, Message::Pause] {
             message.send(&here, &[file.as_fd(), file.as_fd()]).unwrap();
             let (got, files) = Message::recv(&there).unwrap();
             assert_eq!((got, files.len()), (message, 2));

@@ -37,6 +37,11 @@ pub trait Sink: Send {
     /// The end: hands over what is left.
     fn finish(&mut self, _totals: &mut Totals) {}
 
+    /// The end of its memory, while the worker goes on with another: as [`Sink::finish`], and waits for nobody.
+    fn leave(&mut self, totals: &mut Totals) {
+        self.finish(totals);
+    }
+
     /// A digest of all bytes, if the sink makes one.
     fn digest(&self) -> Option<u32> {
         None

@@ -276,6 +276,14 @@ impl Sink for Placed {
         totals.placed(&self.placer.counters());
     }
 
+    fn leave(&mut self, totals: &mut Totals) {
+        // What has been returned already first, then what has not.
+        self.take_back();
+        self.consumer.let_go();
+        self.take_back();
+        self.finish(totals);
+    }
+
     fn digest(&self) -> Option<u32> {
         self.consumer.digest()
     }

@@ -1,6 +1,7 @@
 //! A consumer in another process: killed, absent, slow, wrong, and the two programs' refusals of each
 //! other.
 
+mod changes;
 #[path = "../common/mod.rs"]
 mod common;
 mod hostile;
