@@ -268,6 +268,8 @@ pub struct Facts {
     pub totals: Totals,
     /// Of device memory that was taken back.
     pub revocation: RevocationReport,
+    /// Of payload memory that ran short.
+    pub shortage: ShortageReport,
     /// How busy they were.
     pub workers: Vec<WorkerReport>,
     /// Of the sinks.
@@ -283,7 +285,7 @@ pub struct Facts {
 impl From<Facts> for Summary {
     fn from(facts: Facts) -> Self {
         let Facts { ports, path, probes, memory, time, stats, totals, revocation, .. } = facts;
-        let Facts { workers, digests, cost, sent, pool, consumer, .. } = facts;
+        let Facts { workers, digests, cost, sent, pool, consumer, shortage, .. } = facts;
         let Totals { rows, foreign, invalid, unsplit, late, duplicate, jump, revoked, .. } = totals;
         let Totals { ok, bad, missing, reordered, complete, partial, .. } = totals;
         Self {
@@ -318,7 +320,7 @@ impl From<Facts> for Summary {
             host_payload_bytes: totals.touched,
             cost: cost.as_ref().map(|cost| CostReport::of(cost, totals.touched)),
             revocation,
-            shortage: ShortageReport::new(&totals),
+            shortage,
             workers,
             digests: digests.iter().map(|digest| format!("{digest:08x}")).collect(),
             sent: sent.as_ref().map(Into::into),

@@ -100,8 +100,9 @@ pub(crate) struct Keeper {
     refuge: Vec<Pool<DeviceMemory>>,
     exchanges: Vec<Exchange>,
     place: Place,
-    /// Changes of memory so far.
+    /// Changes of memory so far, and those that were made.
     changes: u64,
+    made: u64,
     /// Memory given up: who can tell whether it is gone, and since when.
     given_up: Vec<(Witness, Instant)>,
     told: RevocationReport,
@@ -128,6 +129,7 @@ impl Keeper {
             exchanges,
             place: Place::Device,
             changes: 0,
+            made: 0,
             given_up: Vec::new(),
             told: RevocationReport::default(),
             fault: None,
@@ -153,6 +155,16 @@ impl Keeper {
             longest_gap_ms: millis(gaps.max().unwrap_or_default()),
             ..self.told.clone()
         }
+    }
+
+    /// Changes of memory so far; none while payloads are somewhere else.
+    pub(crate) fn changes_at_home(&self) -> Option<u64> {
+        matches!(self.place, Place::Device).then_some(self.made)
+    }
+
+    /// What opens memory.
+    pub(crate) fn maker(&self) -> &Maker {
+        &self.maker
     }
 
     /// What went wrong, if something did.
@@ -212,6 +224,7 @@ impl Keeper {
         let to =
             if self.maker.drops() { "payloads are dropped" } else { "payloads go to the host" };
         tracing::warn!(revocations = self.told.revocations, "device memory revoked by {by}: {to}");
+        self.maker.let_go();
         // Nothing of it is handed out any more, whoever asked.
         for pool in pools.iter().map(|pools| &pools.data) {
             for area in pool.areas() {
@@ -296,6 +309,7 @@ impl Keeper {
                 self.fault.get_or_insert(why);
             }
         }
+        self.made += 1;
         if let Some(server) = server {
             server.renew(offers);
         }

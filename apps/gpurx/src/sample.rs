@@ -86,6 +86,11 @@ impl Readings {
         self.workers.push((worker.published(), worker.activity()));
     }
 
+    /// Each worker's.
+    pub(crate) fn each(&self) -> impl Iterator<Item = Totals> {
+        self.workers.iter().map(|(published, _)| published.snapshot())
+    }
+
     /// The sum over the workers.
     pub(crate) fn totals(&self) -> Totals {
         let mut sum = Totals::default();
@@ -176,11 +181,12 @@ fn counts(totals: &Totals, revocation: &RevocationReport) -> Vec<Count> {
     .into()
 }
 
-fn shortage_counts(totals: &Totals) -> [Count; 4] {
-    let Totals { shortages, coalesced, blocks_shed, rows_shed, .. } = *totals;
+fn shortage_counts(totals: &Totals) -> [Count; 5] {
+    let Totals { shortages, coalesced, spilled, blocks_shed, rows_shed, .. } = *totals;
     [
         ("shortages", "Times that payload memory ran short.", shortages),
         ("slots_coalesced", "Slots posted although their run was not whole.", coalesced),
+        ("rows_spilled", "Rows in host memory for want of a device's.", spilled),
         ("blocks_shed", "Blocks that waited for a consumer and were dropped.", blocks_shed),
         ("rows_shed", "Rows in them.", rows_shed),
     ]

@@ -1,6 +1,8 @@
 //! From the command line to started queues and their workers: pools, paths, sinks. The one place
 //! where memory and ports meet.
 
+use std::{cell::RefCell, rc::Rc};
+
 use mempool::{
     Cpu, DEFAULT_HEADROOM, Device as DeviceMemory, Pool, Provider, QueuePlan, Sizing, SplitBurst,
     SplitCache,
@@ -12,9 +14,10 @@ use memwire_apps::{
 use pmd::{Config, Device, PostOrder, QueueCounters, Queues, Registry, SplitAt, SplitConfig};
 
 use crate::{
-    args::{Args, OnRevoke, SinkChoice},
+    args::{Args, BlockArgs, OnRevoke, SinkChoice},
     consumer::{Consumer, Manners, Remote, Tensor, Unread, Verify, row_bits},
     exchange::Binding,
+    growth::Kind,
     handover::{
         Layout,
         server::{Queue, Server, check_ring},
@@ -95,6 +98,8 @@ pub(crate) struct Maker {
     open: Box<dyn Fn() -> Result<Box<dyn Provider>, AppError>>,
     /// Whether that is a device's: it may be revoked.
     pub(crate) is_device: bool,
+    /// What the pools were made of, for more of it.
+    provider: RefCell<Option<Rc<dyn Provider>>>,
 }
 
 impl Maker {
@@ -103,8 +108,72 @@ impl Maker {
     /// # Errors
     /// It is not to be had, or not any more.
     pub(crate) fn device_pools(&self, queues: usize) -> Result<Vec<Pool<DeviceMemory>>, AppError> {
-        let provider = (self.open)()?;
-        (0..queues).map(|_| self.data_pool(&*provider)).collect()
+        let provider: Rc<dyn Provider> = (self.open)()?.into();
+        let pools = (0..queues).map(|_| self.data_pool(&*provider)).collect();
+        self.keep(provider);
+        pools
+    }
+
+    /// Keeps payload memory to take more of, if that was asked for.
+    fn keep(&self, provider: Rc<dyn Provider>) {
+        if self.args.blocks.grow > 0 {
+            *self.provider.borrow_mut() = Some(provider);
+        }
+    }
+
+    /// Keeps it no longer: it is taken back.
+    pub(crate) fn let_go(&self) {
+        *self.provider.borrow_mut() = None;
+    }
+
+    /// Whether an area can have as many slots as were asked for.
+    fn check_growth(&self) -> Result<(), AppError> {
+        let (grow, spill) = self.extra_slots();
+        let limit = self.plan.data.next_power_of_two();
+        if grow.max(spill) <= limit {
+            return Ok(());
+        }
+        let most = (limit - 2) / self.plan.geometry.span();
+        let why =
+            "--grow, --spill: an area is no larger than the payload memory there is at the start";
+        Err(AppError::usage(why).hint(format!("{most} blocks at most, or more --blocks")))
+    }
+
+    /// Slots of the areas by which a queue's payload memory may grow: of its own, and of the host's. A slot at
+    /// each end is left alone.
+    pub(crate) fn extra_slots(&self) -> (usize, usize) {
+        let slots = |blocks: usize| match blocks * self.plan.geometry.span() {
+            0 => 0,
+            slots => slots + 2,
+        };
+        let is_placed = self.args.stream.sink.places();
+        let BlockArgs { grow, spill, .. } = self.args.blocks;
+        if is_placed { (slots(grow), slots(spill)) } else { (0, 0) }
+    }
+
+    /// Memory for such an area.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(crate) fn extra_memory(&self, kind: Kind) -> Result<Rc<dyn Provider>, AppError> {
+        match kind {
+            Kind::Device => {
+                let kept = self.provider.borrow().clone();
+                kept.ok_or_else(|| AppError::missing("payload memory is not there any more"))
+            }
+            Kind::Host => {
+                let (_, slots) = self.extra_slots();
+                Ok(self.host(whole_pages(slots * self.plan.row))?.into())
+            }
+        }
+    }
+
+    /// Memory of the host that payloads may go to.
+    fn host(&self, bytes: u64) -> Result<Box<dyn Provider>, AppError> {
+        match self.args.consumer.consumer {
+            Some(_) => Ok(host_to_share(bytes)),
+            None => MemorySpec::Auto.open(bytes),
+        }
     }
 
     /// The same in host memory, to take the place of device memory; if payloads are to be dropped then,
@@ -120,10 +189,7 @@ impl Maker {
             }
         };
         let bytes = whole_pages(slots.saturating_mul(self.plan.row)) * queues as u64;
-        let host = match self.args.consumer.consumer {
-            Some(_) => host_to_share(bytes),
-            None => MemorySpec::Auto.open(bytes)?,
-        };
+        let host = self.host(bytes)?;
         let pool = |_| {
             let pool = Pool::builder().name("host payloads").slots(slots).stride(self.plan.row);
             Ok(pool.headroom(0).memory(&*host).build()?)
@@ -216,12 +282,15 @@ impl Setup {
         let beside = Neighbours::new(registry, devices.iter().map(|device| &**device));
         let spec = data.clone();
         let open = Box::new(move || spec.open_beside(data_bytes, &beside));
-        let device = open()?;
+        let device: Rc<dyn Provider> = open()?.into();
         let is_device = !matches!(
             data,
             MemorySpec::Auto | MemorySpec::Host | MemorySpec::Hugepage(_) | MemorySpec::Private
         );
-        let maker = Maker { args: args.clone(), plan, open, is_device };
+        let provider = RefCell::default();
+        let maker = Maker { args: args.clone(), plan, open, is_device, provider };
+        maker.check_growth()?;
+        maker.keep(Rc::clone(&device));
         let (ports, workers, pools) = (Vec::new(), Vec::new(), Vec::new());
         let (server, offers) = (None, Vec::new());
         let mut setup = Self { ports, workers, pools, maker, server, offers };
@@ -399,7 +468,7 @@ impl Plan {
             let more = if is_remote { more_blocks(blocks.rows) } else { 0 };
             let runs = blocks.blocks.unwrap_or(least.max(8) + more);
             if is_remote {
-                geometry.kept = entries(runs, blocks.rows);
+                geometry.kept = entries(runs + blocks.grow + blocks.spill, blocks.rows);
             }
             if runs < least {
                 let (rows, window) = (blocks.rows, blocks.window);

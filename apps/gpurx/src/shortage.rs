@@ -6,7 +6,9 @@
 //!
 //! 1. *event*: less than a quarter of the ring is posted, and there is nothing to post;
 //! 2. *coalesce*: empty slots of runs that are not whole are posted too;
-//! 3. *shed*: less than an eighth is posted: blocks that wait for their consumer are dropped whole, the one that
+//! 3. *grow*: an area of the same memory is added to the pool (`--grow`; [`crate::growth`]);
+//! 4. *spill*: an area of host memory is, rows in which are counted (`--spill`);
+//! 5. *shed*: less than an eighth is posted: blocks that wait for their consumer are dropped whole, the one that
 //!    has waited longest first, so that what is received stays whole and heads keep flowing.
 
 use std::{
@@ -101,6 +103,17 @@ impl Shortage {
     }
 }
 
+/// Areas that came when memory was short and went when it was not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct GrowthReport {
+    /// Areas that were added to pools.
+    pub(crate) areas_added: u64,
+    /// Areas that were taken out again.
+    pub(crate) areas_removed: u64,
+    /// Most slots that all payload pools had at a time.
+    pub(crate) peak_slots: u64,
+}
+
 /// What was done about payload memory that ran short.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct ShortageReport {
@@ -110,6 +123,14 @@ pub struct ShortageReport {
     pub ms: f64,
     /// Slots that were posted although their run was not whole.
     pub slots_coalesced: u64,
+    /// Areas that were added to payload pools.
+    pub areas_added: u64,
+    /// Areas that were taken out again.
+    pub areas_removed: u64,
+    /// Most slots that all payload pools had at a time.
+    pub peak_slots: u64,
+    /// Rows in host memory that took the place of a device's.
+    pub rows_to_host: u64,
     /// Blocks that waited for a consumer and were dropped.
     pub blocks_shed: u64,
     /// Rows in them.
@@ -117,10 +138,14 @@ pub struct ShortageReport {
 }
 
 impl ShortageReport {
-    /// Of what the workers counted.
-    #[must_use]
-    pub fn new(totals: &Totals) -> Self {
+    /// Of what the workers counted, and of areas.
+    pub(crate) fn new(totals: &Totals, growth: GrowthReport) -> Self {
+        let GrowthReport { areas_added, areas_removed, peak_slots } = growth;
         Self {
+            areas_added,
+            areas_removed,
+            peak_slots,
+            rows_to_host: totals.spilled,
             events: totals.shortages,
             ms: totals.shortage_ns as f64 / 1e6,
             slots_coalesced: totals.coalesced,
@@ -131,15 +156,20 @@ impl ShortageReport {
 
     /// A line for people; none if nothing happened.
     pub(crate) fn write(&self, to: &mut String) -> std::fmt::Result {
-        let Self { events, ms, slots_coalesced, blocks_shed, rows_shed } = self;
+        let Self { events, ms, slots_coalesced, blocks_shed, rows_shed, .. } = self;
         if *events + blocks_shed == 0 {
             return Ok(());
         }
-        writeln!(
-            to,
-            "short   {events} times, {ms:.1} ms in all  coalesced {slots_coalesced} slots  shed \
-             {blocks_shed} blocks, {rows_shed} rows"
-        )
+        write!(to, "short   {events} times, {ms:.1} ms in all  coalesced {slots_coalesced} slots")?;
+        let Self { areas_added, areas_removed, peak_slots, rows_to_host, .. } = self;
+        if *areas_added > 0 {
+            write!(
+                to,
+                "  areas added {areas_added}, removed {areas_removed}, {peak_slots} slots at most, rows to \
+                 host {rows_to_host}"
+            )?;
+        }
+        writeln!(to, "  shed {blocks_shed} blocks, {rows_shed} rows")
     }
 }
 
@@ -153,7 +183,7 @@ pub(crate) struct Teller {
 impl Teller {
     /// Tells what is new, if it is time to.
     pub(crate) fn tick(&mut self, totals: &Totals) {
-        let now = ShortageReport::new(totals);
+        let now = ShortageReport::new(totals, GrowthReport::default());
         let is_early = self.at.is_some_and(|at| at.elapsed() < TELL);
         if is_early || now == self.told {
             return;
@@ -187,7 +217,7 @@ mod tests {
         assert!(shortage.look(0, true, 9_000_000));
         let mut totals = Totals::default();
         shortage.count(7, 9_500_000, &mut totals);
-        let report = ShortageReport::new(&totals);
+        let report = ShortageReport::new(&totals, GrowthReport::default());
         assert_eq!((report.events, report.slots_coalesced), (2, 7));
         assert!((report.ms - 3.5).abs() < 1e-9, "{report:?}");
     }
@@ -201,7 +231,7 @@ mod tests {
         shortage.shed(100);
         let mut totals = Totals::default();
         shortage.count(0, 0, &mut totals);
-        let report = ShortageReport::new(&totals);
+        let report = ShortageReport::new(&totals, GrowthReport::default());
         assert_eq!((report.blocks_shed, report.rows_shed), (1, 100));
         let mut text = String::new();
         report.write(&mut text).unwrap();

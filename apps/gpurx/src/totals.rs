@@ -115,6 +115,8 @@ totals! {
     shortages,
     /// Nanoseconds of that, in all.
     shortage_ns,
+    /// Rows in host memory that took the place of a device's.
+    spilled,
     /// Slots that were posted although their run was not whole.
     coalesced,
     /// Blocks that waited and were dropped.

@@ -192,6 +192,9 @@ pub trait Consumer: Send {
     /// Once per poll, if it keeps blocks.
     fn tick(&mut self, _now: u64) {}
 
+    /// So many slots more may be with it, or fewer.
+    fn may_keep(&mut self, _more: i64) {}
+
     /// The memory is given up: what it keeps is taken back, at once, by [`Consumer::returned`], and blocks that
     /// come yet are not for it.
     fn let_go(&mut self) {}

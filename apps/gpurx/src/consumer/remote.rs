@@ -138,6 +138,10 @@ impl Consumer for Remote {
         }
     }
 
+    fn may_keep(&mut self, more: i64) {
+        self.manners.most = self.manners.most.saturating_add_signed(more);
+    }
+
     fn let_go(&mut self) {
         self.left = self.ring.take();
         (self.expects, self.manners.waits) = (false, false);

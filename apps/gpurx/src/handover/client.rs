@@ -48,6 +48,8 @@ pub enum News {
     /// Payload memory is another: [`Connection::takers`] are new, and none for now if there is no memory. Blocks
     /// of before are not to be returned any more.
     Changed,
+    /// A queue has one more area of memory; blocks may be in it from now on.
+    Area,
     /// gpurx has closed it, or is gone. What is ready can be taken still.
     Closed,
 }
@@ -61,8 +63,10 @@ impl Connection {
     pub fn open(socket: OwnedFd, map: Map<'_>) -> Result<Self, AppError> {
         Message::Greet.send(&socket, &[]).map_err(wire)?;
         let mut this = Self { socket, takers: Vec::new() };
-        this.answer(map)?;
-        Ok(this)
+        match this.answer(map)? {
+            News::Closed => Err(wire(WireError::Closed)),
+            _ => Ok(this),
+        }
     }
 
     /// Looks whether gpurx has said something, and does it. A system call: not one per poll.
@@ -73,24 +77,58 @@ impl Connection {
         let mut byte = [0; 1];
         match recv(&self.socket, &mut byte, RecvFlags::DONTWAIT | RecvFlags::PEEK) {
             Ok((_, 0)) => Ok(News::Closed),
-            Ok(_) => self.answer(map).map(|()| News::Changed),
+            Ok(_) => self.answer(map),
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(News::None),
             Err(_) => Ok(News::Closed),
         }
     }
 
-    /// Takes the next offer, or gives up what there is, and says so.
-    fn answer(&mut self, map: Map<'_>) -> Result<(), AppError> {
-        self.takers.clear();
-        match offers(&self.socket, map) {
-            Ok(takers) => self.takers = takers,
-            Err(error) => {
+    /// Does what the next message says, and answers. That gpurx has ended meanwhile is no error.
+    fn answer(&mut self, map: Map<'_>) -> Result<News, AppError> {
+        match self.follow(map) {
+            Ok(News::None) => Ok(News::None),
+            Ok(news) => match Message::Accept.send(&self.socket, &[]) {
+                Err(WireError::Closed) => Ok(News::Closed),
+                sent => sent.map(|()| news).map_err(wire),
+            },
+            Err(Trouble::Wire(WireError::Closed)) => Ok(News::Closed),
+            Err(trouble) => {
+                let error = AppError::from(trouble);
                 // It may be gone already.
                 let _ = Message::Refuse(error.to_string()).send(&self.socket, &[]);
-                return Err(error);
+                Err(error)
             }
         }
-        Message::Accept.send(&self.socket, &[]).map_err(wire)
+    }
+
+    fn follow(&mut self, map: Map<'_>) -> Result<News, Trouble> {
+        let (message, files) = Message::recv(&self.socket)?;
+        match message {
+            Message::Offer(_) | Message::Pause => {
+                self.takers.clear();
+                self.takers = offers(&self.socket, (message, files), map)?;
+                Ok(News::Changed)
+            }
+            Message::Add { queue, area } => {
+                let (taker, mut files) = (self.taker(queue)?, files.into_iter());
+                let (Some(file), None) = (files.next(), files.next()) else {
+                    return Err(WireError::Nonsense("an area comes with one file").into());
+                };
+                let view = map(&area, &file, taker.layout())?;
+                taker.payloads_mut().add(area, view);
+                Ok(News::Area)
+            }
+            Message::Remove { queue, first_slot } => {
+                self.taker(queue)?.payloads_mut().remove(first_slot);
+                Ok(News::None)
+            }
+            _ => Err(WireError::Nonsense("an offer was due").into()),
+        }
+    }
+
+    fn taker(&mut self, queue: u64) -> Result<&mut Taker, WireError> {
+        let taker = usize::try_from(queue).ok().and_then(|queue| self.takers.get_mut(queue));
+        taker.ok_or(WireError::Nonsense("an area is of a queue that there is not"))
     }
 
     /// The socket.
@@ -100,22 +138,55 @@ impl Connection {
     }
 }
 
+/// Why a message could not be followed.
+enum Trouble {
+    Wire(WireError),
+    /// Ours.
+    Here(AppError),
+}
+
+impl From<WireError> for Trouble {
+    fn from(error: WireError) -> Self {
+        Self::Wire(error)
+    }
+}
+
+impl From<AppError> for Trouble {
+    fn from(error: AppError) -> Self {
+        Self::Here(error)
+    }
+}
+
+impl From<Trouble> for AppError {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Wire(error) => wire(error),
+            Trouble::Here(error) => error,
+        }
+    }
+}
+
 fn wire(error: WireError) -> AppError {
     AppError::failed(error.to_string())
 }
 
-/// The offers of all queues; none if there is no memory for now.
-fn offers(socket: &OwnedFd, map: Map<'_>) -> Result<Vec<Taker>, AppError> {
-    let mut takers = Vec::new();
+/// The offers of all queues, from the first on; none if there is no memory for now.
+fn offers(
+    socket: &OwnedFd,
+    first: (Message, Vec<OwnedFd>),
+    map: Map<'_>,
+) -> Result<Vec<Taker>, Trouble> {
+    let (mut takers, mut first) = (Vec::new(), Some(first));
     loop {
-        let (message, files) = Message::recv(socket).map_err(wire)?;
+        let next = first.take().map_or_else(|| Message::recv(socket), Ok);
+        let (message, files) = next?;
         let offer = match message {
             Message::Offer(offer) => offer,
             Message::Pause if takers.is_empty() => return Ok(takers),
-            _ => return Err(wire(WireError::Nonsense("an offer was due"))),
+            _ => return Err(WireError::Nonsense("an offer was due").into()),
         };
         if offer.queue != takers.len() as u64 {
-            return Err(wire(WireError::Nonsense("offers are out of order")));
+            return Err(WireError::Nonsense("offers are out of order").into());
         }
         takers.push(taker(&offer, files, map)?);
         if takers.len() as u64 == offer.queues {

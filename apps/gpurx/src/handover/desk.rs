@@ -22,8 +22,9 @@ use rustix::{
 use super::{
     Layout, Order,
     server::{Queue, Shared},
-    wire::{Message, Offer, WireError},
+    wire::{Area, Message, Offer, WireError},
 };
+use crate::errand::Ticket;
 
 /// How long a consumer may take for its first answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -36,6 +37,16 @@ const NAP: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 pub(super) enum Command {
     /// The memory of all queues is another; none for now if there are no queues.
     Renew(Vec<Queue>),
+    /// An area has come to a queue.
+    Add {
+        queue: usize,
+        area: Area,
+        file: Arc<OwnedFd>,
+        /// Is closed when whoever is there has mapped it.
+        ticket: Ticket,
+    },
+    /// An area has gone.
+    Remove { queue: usize, first_slot: u32 },
 }
 
 /// An answer that a consumer owes.
@@ -44,6 +55,15 @@ enum Owed {
     Offer(Vec<(SharedWords, Layout)>),
     /// To a pause.
     Pause,
+    /// To an area.
+    Area(Ticket),
+}
+
+impl Owed {
+    /// Whether memory that was given up before waits for it.
+    fn is_pressing(&self) -> bool {
+        !matches!(self, Self::Area(_))
+    }
 }
 
 /// Who is there.
@@ -128,13 +148,36 @@ impl Desk {
                     self.send_away(&error);
                 }
             }
+            Command::Add { queue, area, file, ticket } => self.add(queue, (area, file), ticket),
+            Command::Remove { queue, first_slot } => {
+                let Some(known) = self.queues.get_mut(queue) else { return };
+                known.areas.retain(|(area, _)| area.first_slot != first_slot);
+                let message = Message::Remove { queue: queue as u64, first_slot };
+                // Nothing that is shown is there: who does not hear of it keeps a mapping too many.
+                let client = self.client.as_ref();
+                let _ = client.map(|client| message.send(&client.socket, &[]));
+            }
+        }
+    }
+
+    fn add(&mut self, queue: usize, (area, file): (Area, Arc<OwnedFd>), ticket: Ticket) {
+        let Some(known) = self.queues.get_mut(queue) else { return ticket.close(false) };
+        known.areas.push((area, Arc::clone(&file)));
+        let Some(client) = &mut self.client else { return ticket.close(true) };
+        let message = Message::Add { queue: queue as u64, area };
+        match message.send(&client.socket, &[file.as_fd()]) {
+            Ok(()) => client.owed.push_back((Owed::Area(ticket), Instant::now())),
+            Err(error) => {
+                self.send_away(&failed(&error));
+                ticket.close(true);
+            }
         }
     }
 
     /// Says whether every consumer has given up all memory but the one there is now.
     fn settle(&self) {
-        let owed = self.client.as_ref().map_or(0, |client| client.owed.len());
-        if owed == 0 {
+        let mut owed = self.client.iter().flat_map(|client| &client.owed);
+        if !owed.any(|(owed, _)| owed.is_pressing()) {
             // Release: what was given up is not read any more.
             self.shared.settled.store(self.renewed, Ordering::Release);
         }
@@ -156,13 +199,14 @@ impl Desk {
                     self.shared.visits.attached.fetch_add(1, Ordering::Relaxed);
                 }
                 // An offer behind it is the one that counts.
-                if client.owed.is_empty() {
+                if !client.owed.iter().any(|(owed, _)| owed.is_pressing()) {
                     for (queue, (words, layout)) in self.queues.iter().zip(rings) {
                         let _ended = queue.post.send(Order::Attach(words, layout));
                     }
                 }
             }
             Some((Owed::Pause, _)) => {}
+            Some((Owed::Area(ticket), _)) => ticket.close(true),
             None => {
                 self.send_away(&failed(&WireError::Nonsense("an answer that nobody waited for")));
             }
@@ -178,7 +222,12 @@ impl Desk {
     }
 
     fn forget(&mut self) {
-        self.client = None;
+        for (owed, _) in self.client.take().into_iter().flat_map(|client| client.owed) {
+            if let Owed::Area(ticket) = owed {
+                // Nobody is there who would have to know.
+                ticket.close(true);
+            }
+        }
         self.tell(|_| Order::Detach);
     }
 
@@ -200,7 +249,8 @@ impl Desk {
     fn send_away_who_is_late(&mut self) {
         let Some(client) = &self.client else { return };
         let patience = if client.has_accepted { LONG_PATIENCE } else { PATIENCE };
-        if client.owed.front().is_some_and(|(_, since)| since.elapsed() > patience) {
+        let mut pressing = client.owed.iter().filter(|(owed, _)| owed.is_pressing());
+        if pressing.any(|(_, since)| since.elapsed() > patience) {
             let why = format!("no answer to an offer within {} s", patience.as_secs());
             self.send_away(&AppError::failed(why));
         }

@@ -14,7 +14,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use mempool::{Backing, Device, Pool};
+use mempool::{AreaInfo, Backing, Device, Pool};
 use memwire_apps::{AppError, mailbox};
 use providers::{shared, socket::Listener};
 use rustix::event::{EventfdFlags, eventfd};
@@ -24,6 +24,7 @@ use super::{
     desk::{Command, Desk},
     wire::{Area, AreaKind, MOST_AREAS},
 };
+use crate::errand::Ticket;
 
 /// What a queue offers.
 pub(crate) struct Queue {
@@ -44,13 +45,7 @@ impl Queue {
             let why = format!("--consumer: the payload pool has {} areas", areas.len());
             return Err(AppError::usage(why).hint(format!("{MOST_AREAS} at most can be passed")));
         }
-        let passed = areas.iter().map(|area| {
-            let (kind, fd, offset) = named(&area.provider, area.region.backing())?;
-            #[expect(clippy::cast_possible_truncation, reason = "slots are numbered by a u32")]
-            let slots = area.slots as u32;
-            Ok((Area { kind, first_slot: area.first_slot, slots, offset }, fd))
-        });
-        let areas = passed.collect::<Result<Vec<_>, AppError>>()?;
+        let areas = areas.iter().map(passed).collect::<Result<Vec<_>, AppError>>()?;
         let narrow = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         let (slots, stride) = (narrow(pool.slot_bound()), narrow(pool.stride()));
         let layout = Layout { slots, stride, ..layout };
@@ -69,6 +64,14 @@ pub(crate) fn check_ring(layout: &Layout) -> Result<(), AppError> {
         Ok(_) => Ok(()),
         Err(error) => Err(AppError::usage(format!("--consumer: {error}"))),
     }
+}
+
+/// An area as another process is given it.
+fn passed(area: &AreaInfo) -> Result<(Area, Arc<OwnedFd>), AppError> {
+    let (kind, fd, offset) = named(&area.provider, area.region.backing())?;
+    #[expect(clippy::cast_possible_truncation, reason = "slots are numbered by a u32")]
+    let slots = area.slots as u32;
+    Ok((Area { kind, first_slot: area.first_slot, slots, offset }, fd))
 }
 
 /// What another process can be given, and where the region starts in it.
@@ -197,6 +200,23 @@ impl Server {
     pub(crate) fn renew(&self, queues: Vec<Queue>) {
         self.renewed.set(self.renewed.get() + 1);
         self.command(Command::Renew(queues));
+    }
+
+    /// An area has come to a queue's memory: consumers are given it too. What names its slots is shown only when
+    /// the ticket says that whoever is there has mapped it.
+    ///
+    /// # Errors
+    /// It cannot be passed to another process.
+    pub(crate) fn add(&self, queue: usize, area: &AreaInfo) -> Result<Ticket, AppError> {
+        let ticket = Ticket::default();
+        let (area, file) = passed(area)?;
+        self.command(Command::Add { queue, area, file, ticket: ticket.clone() });
+        Ok(ticket)
+    }
+
+    /// The area that began with that slot has gone, and no block is in it.
+    pub(crate) fn remove(&self, queue: usize, first_slot: u32) {
+        self.command(Command::Remove { queue, first_slot });
     }
 
     fn command(&self, command: Command) {

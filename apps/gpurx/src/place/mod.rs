@@ -54,6 +54,7 @@ pub use plan::{Plan, Step};
 pub use store::Store;
 pub use window::Counters;
 
+use crate::errand::Extent;
 use slots::{Slots, State};
 use window::{Spot, Window};
 
@@ -202,6 +203,22 @@ impl Placer {
     /// Memory is not short any more: runs are made whole again.
     pub fn rest(&mut self) {
         self.slots.rest();
+    }
+
+    /// More slots, of an area that has come.
+    pub fn add(&mut self, area: Extent) {
+        self.slots.add(area);
+    }
+
+    /// Posts none of these slots any more.
+    pub fn retire(&mut self, area: Extent) {
+        self.slots.retire(area);
+    }
+
+    /// Whether all slots of an area that was retired are home.
+    #[must_use]
+    pub fn has_left(&self, area: Extent) -> bool {
+        self.slots.has_left(area)
     }
 
     /// Slots that were posted although their run was not whole.

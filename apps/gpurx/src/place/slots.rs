@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::PlaceError;
+use crate::errand::Extent;
 
 /// Where a slot is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +26,8 @@ enum Phase {
     Out,
     /// Kept for blocks that fit nowhere else.
     Spare,
+    /// Not ours any more.
+    Gone,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +36,8 @@ struct Run {
     /// Slots that are not home.
     out: u32,
     phase: Phase,
+    /// Whether it is posted no more, and gone once it is whole.
+    leaves: bool,
 }
 
 /// The run being posted: offsets in it of the next slot, and of the end.
@@ -97,7 +102,7 @@ impl Slots {
             }
             let index = this.runs.len();
             this.run_of[first as usize..][..span].fill(u32::try_from(index).unwrap_or(NO_RUN));
-            this.runs.push(Run { first, out: 0, phase: Phase::Ready });
+            this.runs.push(Run { first, out: 0, phase: Phase::Ready, leaves: false });
             rest = &rest[span..];
         }
         let least = 2 + usize::from(spare);
@@ -168,7 +173,8 @@ impl Slots {
     fn next_loose(&mut self) -> Option<u32> {
         while let Some(slot) = self.loose.pop() {
             let run = &mut self.runs[self.run_of[slot as usize] as usize];
-            if self.states[slot as usize] == State::Home && run.phase == Phase::Out {
+            let is_open = run.phase == Phase::Out && !run.leaves;
+            if is_open && self.states[slot as usize] == State::Home {
                 self.states[slot as usize] = State::Posted;
                 run.out += 1;
                 self.posted += 1;
@@ -187,7 +193,10 @@ impl Slots {
     /// Empty slots that could be posted, those of runs that are not whole among them.
     pub(super) fn empty(&self) -> u32 {
         let span = self.rows + 2 * self.guard;
-        let runs = self.runs.iter().filter(|run| run.phase != Phase::Spare);
+        let runs = self
+            .runs
+            .iter()
+            .filter(|run| !run.leaves && run.phase != Phase::Spare && run.phase != Phase::Gone);
         runs.map(|run| span - run.out).sum()
     }
 
@@ -197,7 +206,7 @@ impl Slots {
         let span = self.rows + 2 * self.guard;
         self.loose.clear();
         for run in self.runs.iter().rev() {
-            if run.phase == Phase::Out && run.out < span {
+            if run.phase == Phase::Out && !run.leaves && run.out < span {
                 let slots = (run.first..run.first + span).rev();
                 let states = &self.states;
                 self.loose.extend(slots.filter(|slot| states[*slot as usize] == State::Home));
@@ -208,6 +217,57 @@ impl Slots {
     /// No more slots of runs that are not whole: there is enough.
     pub(super) fn rest(&mut self) {
         self.loose.clear();
+    }
+
+    /// Cuts slots that have come into runs, which are posted behind those there are. The first and the last are
+    /// left alone, so that no stretch of a row map goes from one area into another.
+    pub(super) fn add(&mut self, area: Extent) {
+        let span = self.rows + 2 * self.guard;
+        let bound = (area.end() as usize).max(self.states.len());
+        self.states.resize(bound, State::Home);
+        self.run_of.resize(bound, NO_RUN);
+        let mut first = area.first + 1;
+        while first + span < area.end() {
+            let fresh = Run { first, out: 0, phase: Phase::Ready, leaves: false };
+            // The number of a run that was there before, in another area with this number.
+            let old =
+                self.runs.iter().position(|run| run.phase == Phase::Gone && run.first == first);
+            let index = old.unwrap_or(self.runs.len());
+            if old.is_some() {
+                self.runs[index] = fresh;
+            } else {
+                self.runs.push(fresh);
+            }
+            let number = u32::try_from(index).unwrap_or(NO_RUN);
+            self.run_of[first as usize..][..span as usize].fill(number);
+            self.ready.push_back(index);
+            first += span;
+        }
+        let slots = self.states.len();
+        self.loose.reserve(slots.saturating_sub(self.loose.len()));
+    }
+
+    /// Posts no more of these slots.
+    pub(super) fn retire(&mut self, area: Extent) {
+        for index in 0..self.runs.len() {
+            if !area.holds(self.runs[index].first) || self.runs[index].phase == Phase::Gone {
+                continue;
+            }
+            self.runs[index].leaves = true;
+            if self.active.is_some_and(|cursor| cursor.run == index) {
+                self.active = None;
+            }
+            self.runs[index].phase = Phase::Out;
+            self.settle(index);
+        }
+        let runs = &self.runs;
+        self.ready.retain(|index| !runs[*index].leaves);
+    }
+
+    /// Whether all of these slots are home, and are not posted any more.
+    pub(super) fn has_left(&self, area: Extent) -> bool {
+        let runs = self.runs.iter().filter(|run| area.holds(run.first));
+        runs.fold(true, |all, run| all && run.phase == Phase::Gone)
     }
 
     /// Slots of runs that were not whole posted so far.
@@ -249,6 +309,10 @@ impl Slots {
     fn settle(&mut self, run: usize) {
         let state = &mut self.runs[run];
         if state.out == 0 && state.phase == Phase::Out {
+            if state.leaves {
+                state.phase = Phase::Gone;
+                return;
+            }
             state.phase = Phase::Ready;
             self.ready.push_back(run);
         }

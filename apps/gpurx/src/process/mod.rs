@@ -164,6 +164,7 @@ fn take(
             heard = Instant::now();
             match connection.hear(map)? {
                 News::None => {}
+                News::Area => summary.areas += 1,
                 News::Changed => {
                     summary.changes += 1;
                     summary.attached(&connection.takers);

@@ -25,6 +25,8 @@ pub struct Summary {
     pub generation: u16,
     /// Times that the payload memory was changed for other memory, or taken away for now.
     pub changes: u64,
+    /// Areas of memory that came while it ran.
+    pub areas: u64,
     /// How long it took blocks.
     pub seconds: f64,
     /// Whether gpurx has ended, or closed the connection.
@@ -55,6 +57,7 @@ impl Summary {
             queues: 0,
             generation: 0,
             changes: 0,
+            areas: 0,
             seconds: 0.0,
             is_closed: false,
             blocks: 0,

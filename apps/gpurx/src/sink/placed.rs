@@ -6,8 +6,9 @@ use pmd::SplitRxQueue;
 use super::Sink;
 use crate::{
     consumer::{BlockView, Consumer, Shown},
+    errand::{Errand, Extent, Task, Ticket},
     head::{Head, HeadReader},
-    place::{Geometry, PlaceError, Placer, RowInfo, Step, Store},
+    place::{Block, Geometry, PlaceError, Placer, RowInfo, Step, Store},
     shortage::Shortage,
     totals::Totals,
 };
@@ -28,8 +29,12 @@ pub struct Placed {
     backlog: usize,
     /// Whether the next block fits nowhere until another is returned.
     is_stuck: bool,
-    contiguous: bool,
+    geometry: Geometry,
     shortage: Shortage,
+    /// Areas that are posted no more, and who waits for them.
+    leaving: Vec<(Extent, Ticket)>,
+    /// Those of host memory.
+    host: Vec<Extent>,
     now: u64,
     fault: Option<String>,
 }
@@ -66,8 +71,10 @@ impl Placed {
             consumer,
             backlog: usize::from(geometry.kept),
             is_stuck: false,
-            contiguous: geometry.contiguous,
+            geometry: *geometry,
             shortage: Shortage::new(ring),
+            leaving: Vec::new(),
+            host: Vec::new(),
             now: 0,
             fault: None,
         })
@@ -128,7 +135,7 @@ impl Placed {
             }
             let Some(id) = self.placer.take_ready() else { return };
             let (mut tensor, mut moved) = (None, Ok(0));
-            if self.contiguous {
+            if self.geometry.contiguous {
                 let (plan, block) = self.placer.make_contiguous(id);
                 tensor = plan.base();
                 let len = |row| block.info(row).len as usize;
@@ -138,13 +145,16 @@ impl Placed {
                 Ok(bytes) => totals.touched += bytes,
                 Err(error) => self.fault = Some(format!("a row could not be moved: {error}")),
             }
-            if self.keeps && self.contiguous && tensor.is_none() {
+            if self.keeps && self.geometry.contiguous && tensor.is_none() {
                 // The spare run is shown: nothing was moved, and it comes back.
                 self.placer.put_back(id);
                 self.is_stuck = true;
                 continue;
             }
             let block = self.placer.block(id);
+            if !self.host.is_empty() {
+                totals.spilled += rows_in(&self.host, block);
+            }
             let view = BlockView::new(block, tensor, &self.store, &self.view);
             if let Shown::Done(verdict) = self.consumer.block(id, &view, self.now) {
                 totals.ok += verdict.ok;
@@ -200,6 +210,27 @@ impl Placed {
         }
     }
 
+    /// Gives areas back of which all slots are home.
+    #[cold]
+    fn see_off(&mut self) {
+        let Self { leaving, host, placer, store, .. } = self;
+        leaving.retain(|(area, ticket)| {
+            let has_left = placer.has_left(*area);
+            if has_left {
+                store.give_area(*area);
+                host.retain(|known| known != area);
+                ticket.close(true);
+            }
+            !has_left
+        });
+    }
+
+    /// Rows that an area makes room for.
+    fn rows_of(&self, area: Extent) -> i64 {
+        let span = i64::from(self.geometry.rows) + 2 * i64::from(self.geometry.guard);
+        (i64::from(area.count) - 2) / span * i64::from(self.geometry.rows)
+    }
+
     /// Takes back what the consumer has returned; whether that was anything.
     fn take_back(&mut self) -> bool {
         let mut is_freed = false;
@@ -245,6 +276,9 @@ impl Sink for Placed {
             is_freed |= self.relieve();
             self.shortage.count(self.placer.coalesced(), now, totals);
         }
+        if !self.leaving.is_empty() {
+            self.see_off();
+        }
         totals.placed(&self.placer.counters());
         if self.keeps {
             self.consumer.count(totals);
@@ -276,6 +310,32 @@ impl Sink for Placed {
         totals.placed(&self.placer.counters());
     }
 
+    fn attend(&mut self, errand: Errand, rx: &mut dyn SplitRxQueue) {
+        match errand.task {
+            Task::Take { area, is_host } => {
+                if rx.meet_areas().is_err() {
+                    errand.ticket.close(false);
+                    return;
+                }
+                self.store.take_area(area);
+                self.view = DeviceView::new(self.store.pool());
+                self.placer.add(area);
+                self.consumer.may_keep(self.rows_of(area));
+                self.host.extend(is_host.then_some(area));
+                errand.ticket.close(true);
+            }
+            Task::Leave(area) => {
+                self.placer.retire(area);
+                self.consumer.may_keep(-self.rows_of(area));
+                self.leaving.push((area, errand.ticket));
+            }
+            Task::Forget => {
+                self.view = DeviceView::new(self.store.pool());
+                errand.ticket.close(rx.meet_areas().is_ok());
+            }
+        }
+    }
+
     fn leave(&mut self, totals: &mut Totals) {
         // What has been returned already first, then what has not.
         self.take_back();
@@ -291,6 +351,15 @@ impl Sink for Placed {
     fn fault(&self) -> Option<&str> {
         self.fault.as_deref()
     }
+}
+
+/// Rows of a block that lie in these areas.
+#[cold]
+fn rows_in(areas: &[Extent], block: &Block) -> u64 {
+    let in_host = |slot: u32| areas.iter().any(|area| area.holds(slot));
+    // A stretch lies in one area.
+    let runs = block.map().iter().filter(|run| in_host(run.first_slot));
+    runs.map(|run| u64::from(run.len)).sum()
 }
 
 /// Copies rows from slot to slot, by way of the host.
