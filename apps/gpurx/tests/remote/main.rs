@@ -6,6 +6,7 @@ mod changes;
 mod common;
 mod hostile;
 mod killed;
+mod ladder;
 mod partner;
 mod refusals;
 
