@@ -42,6 +42,8 @@
 //! moves exactly the other rows. Where no base is possible the block moves to a spare run.
 
 mod block;
+#[cfg(test)]
+mod histories;
 mod plan;
 mod slots;
 mod store;

@@ -330,6 +330,12 @@ impl Slots {
         (run.out == 0).then_some(run.first)
     }
 
+    /// Whether a slot is part of a run.
+    #[cfg(test)]
+    pub(super) fn is_of_a_run(&self, slot: u32) -> bool {
+        self.run_of.get(slot as usize).is_some_and(|run| *run != NO_RUN)
+    }
+
     /// Counts slots by state (home, posted, held) and checks the runs' own counts.
     #[cfg(test)]
     pub(super) fn census(&self) -> (usize, usize, usize) {
