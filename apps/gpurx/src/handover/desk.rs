@@ -142,9 +142,10 @@ impl Desk {
             Command::Renew(queues) => {
                 self.queues = queues;
                 self.renewed += 1;
-                if self.client.is_some()
-                    && let Err(error) = self.offer()
-                {
+                if self.client.is_none() {
+                    // Who was there when memory changed has gone meanwhile.
+                    self.tell(|_| Order::Detach);
+                } else if let Err(error) = self.offer() {
                     self.send_away(&error);
                 }
             }

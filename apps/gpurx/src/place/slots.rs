@@ -266,8 +266,8 @@ impl Slots {
 
     /// Whether all of these slots are home, and are not posted any more.
     pub(super) fn has_left(&self, area: Extent) -> bool {
-        let runs = self.runs.iter().filter(|run| area.holds(run.first));
-        runs.fold(true, |all, run| all && run.phase == Phase::Gone)
+        let mut runs = self.runs.iter().filter(|run| area.holds(run.first));
+        runs.all(|run| run.phase == Phase::Gone)
     }
 
     /// Slots of runs that were not whole posted so far.
