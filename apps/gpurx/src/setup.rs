@@ -383,7 +383,10 @@ fn sink(
         SinkChoice::Tensor => Box::new(Tensor::new(row)),
         SinkChoice::Place => Box::new(Unread),
     };
-    let placed = Placed::new(heads, &pools.data, (&plan.geometry, args.pool.ring), consumer);
+    // After a change the stream goes on where it was, and does not begin.
+    let origin = plan.geometry.origin.filter(|_| change == 0);
+    let geometry = Geometry { origin, ..plan.geometry };
+    let placed = Placed::new(heads, &pools.data, (&geometry, args.pool.ring), consumer);
     Ok(Box::new(placed.map_err(|error| AppError::usage(error.to_string()))?))
 }
 
