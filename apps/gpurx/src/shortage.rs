@@ -6,7 +6,7 @@
 //!
 //! 1. *event*: less than a quarter of the ring is posted, and there is nothing to post;
 //! 2. *coalesce*: empty slots of runs that are not whole are posted too;
-//! 3. *grow*: an area of the same memory is added to the pool (`--grow`; [`crate::growth`]);
+//! 3. *grow*: an area of the same memory is added to the pool (`--grow`);
 //! 4. *spill*: an area of host memory is, rows in which are counted (`--spill`);
 //! 5. *shed*: less than an eighth is posted: blocks that wait for their consumer are dropped whole, the one that
 //!    has waited longest first, so that what is received stays whole and heads keep flowing.

@@ -1,5 +1,5 @@
 //! The socket that consumers come to, as the rest of the program sees it: what queues offer, and a thread of its
-//! own that sleeps, and does what [`super::desk`] says.
+//! own that sleeps, and does what `desk` says.
 
 use std::{
     cell::Cell,
