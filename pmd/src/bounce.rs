@@ -7,7 +7,7 @@ use std::os::fd::BorrowedFd;
 use mempool::{Burst, Cpu, Device, Pool, Split, SplitBurst, SplitCache};
 
 use crate::{
-    DropReason, Drops, Error, PostOrder, QueueCounters, RxQueue, SplitAt, SplitConfig,
+    DropReason, Drops, Error, MapError, PostOrder, QueueCounters, RxQueue, SplitAt, SplitConfig,
     SplitRxQueue, posted::PostedData,
 };
 
@@ -107,6 +107,10 @@ impl SplitRxQueue for Bounce {
 
     fn post(&mut self, data: &mut Burst<Device>) -> usize {
         self.data.post(data)
+    }
+
+    fn meet_areas(&mut self) -> Result<(), MapError> {
+        self.data.meet_areas()
     }
 
     fn arm(&mut self) -> Option<BorrowedFd<'_>> {

@@ -26,7 +26,8 @@ pub trait DmaMapper: Send + 'static {
     /// The pair cannot work, or the system refused; the text names the next best way.
     fn map(&mut self, region: &RegionHandle) -> Result<Iova, MapError>;
 
-    /// Takes the region out of the device's address space. The device must be quiesced.
+    /// Takes the region out of the device's address space. The device must be quiesced, or hold no buffer of
+    /// it any more.
     fn unmap(&mut self, region: &RegionHandle);
 }
 

@@ -77,6 +77,17 @@ impl PostedData {
         posted
     }
 
+    /// Makes a way into areas that have come, and lets go of those that have gone.
+    pub(crate) fn meet_areas(&mut self) -> Result<(), MapError> {
+        match &mut self.door {
+            Door::Window(mapped) => mapped.refresh(),
+            Door::Engine(pool, regions) => {
+                refresh(pool, regions);
+                Ok(())
+            }
+        }
+    }
+
     /// Fills the ring up from the worker's cache, if the queue is the one to post.
     pub(crate) fn refill(&mut self, cache: &mut Cache<Device>) {
         if self.order == PostOrder::App {

@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 
 use mempool::{Burst, Cache, Cpu, Device, Shared, SplitBurst, SplitCache};
 
-use crate::QueueCounters;
+use crate::{MapError, QueueCounters};
 
 /// Receives whole frames into host memory.
 pub trait RxQueue: Send {
@@ -39,6 +39,15 @@ pub trait SplitRxQueue: Send {
     /// thrown away) is posted again by the queue, behind those posted by then: it comes later, out of this
     /// order, and still counts as posted until it does.
     fn post(&mut self, data: &mut Burst<Device>) -> usize;
+
+    /// Maps areas of the payload pool that have come ([`mempool::Pool::add_area`]), and unmaps those that have
+    /// gone. An area is mapped when one of its buffers is first posted anyway; who calls this before learns whether
+    /// it can be, and who calls it behind [`mempool::Pool::remove_area`] lets the memory go. System calls: not
+    /// for each poll.
+    ///
+    /// # Errors
+    /// An area cannot be reached by the device; its buffers cannot be posted.
+    fn meet_areas(&mut self) -> Result<(), MapError>;
 
     /// Asks to be woken by the next frame: the descriptor becomes readable then, once. Whoever waits
     /// polls once more first, since a frame may have come before this call, and waits with a limit.

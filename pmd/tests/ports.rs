@@ -396,3 +396,44 @@ fn an_area_added_while_traffic_runs_is_met_and_mapped() {
     assert_eq!(queue.recv(&mut cache, &mut burst), 8);
     assert!(burst.iter().skip(16).all(|frame| frame.data.unwrap().place().0.index() == 1));
 }
+
+#[test]
+fn an_area_that_goes_is_let_go_of_and_another_in_its_place_is_met() {
+    let tx_pool = pool(512, 2048);
+    for bounce in [false, true] {
+        let (heads, data) = (pool(512, 2048), device_pool(16));
+        let config = split_config(&heads, &data, PostOrder::App);
+        let (_ports, mut tx, mut queue) = split_queue(bounce, &tx_pool, &config);
+        let (mut cache, mut stock) = (SplitCache::new(&heads, &data), data.cache());
+        let mut kept = Burst::with_limit(&data, 16);
+        assert_eq!(stock.take(&mut kept, 16), 16, "what follows is of other areas");
+        for _ in 0..3 {
+            let area = data.add_area(&Fake::new(), 16).unwrap();
+            queue.meet_areas().unwrap();
+            let known = data.areas().into_iter().find(|known| known.id == area);
+            let witness = known.unwrap().region.witness();
+            let mut posts = Burst::with_limit(&data, 8);
+            assert_eq!(stock.take(&mut posts, 8), 8);
+            assert_eq!(queue.post(&mut posts), 8);
+            send_numbered(&mut tx, &tx_pool, 8);
+            let mut burst = SplitBurst::new(&heads, &data);
+            assert_eq!(queue.recv(&mut cache, &mut burst), 8);
+            let view = DeviceView::new(&data);
+            for (number, frame) in (0..).zip(burst.iter()) {
+                let payload = frame.data.unwrap();
+                assert_eq!(payload.place().0, area);
+                let mut bytes = vec![0; payload.len()];
+                view.read(payload, &mut bytes).unwrap();
+                assert_eq!(bytes[64 - frame.head.len()], number, "bounce: {bounce}");
+            }
+            drop(view);
+            burst.recycle(&mut cache);
+            cache.data.flush();
+            stock.flush();
+            drop(data.remove_area(area).unwrap());
+            assert!(witness.is_live(), "the queue can write there still");
+            queue.meet_areas().unwrap();
+            assert!(!witness.is_live(), "and now it cannot; bounce: {bounce}");
+        }
+    }
+}

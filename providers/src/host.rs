@@ -1,7 +1,7 @@
 //! Ordinary pages, for machines without hugepages: works everywhere, costs TLB misses. Transparent
 //! hugepages are asked for, and had if the kernel finds some.
 
-use std::io;
+use std::{io, os::fd::AsFd, sync::Arc};
 
 use mempool::{
     Backing, CpuAccess, Provider, ProviderError, ProviderInfo, Region, RegionRequest, format_bytes,
@@ -10,8 +10,8 @@ use mempool::{
 use crate::{
     PageSize, Revocable, Revocations, Sysfs,
     mapped::Mapped,
-    mapping::{Mapping, Wish},
-    numa, request,
+    mapping::{Mapping, Protection, Wish},
+    memfd, numa, request,
     shortage::{Refusal, hint},
 };
 
@@ -24,6 +24,7 @@ const MARGIN: u64 = 64 << 20;
 #[derive(Debug)]
 pub struct Host {
     node: Option<u32>,
+    is_shareable: bool,
     sysfs: Sysfs,
     revocations: Revocations,
 }
@@ -36,7 +37,7 @@ impl Host {
     }
 
     fn at(sysfs: Sysfs) -> Self {
-        Self { node: None, sysfs, revocations: Revocations::default() }
+        Self { node: None, is_shareable: false, sysfs, revocations: Revocations::default() }
     }
 
     /// Only from NUMA node `node`: where the NIC or the GPU is attached.
@@ -49,6 +50,12 @@ impl Host {
         Ok(self)
     }
 
+    /// In a sealed memory file, which another process can be given.
+    #[must_use]
+    pub fn shareable(self) -> Self {
+        Self { is_shareable: true, ..self }
+    }
+
     /// As [`Revocable::revoke`].
     pub fn revoke(&self) -> usize {
         self.revocations.revoke()
@@ -58,7 +65,16 @@ impl Host {
         let step = |what| move |error: io::Error| (what, error);
         let huge = PageSize::TwoMiB.bytes();
         let align = if len >= huge { request.align.max(huge) } else { request.align };
-        let mapping = Mapping::anonymous(len, align).map_err(step("mmap"))?;
+        let file = if self.is_shareable {
+            Some(memfd::create(&request.name, len, None).map_err(step("memfd_create"))?)
+        } else {
+            None
+        };
+        let mapping = match &file {
+            Some(file) => Mapping::shared(file.as_fd(), len, align, Protection::ReadWrite),
+            None => Mapping::anonymous(len, align),
+        };
+        let mapping = mapping.map_err(step("mmap"))?;
         if let Some(node) = self.node {
             numa::bind(&mapping, node).map_err(step("mbind"))?;
         }
@@ -68,16 +84,26 @@ impl Host {
             tracing::debug!(%error, "no transparent hugepages");
         }
         let page = page_size();
-        let touch = || {
-            mapping.touch(page);
-            Ok(())
+        let touch = || match &file {
+            Some(file) => memfd::take_pages(file, len),
+            None => {
+                mapping.touch(page);
+                Ok(())
+            }
         };
         mapping.populate_or(touch).map_err(step("populating"))?;
+        let backing = match file {
+            Some(file) => {
+                memfd::seal(&file).map_err(step("sealing"))?;
+                Backing::Memfd { fd: Arc::new(file), offset: 0 }
+            }
+            None => Backing::Anonymous,
+        };
         Ok(Mapped {
             numa_node: self.node.or_else(|| numa::home(&mapping)),
             mapping,
             page_size: page,
-            backing: Backing::Anonymous,
+            backing,
         })
     }
 }

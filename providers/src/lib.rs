@@ -5,7 +5,7 @@
 //! |---|---|---|---|
 //! | [`Hugepages`] | 2 MiB or 1 GiB | a sealed memfd | the default: any driver, any peer |
 //! | [`Private`] | the default hugepage size | its address only | nobody else may ever map it |
-//! | [`Host`] | ordinary, transparent hugepages where possible | its address only | no hugepages at hand |
+//! | [`Host`] | ordinary, transparent hugepages where possible | its address only, or a sealed memfd ([`Host::shareable`]) | no hugepages at hand |
 //! | [`P2pDma`] | a PCI BAR's | its place in the BAR, and a dma-buf | another device's memory, by peer-to-peer DMA |
 //! | [`P2pMem`] | a kernel driver's p2pmem | the function that has it | an NVMe drive's memory, for the CPU and direct I/O |
 //! | [`DmaBuf`] | ordinary or huge, or a BAR's | a dma-buf, and a sealed memfd where it is made of one | memory that another process or device shares |

@@ -56,6 +56,7 @@ fn private_hugepages_conform() {
 #[test]
 fn host_pages_conform() {
     conformance::run(&|| Subject::of_shared_source(Host::new()));
+    conformance::run(&|| Subject::of_shared_source(Host::new().shareable()));
 }
 
 #[test]

@@ -195,6 +195,14 @@ impl MemorySpec {
     }
 }
 
+/// Memory of the host that other processes can be given: hugepages if there are enough, else ordinary pages in
+/// a memory file.
+#[must_use]
+pub fn host_to_share(needed: u64) -> Box<dyn Provider> {
+    let (provider, notice) = providers::default_host(usize::try_from(needed).unwrap_or(usize::MAX));
+    if notice.is_none() { provider } else { Box::new(Host::new().shareable()) }
+}
+
 fn default_host(needed: u64) -> Box<dyn Provider> {
     static SAID: Once = Once::new();
     let needed = usize::try_from(needed).unwrap_or(usize::MAX);

@@ -150,6 +150,13 @@ pub struct BlockArgs {
     /// Blocks that the payload memory holds [default: as many as ring and window need]
     #[arg(long, value_name = "N")]
     pub blocks: Option<usize>,
+    /// Blocks of payload memory that are added when a consumer keeps so many that it runs short; they go again
+    /// when it has not been short for two seconds. 0: none
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub grow: usize,
+    /// The same in host memory, when there is no more of the other; rows in it are counted. 0: none
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub spill: usize,
     /// Blocks that stay open for frames that come late
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub window: u16,

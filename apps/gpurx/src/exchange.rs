@@ -17,7 +17,7 @@ use std::{
 use mempool::{SplitBurst, SplitCache};
 use pmd::SplitRxQueue;
 
-use crate::{receiver::Receiver, sink::Sink};
+use crate::{errand::Errand, receiver::Receiver, sink::Sink};
 
 /// How long each side waits for the other.
 pub const PATIENCE: Duration = Duration::from_secs(5);
@@ -67,7 +67,10 @@ enum Tray {
 
 #[derive(Default)]
 struct Shared {
+    /// Whether there is something to look at.
     is_asked: AtomicBool,
+    wants_queue: AtomicBool,
+    errands: Mutex<Vec<Errand>>,
     tray: Mutex<Tray>,
     changed: Condvar,
     away_ns: AtomicU64,
@@ -105,7 +108,8 @@ impl Exchange {
     /// Asks the worker for its queue, and waits for it; `None` if it does not come: the worker has ended.
     #[must_use]
     pub fn ask(&self) -> Option<Receiver> {
-        self.0.is_asked.store(true, Ordering::Relaxed);
+        self.0.wants_queue.store(true, Ordering::Release);
+        self.0.is_asked.store(true, Ordering::Release);
         let queue = self.wait(|tray| match std::mem::take(tray) {
             Tray::Queue(queue) => Some(queue),
             other => {
@@ -113,8 +117,23 @@ impl Exchange {
                 None
             }
         });
-        self.0.is_asked.store(false, Ordering::Relaxed);
+        self.0.wants_queue.store(false, Ordering::Release);
         queue
+    }
+
+    /// Has the worker do something between two polls.
+    pub(crate) fn send(&self, errand: Errand) {
+        self.0.errands.lock().unwrap_or_else(PoisonError::into_inner).push(errand);
+        self.0.is_asked.store(true, Ordering::Release);
+    }
+
+    /// What the worker is to do, and whether its queue is asked for.
+    pub(crate) fn look(&self) -> (Vec<Errand>, bool) {
+        // In this order: what comes later sets the flag again. Acquire: pairs with who asks.
+        self.0.is_asked.swap(false, Ordering::AcqRel);
+        let errands =
+            std::mem::take(&mut *self.0.errands.lock().unwrap_or_else(PoisonError::into_inner));
+        (errands, self.0.wants_queue.swap(false, Ordering::AcqRel))
     }
 
     /// Gives the worker nothing: it goes on without a queue.
@@ -135,7 +154,7 @@ impl Exchange {
         })
     }
 
-    /// Whether the queue is asked for. The worker's, once per poll.
+    /// Whether the queue is asked for, or something is to be done. The worker's, once per poll.
     #[inline(always)]
     #[must_use]
     pub fn is_asked(&self) -> bool {
@@ -145,8 +164,6 @@ impl Exchange {
 
     /// Hands the queue over and waits for what comes back.
     pub(crate) fn hand_over(&self, rx: Receiver) -> Option<Fresh> {
-        // Before the queue lies there: it is asked for once.
-        self.0.is_asked.store(false, Ordering::Relaxed);
         self.put(Tray::Queue(rx));
         self.wait(|tray| match std::mem::take(tray) {
             Tray::Fresh(fresh) => Some(Some(*fresh)),

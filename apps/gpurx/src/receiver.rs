@@ -3,7 +3,7 @@
 use std::os::fd::BorrowedFd;
 
 use mempool::{Burst, Device, SplitBurst, SplitCache};
-use pmd::{AnyRxQueue, Bounce, QueueCounters, SplitRxQueue};
+use pmd::{AnyRxQueue, Bounce, MapError, QueueCounters, SplitRxQueue};
 
 /// A queue that yields heads and payloads.
 pub enum Receiver {
@@ -58,6 +58,14 @@ impl SplitRxQueue for Receiver {
             Self::Direct(queue) => queue.post(data),
             Self::Bounce(queue) => queue.post(data),
             Self::Away(_) => 0,
+        }
+    }
+
+    fn meet_areas(&mut self) -> Result<(), MapError> {
+        match self {
+            Self::Direct(queue) => queue.meet_areas(),
+            Self::Bounce(queue) => queue.meet_areas(),
+            Self::Away(_) => Ok(()),
         }
     }
 

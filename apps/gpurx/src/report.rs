@@ -18,7 +18,7 @@ use crate::{
     totals::Totals,
 };
 
-pub use crate::revoke::RevocationReport;
+pub use crate::{revoke::RevocationReport, shortage::ShortageReport};
 
 /// Version of the JSON.
 pub const SCHEMA: &str = "memwire.gpurx/1";
@@ -172,6 +172,8 @@ pub struct Summary {
     pub cost: Option<CostReport>,
     /// What was done about device memory that was taken back.
     pub revocation: RevocationReport,
+    /// What was done about payload memory that ran short.
+    pub shortage: ShortageReport,
     /// How busy the workers were.
     pub workers: Vec<WorkerReport>,
     /// Digest of all rows, in order, of `--sink tensor`; one per queue.
@@ -266,6 +268,8 @@ pub struct Facts {
     pub totals: Totals,
     /// Of device memory that was taken back.
     pub revocation: RevocationReport,
+    /// Of payload memory that ran short.
+    pub shortage: ShortageReport,
     /// How busy they were.
     pub workers: Vec<WorkerReport>,
     /// Of the sinks.
@@ -281,7 +285,7 @@ pub struct Facts {
 impl From<Facts> for Summary {
     fn from(facts: Facts) -> Self {
         let Facts { ports, path, probes, memory, time, stats, totals, revocation, .. } = facts;
-        let Facts { workers, digests, cost, sent, pool, consumer, .. } = facts;
+        let Facts { workers, digests, cost, sent, pool, consumer, shortage, .. } = facts;
         let Totals { rows, foreign, invalid, unsplit, late, duplicate, jump, revoked, .. } = totals;
         let Totals { ok, bad, missing, reordered, complete, partial, .. } = totals;
         Self {
@@ -316,6 +320,7 @@ impl From<Facts> for Summary {
             host_payload_bytes: totals.touched,
             cost: cost.as_ref().map(|cost| CostReport::of(cost, totals.touched)),
             revocation,
+            shortage,
             workers,
             digests: digests.iter().map(|digest| format!("{digest:08x}")).collect(),
             sent: sent.as_ref().map(Into::into),
@@ -412,6 +417,7 @@ impl Summary {
                  heads, longest gap {longest_gap_ms:.2} ms"
             )?;
         }
+        self.shortage.write(to)?;
         if let Some(consumer) = &self.consumer {
             consumer.write(to)?;
         }

@@ -18,9 +18,10 @@ use signal_hook::{consts::SIGUSR1, flag::register};
 
 use crate::{
     exchange::{Exchange, Fresh, Left},
+    handover::server::Server,
     path::Path,
     receiver::Receiver,
-    setup::{Maker, Pools, Port},
+    setup::{Handover, Maker, Pools, Port},
     totals::Totals,
 };
 
@@ -99,8 +100,9 @@ pub(crate) struct Keeper {
     refuge: Vec<Pool<DeviceMemory>>,
     exchanges: Vec<Exchange>,
     place: Place,
-    /// Changes of memory so far.
+    /// Changes of memory so far, and those that were made.
     changes: u64,
+    made: u64,
     /// Memory given up: who can tell whether it is gone, and since when.
     given_up: Vec<(Witness, Instant)>,
     told: RevocationReport,
@@ -127,6 +129,7 @@ impl Keeper {
             exchanges,
             place: Place::Device,
             changes: 0,
+            made: 0,
             given_up: Vec::new(),
             told: RevocationReport::default(),
             fault: None,
@@ -154,6 +157,16 @@ impl Keeper {
         }
     }
 
+    /// Changes of memory so far; none while payloads are somewhere else.
+    pub(crate) fn changes_at_home(&self) -> Option<u64> {
+        matches!(self.place, Place::Device).then_some(self.made)
+    }
+
+    /// What opens memory.
+    pub(crate) fn maker(&self) -> &Maker {
+        &self.maker
+    }
+
     /// What went wrong, if something did.
     pub(crate) fn fault(&self) -> Option<String> {
         self.fault.clone()
@@ -164,7 +177,12 @@ impl Keeper {
     ///
     /// # Errors
     /// A queue could not be given other memory, and is lost until its port stops.
-    pub(crate) fn tick(&mut self, ports: &mut [Port], pools: &mut [Pools]) -> Result<(), AppError> {
+    pub(crate) fn tick(
+        &mut self,
+        ports: &mut [Port],
+        pools: &mut [Pools],
+        server: Option<&Server>,
+    ) -> Result<(), AppError> {
         self.hear_acknowledgements();
         let asked = self.asked.swap(false, Ordering::Relaxed);
         if !self.maker.is_device {
@@ -174,17 +192,27 @@ impl Keeper {
             return Ok(());
         }
         match self.place {
-            Place::Device if asked => self.revoke(ports, pools, Cause::Operator, "the operator"),
+            Place::Device if asked => {
+                self.revoke(ports, pools, server, (Cause::Operator, "the operator"))
+            }
             Place::Device => match self.maker.check() {
                 Some(why) => {
                     let by = format!("its provider ({why})");
-                    self.revoke(ports, pools, Cause::Provider, &by)
+                    self.revoke(ports, pools, server, (Cause::Provider, &by))
                 }
                 None => Ok(()),
             },
             Place::Refuge { cause, again } => {
                 let is_due = cause == Cause::Provider && Instant::now() >= again;
-                if asked || is_due { self.resume(ports, pools, asked) } else { Ok(()) }
+                if !asked && !is_due {
+                    return Ok(());
+                }
+                if server.is_some_and(|server| !server.is_settled()) {
+                    // A consumer may still read what is to be used again. Soon it does not, or is sent away.
+                    self.asked.fetch_or(asked, Ordering::Relaxed);
+                    return Ok(());
+                }
+                self.resume(ports, pools, server, asked)
             }
         }
     }
@@ -193,13 +221,14 @@ impl Keeper {
         &mut self,
         ports: &mut [Port],
         pools: &mut [Pools],
-        cause: Cause,
-        by: &str,
+        server: Option<&Server>,
+        (cause, by): (Cause, &str),
     ) -> Result<(), AppError> {
         self.told.revocations += 1;
         let to =
             if self.maker.drops() { "payloads are dropped" } else { "payloads go to the host" };
         tracing::warn!(revocations = self.told.revocations, "device memory revoked by {by}: {to}");
+        self.maker.let_go();
         // Nothing of it is handed out any more, whoever asked.
         for pool in pools.iter().map(|pools| &pools.data) {
             for area in pool.areas() {
@@ -207,9 +236,12 @@ impl Keeper {
                 self.given_up.push((area.region.witness(), Instant::now()));
             }
         }
-        self.maker.let_go();
+        if server.is_some_and(|server| !server.is_settled()) {
+            // A consumer may still read what the refuge had the last time.
+            self.refuge = self.maker.refuge_pools(self.exchanges.len())?;
+        }
         let fresh = self.refuge.clone();
-        self.change(ports, pools, fresh, true).map_err(|refused| refused.error)?;
+        self.change(ports, pools, server, (fresh, true)).map_err(|refused| refused.error)?;
         self.place = Place::Refuge { cause, again: Instant::now() + AGAIN };
         self.hear_acknowledgements();
         Ok(())
@@ -219,6 +251,7 @@ impl Keeper {
         &mut self,
         ports: &mut [Port],
         pools: &mut [Pools],
+        server: Option<&Server>,
         asked: bool,
     ) -> Result<(), AppError> {
         let fresh = match self.maker.device_pools(self.exchanges.len()) {
@@ -233,7 +266,7 @@ impl Keeper {
                 return Ok(());
             }
         };
-        match self.change(ports, pools, fresh, false) {
+        match self.change(ports, pools, server, (fresh, false)) {
             Ok(()) => {}
             Err(Refused { error, goes_on: true }) => {
                 tracing::warn!(%error, "device memory is there, and a port cannot use it");
@@ -256,17 +289,21 @@ impl Keeper {
         &mut self,
         ports: &mut [Port],
         pools: &mut [Pools],
-        fresh: Vec<Pool<DeviceMemory>>,
-        to_refuge: bool,
+        server: Option<&Server>,
+        (fresh, to_refuge): (Vec<Pool<DeviceMemory>>, bool),
     ) -> Result<(), Refused> {
         self.changes += 1;
+        let mut offers = Vec::new();
+        let has_client = server.is_some_and(Server::has_client);
         let queues = ports.iter().enumerate();
         let queues = queues.flat_map(|(at, port)| (0..port.counters.len()).map(move |q| (at, q)));
         let queues: Vec<_> = queues.collect();
         for (worker, ((port, queue), data)) in queues.into_iter().zip(fresh).enumerate() {
             let heads = pools[worker].heads.clone();
             let next = Pools { heads, data };
-            let left = self.change_one(&mut ports[port], (queue, worker), &next, to_refuge)?;
+            let handover = Handover { offers: &mut offers, has_client };
+            let change = (to_refuge, handover);
+            let left = self.change_one(&mut ports[port], (queue, worker), &next, change)?;
             let Some(Left { binding, former }) = left else { continue };
             // In this order: the queue's buffers, those of cache and sink, then the pool.
             drop(former);
@@ -277,6 +314,10 @@ impl Keeper {
                 self.fault.get_or_insert(why);
             }
         }
+        self.made += 1;
+        if let Some(server) = server {
+            server.renew(offers);
+        }
         Ok(())
     }
 
@@ -286,14 +327,14 @@ impl Keeper {
         port: &mut Port,
         (queue, worker): (usize, usize),
         pools: &Pools,
-        to_refuge: bool,
+        (to_refuge, handover): (bool, Handover<'_>),
     ) -> Result<Option<Left>, Refused> {
         let (exchange, maker) = (&self.exchanges[worker], &self.maker);
         let split = maker.split(pools, to_refuge);
         let change = (self.changes, to_refuge);
         // Whatever takes time is done before the worker is asked.
         let away = Receiver::Away(port.counters[queue].clone());
-        let binding = maker.binding(pools, (port.path, worker), change, away, None);
+        let binding = maker.binding(pools, (port.path, worker), change, away, handover);
         let mut binding = binding.map_err(Refused::early)?;
         let mut former = None;
         binding.rx = if port.path == Path::Bounce {

@@ -21,12 +21,14 @@ use crate::{
     consumer::ConsumerReport,
     cost::Cost,
     demo::{Demo, WireSent},
+    growth::Growth,
     handover::server::Server,
     report::{COLUMNS, Facts, IntervalReport, WorkerReport, live_cells},
     revoke::Keeper,
     run::Ended,
     sample::{Readings, memory_of, path_of, pool_reports},
     setup::{Pools, Port, Setup},
+    shortage::{ShortageReport, Teller},
     worker::{Finished, Worker},
 };
 
@@ -39,6 +41,7 @@ pub(crate) struct Running {
     pools: Vec<Pools>,
     readings: Readings,
     keeper: Keeper,
+    growth: Growth,
     workers: Workers<Finished>,
     /// Of the workers alone: they run on while the demo's wire runs empty.
     stop: Stop,
@@ -58,7 +61,9 @@ impl Running {
         asked: Arc<AtomicBool>,
     ) -> Result<Self, AppError> {
         let Setup { ports, workers: receivers, pools, maker, server, .. } = setup;
-        let keeper = Keeper::new(maker, receivers.iter().map(Worker::exchange).collect(), asked)?;
+        let exchanges: Vec<_> = receivers.iter().map(Worker::exchange).collect();
+        let growth = Growth::new(&maker, exchanges.clone());
+        let keeper = Keeper::new(maker, exchanges, asked)?;
         let stop = Stop::new();
         let mut workers = Workers::new(&stop);
         let mut readings = Readings::new(args, &ports, &pools);
@@ -72,7 +77,7 @@ impl Running {
             workers.spawn(format!("gpurx {index}"), Some(*core), job)?;
         }
         let start = Instant::now();
-        Ok(Self { ports, pools, readings, keeper, workers, stop, start, server })
+        Ok(Self { ports, pools, readings, keeper, growth, workers, stop, start, server })
     }
 
     fn stats(&self) -> QueueStats {
@@ -93,6 +98,15 @@ impl Running {
             || self.ports.iter().any(|port| health(port).fault().is_some())
     }
 
+    /// Sees whether payload memory is short, or was.
+    fn grow(&mut self) {
+        if let Some(changes) = self.keeper.changes_at_home() {
+            let totals: Vec<_> = self.readings.each().collect();
+            let (maker, server) = (self.keeper.maker(), self.server.as_ref());
+            self.growth.tick(maker, &self.pools, server, (&totals, changes));
+        }
+    }
+
     /// Reports while it runs; ends it.
     ///
     /// # Errors
@@ -107,12 +121,15 @@ impl Running {
     ) -> Result<Ended, AppError> {
         let (mut meter, mut live) = (Meter::new(), Live::new(&COLUMNS));
         let mut schedule = Schedule::new(&args.run);
-        let mut lost = None;
+        let (mut lost, mut teller) = (None, Teller::default());
         while self.workers.wait(schedule.nap()) {
-            if let Err(error) = self.keeper.tick(&mut self.ports, &mut self.pools) {
+            let server = self.server.as_ref();
+            if let Err(error) = self.keeper.tick(&mut self.ports, &mut self.pools, server) {
                 lost = Some(error.to_string());
                 break;
             }
+            teller.tick(&self.readings.totals());
+            self.grow();
             if schedule.is_line_due() {
                 let (interval, totals) = (meter.tick(self.stats()), self.readings.totals());
                 output.live(live.line(&live_cells(&interval, &totals)));
@@ -149,7 +166,8 @@ impl Running {
         while sent.is_some() && !self.has_ended() && Instant::now() < emptied {
             std::thread::park_timeout(Duration::from_millis(1));
         }
-        let Self { mut ports, pools, readings, keeper, workers, stop, start, server } = self;
+        let Self { mut ports, pools, readings, keeper, growth, workers, stop, start, server } =
+            self;
         // While the server is there: what a consumer still has is waited for.
         let finished = workers.join()?;
         let time = start.elapsed();
@@ -188,6 +206,7 @@ impl Running {
             time,
             stats,
             revocation: keeper.report(&totals),
+            shortage: ShortageReport::new(&totals, growth.report()),
             totals,
             workers: WorkerReport::of(&last.stages),
             digests,

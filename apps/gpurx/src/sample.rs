@@ -86,6 +86,11 @@ impl Readings {
         self.workers.push((worker.published(), worker.activity()));
     }
 
+    /// Each worker's.
+    pub(crate) fn each(&self) -> impl Iterator<Item = Totals> {
+        self.workers.iter().map(|(published, _)| published.snapshot())
+    }
+
     /// The sum over the workers.
     pub(crate) fn totals(&self) -> Totals {
         let mut sum = Totals::default();
@@ -137,6 +142,7 @@ impl Readings {
             Level { name: "shown slots".into(), value: (totals.shown_slots as f64).min(of), of }
         });
         let mut counts = counts(&totals, &keeper.report(&totals));
+        counts.extend(shortage_counts(&totals));
         if self.is_remote {
             counts.extend(remote_counts(&totals));
         }
@@ -173,6 +179,18 @@ fn counts(totals: &Totals, revocation: &RevocationReport) -> Vec<Count> {
     ]
     .map(count)
     .into()
+}
+
+fn shortage_counts(totals: &Totals) -> [Count; 5] {
+    let Totals { shortages, coalesced, spilled, blocks_shed, rows_shed, .. } = *totals;
+    [
+        ("shortages", "Times that payload memory ran short.", shortages),
+        ("slots_coalesced", "Slots posted although their run was not whole.", coalesced),
+        ("rows_spilled", "Rows in host memory for want of a device's.", spilled),
+        ("blocks_shed", "Blocks that waited for a consumer and were dropped.", blocks_shed),
+        ("rows_shed", "Rows in them.", rows_shed),
+    ]
+    .map(|(name, help, value)| Count { name, help, value })
 }
 
 fn remote_counts(totals: &Totals) -> [Count; 7] {

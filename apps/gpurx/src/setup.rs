@@ -1,20 +1,23 @@
 //! From the command line to started queues and their workers: pools, paths, sinks. The one place
 //! where memory and ports meet.
 
+use std::{cell::RefCell, rc::Rc};
+
 use mempool::{
     Cpu, DEFAULT_HEADROOM, Device as DeviceMemory, Pool, Provider, QueuePlan, Sizing, SplitBurst,
     SplitCache,
 };
 use memwire_apps::{
     AppError,
-    memory::{MemorySpec, Neighbours},
+    memory::{MemorySpec, Neighbours, host_to_share},
 };
 use pmd::{Config, Device, PostOrder, QueueCounters, Queues, Registry, SplitAt, SplitConfig};
 
 use crate::{
-    args::{Args, OnRevoke, SinkChoice},
+    args::{Args, BlockArgs, OnRevoke, SinkChoice},
     consumer::{Consumer, Manners, Remote, Tensor, Unread, Verify, row_bits},
     exchange::Binding,
+    growth::Kind,
     handover::{
         Layout,
         server::{Queue, Server, check_ring},
@@ -79,16 +82,24 @@ pub struct Setup {
     offers: Vec<Queue>,
 }
 
+/// What a worker's blocks are offered by to a consumer in another process.
+pub(crate) struct Handover<'a> {
+    /// Gets the worker's queue.
+    pub(crate) offers: &'a mut Vec<Queue>,
+    /// Whether a consumer is there that will be offered it: blocks wait for it.
+    pub(crate) has_client: bool,
+}
+
 /// Makes what a worker receives with, at the start and whenever memory comes or goes.
 pub(crate) struct Maker {
     args: Args,
     plan: Plan,
     /// Opens the payload memory, again if need be.
     open: Box<dyn Fn() -> Result<Box<dyn Provider>, AppError>>,
-    /// The payload memory, while pools are made of it.
-    memory: Option<Box<dyn Provider>>,
     /// Whether that is a device's: it may be revoked.
     pub(crate) is_device: bool,
+    /// The payload memory, while pools are made of it: to look after it, and for more of it.
+    provider: RefCell<Option<Rc<dyn Provider>>>,
 }
 
 impl Maker {
@@ -96,24 +107,75 @@ impl Maker {
     ///
     /// # Errors
     /// It is not to be had, or not any more.
-    pub(crate) fn device_pools(
-        &mut self,
-        queues: usize,
-    ) -> Result<Vec<Pool<DeviceMemory>>, AppError> {
-        let provider = (self.open)()?;
+    pub(crate) fn device_pools(&self, queues: usize) -> Result<Vec<Pool<DeviceMemory>>, AppError> {
+        let provider: Rc<dyn Provider> = (self.open)()?.into();
         let pools = (0..queues).map(|_| self.data_pool(&*provider)).collect::<Result<_, _>>()?;
-        self.memory = Some(provider);
+        self.keep(provider);
         Ok(pools)
+    }
+
+    fn keep(&self, provider: Rc<dyn Provider>) {
+        *self.provider.borrow_mut() = Some(provider);
     }
 
     /// Why the payload memory can no longer be used, if so.
     pub(crate) fn check(&self) -> Option<String> {
-        self.memory.as_ref()?.check()
+        self.provider.borrow().as_ref()?.check()
     }
 
     /// Lets go of the payload memory: what pools have of it goes with them, and then the device.
-    pub(crate) fn let_go(&mut self) {
-        self.memory = None;
+    pub(crate) fn let_go(&self) {
+        *self.provider.borrow_mut() = None;
+    }
+
+    /// Whether an area can have as many slots as were asked for.
+    fn check_growth(&self) -> Result<(), AppError> {
+        let (grow, spill) = self.extra_slots();
+        let limit = self.plan.data.next_power_of_two();
+        if grow.max(spill) <= limit {
+            return Ok(());
+        }
+        let most = (limit - 2) / self.plan.geometry.span();
+        let why =
+            "--grow, --spill: an area is no larger than the payload memory there is at the start";
+        Err(AppError::usage(why).hint(format!("{most} blocks at most, or more --blocks")))
+    }
+
+    /// Slots of the areas by which a queue's payload memory may grow: of its own, and of the host's. A slot at
+    /// each end is left alone.
+    pub(crate) fn extra_slots(&self) -> (usize, usize) {
+        let slots = |blocks: usize| match blocks * self.plan.geometry.span() {
+            0 => 0,
+            slots => slots + 2,
+        };
+        let is_placed = self.args.stream.sink.places();
+        let BlockArgs { grow, spill, .. } = self.args.blocks;
+        if is_placed { (slots(grow), slots(spill)) } else { (0, 0) }
+    }
+
+    /// Memory for such an area.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(crate) fn extra_memory(&self, kind: Kind) -> Result<Rc<dyn Provider>, AppError> {
+        match kind {
+            Kind::Device => {
+                let kept = self.provider.borrow().clone();
+                kept.ok_or_else(|| AppError::missing("payload memory is not there any more"))
+            }
+            Kind::Host => {
+                let (_, slots) = self.extra_slots();
+                Ok(self.host(whole_pages(slots * self.plan.row))?.into())
+            }
+        }
+    }
+
+    /// Memory of the host that payloads may go to.
+    fn host(&self, bytes: u64) -> Result<Box<dyn Provider>, AppError> {
+        match self.args.consumer.consumer {
+            Some(_) => Ok(host_to_share(bytes)),
+            None => MemorySpec::Auto.open(bytes),
+        }
     }
 
     /// The same in host memory, to take the place of device memory; if payloads are to be dropped then,
@@ -129,7 +191,7 @@ impl Maker {
             }
         };
         let bytes = whole_pages(slots.saturating_mul(self.plan.row)) * queues as u64;
-        let host = MemorySpec::Auto.open(bytes)?;
+        let host = self.host(bytes)?;
         let pool = |_| {
             let pool = Pool::builder().name("host payloads").slots(slots).stride(self.plan.row);
             Ok(pool.headroom(0).memory(&*host).build()?)
@@ -171,14 +233,14 @@ impl Maker {
         (path, index): (Path, usize),
         (change, is_refuge): (u64, bool),
         rx: Receiver,
-        offers: Option<&mut Vec<Queue>>,
+        handover: Handover<'_>,
     ) -> Result<Binding, AppError> {
         let Self { args, plan, .. } = self;
         let sink: Box<dyn Sink> = if is_refuge && self.drops() {
             let heads = HeadReader::new(args.stream.flow(), args.stream.seq);
             Box::new(Count { heads, is_revoked: true })
         } else {
-            sink(args, plan, pools, (index, change), offers)?
+            sink(args, plan, pools, (index, change), handover)?
         };
         let cache = SplitCache::new(&pools.heads, &pools.data);
         let burst = SplitBurst::with_limit(&pools.heads, &pools.data, args.run.burst);
@@ -222,12 +284,15 @@ impl Setup {
         let beside = Neighbours::new(registry, devices.iter().map(|device| &**device));
         let spec = data.clone();
         let open = Box::new(move || spec.open_beside(data_bytes, &beside));
-        let device = open()?;
+        let device: Rc<dyn Provider> = open()?.into();
         let is_device = !matches!(
             data,
             MemorySpec::Auto | MemorySpec::Host | MemorySpec::Hugepage(_) | MemorySpec::Private
         );
-        let maker = Maker { args: args.clone(), plan, open, memory: None, is_device };
+        let provider = RefCell::default();
+        let maker = Maker { args: args.clone(), plan, open, is_device, provider };
+        maker.check_growth()?;
+        maker.keep(Rc::clone(&device));
         let (ports, workers, pools) = (Vec::new(), Vec::new(), Vec::new());
         let (server, offers) = (None, Vec::new());
         let mut setup = Self { ports, workers, pools, maker, server, offers };
@@ -242,7 +307,6 @@ impl Setup {
         if let Some(path) = &args.consumer.consumer {
             setup.server = Some(Server::start(path, std::mem::take(&mut setup.offers))?);
         }
-        setup.maker.memory = Some(device);
         Ok(setup)
     }
 
@@ -278,8 +342,8 @@ impl Setup {
             let rx = path.wrap(queue, self.maker.split(&pools, false), args.pool.ring)?;
             counters.push(rx.counters().clone());
             let index = self.workers.len();
-            let offers = Some(&mut self.offers);
-            let now = self.maker.binding(&pools, (path, index), (0, false), rx, offers)?;
+            let handover = Handover { offers: &mut self.offers, has_client: false };
+            let now = self.maker.binding(&pools, (path, index), (0, false), rx, handover)?;
             self.workers.push(Worker::new(now, args.run.idle).measured(args.cost));
             self.pools.push(pools);
         }
@@ -299,7 +363,7 @@ fn sink(
     plan: &Plan,
     pools: &Pools,
     (index, change): (usize, u64),
-    offers: Option<&mut Vec<Queue>>,
+    handover: Handover<'_>,
 ) -> Result<Box<dyn Sink>, AppError> {
     let heads = HeadReader::new(args.stream.flow(), args.stream.seq);
     let row = plan.row;
@@ -314,27 +378,18 @@ fn sink(
         }
         _ if args.consumer.consumer.is_some() => {
             let (queue, orders) = Queue::new(&pools.data, plan.ring(args))?;
-            let mut manners = manners(args);
-            match offers {
-                Some(offers) => offers.push(queue),
-                // Memory that came later is not what the other process was given: blocks in it go
-                // unconsumed.
-                None => manners.waits = false,
-            }
-            Box::new(Remote::new(orders, manners))
+            handover.offers.push(queue);
+            Box::new(Remote::new(orders, plan.manners(args), handover.has_client))
         }
         SinkChoice::Verify => Box::new(Verify::new(row, args.stream.seq)),
         SinkChoice::Tensor => Box::new(Tensor::new(row)),
         SinkChoice::Place => Box::new(Unread),
     };
-    let placed = Placed::new(heads, &pools.data, &plan.geometry, consumer);
+    // After a change the stream goes on where it was, and does not begin.
+    let origin = plan.geometry.origin.filter(|_| change == 0);
+    let geometry = Geometry { origin, ..plan.geometry };
+    let placed = Placed::new(heads, &pools.data, (&geometry, args.pool.ring), consumer);
     Ok(Box::new(placed.map_err(|error| AppError::usage(error.to_string()))?))
-}
-
-fn manners(args: &Args) -> Manners {
-    let limit = args.consumer.consumer_deadline.unwrap_or(std::time::Duration::from_secs(1));
-    let limit = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
-    Manners { waits: args.consumer.consumer_wait, limit }
 }
 
 /// `out.pcap` of queue 2: `out.2.pcap`.
@@ -374,6 +429,8 @@ struct Plan {
     /// Bytes of a buffer for whole frames, and of one for payloads.
     frame: usize,
     row: usize,
+    /// Slots that a consumer in another process may have: what ring and open blocks do not need.
+    share: u64,
 }
 
 impl Plan {
@@ -389,6 +446,13 @@ impl Plan {
         }
     }
 
+    /// How blocks are shown to a consumer in another process.
+    fn manners(&self, args: &Args) -> Manners {
+        let limit = args.consumer.consumer_deadline.unwrap_or(std::time::Duration::from_secs(1));
+        let limit = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
+        Manners { waits: args.consumer.consumer_wait, limit, most: self.share }
+    }
+
     fn new(args: &Args, devices: &[Box<dyn Device>]) -> Result<Self, AppError> {
         let ring = args.pool.ring;
         let rings = vec![QueuePlan { rx_ring: ring, tx_ring: 0 }];
@@ -402,13 +466,14 @@ impl Plan {
             origin: args.stream.seq.origin(),
             ..Geometry::of(blocks.rows, blocks.contiguous)
         };
+        let mut share = u64::MAX;
         let data = if args.stream.sink.places() {
             // The ring is full, and every open block lies across two runs.
             let least = ring.div_ceil(blocks.rows as usize) + 2 * usize::from(blocks.window) + 1;
             let more = if is_remote { more_blocks(blocks.rows) } else { 0 };
             let runs = blocks.blocks.unwrap_or(least.max(8) + more);
             if is_remote {
-                geometry.kept = entries(runs, blocks.rows);
+                geometry.kept = entries(runs + blocks.grow + blocks.spill, blocks.rows);
             }
             if runs < least {
                 let (rows, window) = (blocks.rows, blocks.window);
@@ -418,6 +483,7 @@ impl Plan {
                 );
                 return Err(AppError::usage(why).hint(format!("--blocks {least}, or fewer --rows")));
             }
+            share = (runs - least).max(1) as u64 * u64::from(blocks.rows);
             geometry.slots(runs)
         } else {
             sizing.needed().next_power_of_two()
@@ -425,6 +491,6 @@ impl Plan {
         let ports = || devices.iter().map(|device| device.info());
         let (frame, row) =
             (args.pool.stride(ports(), DEFAULT_HEADROOM), args.pool.stride(ports(), 0));
-        Ok(Self { geometry, heads: args.pool.slots(&sizing)?, data, frame, row })
+        Ok(Self { geometry, heads: args.pool.slots(&sizing)?, data, frame, row, share })
     }
 }

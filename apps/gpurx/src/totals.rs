@@ -111,6 +111,18 @@ totals! {
     repeated,
     /// Slots that are shown now.
     shown_slots,
+    /// Times that payload memory ran short.
+    shortages,
+    /// Nanoseconds of that, in all.
+    shortage_ns,
+    /// Rows in host memory that took the place of a device's.
+    spilled,
+    /// Slots that were posted although their run was not whole.
+    coalesced,
+    /// Blocks that waited and were dropped.
+    blocks_shed,
+    /// Rows in them.
+    rows_shed,
 }
 
 impl Totals {

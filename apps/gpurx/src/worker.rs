@@ -150,6 +150,17 @@ impl Worker {
         self.published.state(&self.sum());
     }
 
+    /// Does what is to be done between two polls; whether the queue is asked for.
+    #[cold]
+    fn attend(&mut self) -> bool {
+        let (errands, wants_queue) = self.exchange.look();
+        for errand in errands {
+            self.now.sink.attend(errand, &mut self.now.rx);
+        }
+        self.post();
+        wants_queue
+    }
+
     /// Hands the queue over and goes on with what comes back for it. What had arrived is taken first, by
     /// the sink that posted for it, and open blocks are handed over: the memory is there until all of it
     /// was given back.
@@ -173,7 +184,7 @@ impl Worker {
             }
             old.sink.burst(&mut old.burst, &mut old.cache, now, &mut self.totals);
         }
-        old.sink.finish(&mut self.totals);
+        old.sink.leave(&mut self.totals);
         if old.is_refuge {
             self.before.rows_to_host += self.totals.rows;
         }
@@ -194,7 +205,7 @@ impl Worker {
         // When the last burst came before the queue's memory changed, until one comes again.
         let mut gap = None;
         while !stop.is_set() && frames < limit && self.now.sink.fault().is_none() {
-            if self.exchange.is_asked() {
+            if self.exchange.is_asked() && self.attend() {
                 gap = gap.or(Some(self.last));
                 self.change();
             }

@@ -63,7 +63,7 @@ fn receive(path: Path, contiguous: bool, faults: &str, foreign_every: u64) -> (T
     let rx = path.wrap(queue, split, 64).unwrap();
     let flow = Flow { udp_port: Some(9000), ..Flow::default() };
     let reader = HeadReader::new(flow, SeqField::Memwire);
-    let sink = Placed::new(reader, &data, &geometry, Box::new(Tensor::new(256))).unwrap();
+    let sink = Placed::new(reader, &data, (&geometry, 64), Box::new(Tensor::new(256))).unwrap();
     let cache = SplitCache::new(&heads, &data);
     let burst = SplitBurst::new(&heads, &data);
     let by_host = path == Path::Bounce;

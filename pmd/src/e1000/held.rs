@@ -100,6 +100,11 @@ impl<A: Access, D: DmaMapper> Mapping<A, D> {
         self.inner.iova(place)
     }
 
+    /// As [`MappedPool::refresh`]. The device need not be stopped: it holds no buffer of an area that has gone.
+    pub(super) fn refresh(&mut self) -> Result<(), MapError> {
+        self.inner.refresh()
+    }
+
     /// Writes where the device finds each of the fresh buffers in front of a burst, as far as it can reach
     /// them and `places` go; returns how many.
     #[inline(always)]

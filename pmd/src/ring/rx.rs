@@ -223,6 +223,10 @@ impl SplitRxQueue for SplitRx {
         self.data.post(data)
     }
 
+    fn meet_areas(&mut self) -> Result<(), MapError> {
+        self.data.meet_areas()
+    }
+
     fn counters(&self) -> &QueueCounters {
         &self.arrivals.counters
     }

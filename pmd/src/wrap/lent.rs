@@ -9,7 +9,7 @@ use std::{
 
 use mempool::{Burst, Cache, Cpu, Device, Shared, SplitBurst, SplitCache};
 
-use crate::{AnyRxQueue, QueueCounters, Queues, RxQueue, SplitRxQueue, TxQueue};
+use crate::{AnyRxQueue, MapError, QueueCounters, Queues, RxQueue, SplitRxQueue, TxQueue};
 
 /// Where lent queues come back to while the port is being stopped. At other times nobody waits for
 /// them: a queue whose wrapper is dropped ends, as it would without the wrapper.
@@ -150,6 +150,10 @@ impl SplitRxQueue for Lent<dyn SplitRxQueue> {
 
     fn post(&mut self, data: &mut Burst<Device>) -> usize {
         (**self).post(data)
+    }
+
+    fn meet_areas(&mut self) -> Result<(), MapError> {
+        (**self).meet_areas()
     }
 
     fn arm(&mut self) -> Option<BorrowedFd<'_>> {

@@ -175,6 +175,12 @@ pub trait Consumer: Send {
         None
     }
 
+    /// Whether it is there at all: blocks that wait for one that is may be dropped when memory is short. For one
+    /// that is to come they wait as was asked.
+    fn is_there(&self) -> bool {
+        true
+    }
+
     /// A block that it had no room for is dropped unseen.
     fn skipped(&mut self) {}
 
@@ -185,6 +191,13 @@ pub trait Consumer: Send {
 
     /// Once per poll, if it keeps blocks.
     fn tick(&mut self, _now: u64) {}
+
+    /// So many slots more may be with it, or fewer.
+    fn may_keep(&mut self, _more: i64) {}
+
+    /// The memory is given up: what it keeps is taken back, at once, by [`Consumer::returned`], and blocks that
+    /// come yet are not for it.
+    fn let_go(&mut self) {}
 
     /// The end: waits a little for what it keeps, and returns whether to take and to show more before it
     /// is asked again. After a no, [`Consumer::returned`] names all that is still out.

@@ -20,6 +20,8 @@ pub(crate) struct Manners {
     pub(crate) waits: bool,
     /// Nanoseconds that a block may be out.
     pub(crate) limit: u64,
+    /// Slots it may have, so that blocks wait with us when it is slow: those that wait can be dropped whole.
+    pub(crate) most: u64,
 }
 
 /// Blocks, by what became of them.
@@ -41,6 +43,8 @@ pub(crate) struct Remote {
     ring: Option<Ring>,
     /// A ring whose consumer is gone: what it was shown is taken back first.
     left: Option<Ring>,
+    /// Whether one is to be here soon: it is being offered this memory.
+    expects: bool,
     /// Whether what is taken back now is so because the run ends.
     is_over: bool,
     deadline: Option<Instant>,
@@ -48,15 +52,17 @@ pub(crate) struct Remote {
 }
 
 impl Remote {
-    pub(crate) fn new(orders: Mailbox, manners: Manners) -> Self {
-        let counts = Counts::default();
-        Self { orders, manners, ring: None, left: None, is_over: false, deadline: None, counts }
+    /// `expects`: a consumer is there, and is about to be offered this memory.
+    pub(crate) fn new(orders: Mailbox, manners: Manners, expects: bool) -> Self {
+        let (ring, left, counts) = (None, None, Counts::default());
+        Self { orders, manners, ring, left, expects, is_over: false, deadline: None, counts }
     }
 
     #[cold]
     fn follow(&mut self, order: Order) {
         // Whoever had the last ring is gone.
         self.left = self.ring.take();
+        self.expects = false;
         if let Order::Attach(words, layout) = order {
             self.ring = Some(Ring::new(words, layout));
         }
@@ -81,9 +87,13 @@ impl Remote {
 impl Consumer for Remote {
     fn has_room(&self) -> bool {
         match &self.ring {
-            Some(ring) => ring.books().has_room(),
-            None => !self.manners.waits,
+            Some(ring) => ring.books().has_room() && ring.books().slots() < self.manners.most,
+            None => !self.manners.waits && !self.expects,
         }
+    }
+
+    fn is_there(&self) -> bool {
+        self.ring.is_some() || self.expects
     }
 
     fn block(&mut self, id: BlockId, block: &BlockView<'_>, now: u64) -> Shown {
@@ -126,6 +136,16 @@ impl Consumer for Remote {
         if let Some(ring) = &mut self.ring {
             self.counts.overdue += ring.books_mut().overdue(now, self.manners.limit);
         }
+    }
+
+    fn may_keep(&mut self, more: i64) {
+        self.manners.most = self.manners.most.saturating_add_signed(more);
+    }
+
+    fn let_go(&mut self) {
+        self.left = self.ring.take();
+        (self.expects, self.manners.waits) = (false, false);
+        self.deadline = Some(Instant::now());
     }
 
     fn lingers(&mut self) -> bool {

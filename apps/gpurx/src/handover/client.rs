@@ -40,6 +40,20 @@ pub fn dial(path: &Path) -> Result<OwnedFd, WireError> {
     Ok(socket)
 }
 
+/// What has become of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News {
+    /// Nothing.
+    None,
+    /// Payload memory is another: [`Connection::takers`] are new, and none for now if there is no memory. Blocks
+    /// of before are not to be returned any more.
+    Changed,
+    /// A queue has one more area of memory; blocks may be in it from now on.
+    Area,
+    /// gpurx has closed it, or is gone. What is ready can be taken still.
+    Closed,
+}
+
 impl Connection {
     /// Greets, and takes what is offered; `map` maps payload memory. What cannot be taken is refused,
     /// which gpurx is told too.
@@ -47,52 +61,137 @@ impl Connection {
     /// # Errors
     /// gpurx refuses, or what it offers cannot be used.
     pub fn open(socket: OwnedFd, map: Map<'_>) -> Result<Self, AppError> {
-        let wire = |error: WireError| AppError::failed(error.to_string());
         Message::Greet.send(&socket, &[]).map_err(wire)?;
-        let mut takers = Vec::new();
-        loop {
-            let taken = Message::recv(&socket).map_err(wire).and_then(|(message, files)| {
-                let Message::Offer(offer) = message else {
-                    return Err(wire(WireError::Nonsense("an offer was due")));
-                };
-                if offer.queue != takers.len() as u64 {
-                    return Err(wire(WireError::Nonsense("offers are out of order")));
-                }
-                Ok((taker(&offer, files, map)?, offer.queues))
-            });
-            match taken {
-                Ok((taker, queues)) => {
-                    takers.push(taker);
-                    if takers.len() as u64 == queues {
-                        break;
-                    }
-                }
-                Err(error) => {
-                    // It may be gone already.
-                    let _ = Message::Refuse(error.to_string()).send(&socket, &[]);
-                    return Err(error);
-                }
-            }
+        let mut this = Self { socket, takers: Vec::new() };
+        match this.answer(map)? {
+            News::Closed => Err(wire(WireError::Closed)),
+            _ => Ok(this),
         }
-        Message::Accept.send(&socket, &[]).map_err(wire)?;
-        Ok(Self { socket, takers })
     }
 
-    /// Whether gpurx has closed the connection, or is gone. A system call: not one per poll.
-    #[must_use]
-    pub fn is_closed(&self) -> bool {
+    /// Looks whether gpurx has said something, and does it. A system call: not one per poll.
+    ///
+    /// # Errors
+    /// gpurx sends us away, or what it offers cannot be used.
+    pub fn hear(&mut self, map: Map<'_>) -> Result<News, AppError> {
         let mut byte = [0; 1];
         match recv(&self.socket, &mut byte, RecvFlags::DONTWAIT | RecvFlags::PEEK) {
-            Ok((_, 0)) => true,
-            Ok(_) => false,
-            Err(error) => error != rustix::io::Errno::AGAIN && error != rustix::io::Errno::INTR,
+            Ok((_, 0)) => Ok(News::Closed),
+            Ok(_) => self.answer(map),
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(News::None),
+            Err(_) => Ok(News::Closed),
         }
+    }
+
+    /// Does what the next message says, and answers. That gpurx has ended meanwhile is no error.
+    fn answer(&mut self, map: Map<'_>) -> Result<News, AppError> {
+        match self.follow(map) {
+            Ok(News::None) => Ok(News::None),
+            Ok(news) => match Message::Accept.send(&self.socket, &[]) {
+                Err(WireError::Closed) => Ok(News::Closed),
+                sent => sent.map(|()| news).map_err(wire),
+            },
+            Err(Trouble::Wire(WireError::Closed)) => Ok(News::Closed),
+            Err(trouble) => {
+                let error = AppError::from(trouble);
+                // It may be gone already.
+                let _ = Message::Refuse(error.to_string()).send(&self.socket, &[]);
+                Err(error)
+            }
+        }
+    }
+
+    fn follow(&mut self, map: Map<'_>) -> Result<News, Trouble> {
+        let (message, files) = Message::recv(&self.socket)?;
+        match message {
+            Message::Offer(_) | Message::Pause => {
+                self.takers.clear();
+                self.takers = offers(&self.socket, (message, files), map)?;
+                Ok(News::Changed)
+            }
+            Message::Add { queue, area } => {
+                let (taker, mut files) = (self.taker(queue)?, files.into_iter());
+                let (Some(file), None) = (files.next(), files.next()) else {
+                    return Err(WireError::Nonsense("an area comes with one file").into());
+                };
+                let view = map(&area, &file, taker.layout())?;
+                taker.payloads_mut().add(area, view);
+                Ok(News::Area)
+            }
+            Message::Remove { queue, first_slot } => {
+                self.taker(queue)?.payloads_mut().remove(first_slot);
+                Ok(News::None)
+            }
+            _ => Err(WireError::Nonsense("an offer was due").into()),
+        }
+    }
+
+    fn taker(&mut self, queue: u64) -> Result<&mut Taker, WireError> {
+        let taker = usize::try_from(queue).ok().and_then(|queue| self.takers.get_mut(queue));
+        taker.ok_or(WireError::Nonsense("an area is of a queue that there is not"))
     }
 
     /// The socket.
     #[must_use]
     pub fn socket(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+/// Why a message could not be followed.
+enum Trouble {
+    Wire(WireError),
+    /// Ours.
+    Here(AppError),
+}
+
+impl From<WireError> for Trouble {
+    fn from(error: WireError) -> Self {
+        Self::Wire(error)
+    }
+}
+
+impl From<AppError> for Trouble {
+    fn from(error: AppError) -> Self {
+        Self::Here(error)
+    }
+}
+
+impl From<Trouble> for AppError {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Wire(error) => wire(error),
+            Trouble::Here(error) => error,
+        }
+    }
+}
+
+fn wire(error: WireError) -> AppError {
+    AppError::failed(error.to_string())
+}
+
+/// The offers of all queues, from the first on; none if there is no memory for now.
+fn offers(
+    socket: &OwnedFd,
+    first: (Message, Vec<OwnedFd>),
+    map: Map<'_>,
+) -> Result<Vec<Taker>, Trouble> {
+    let (mut takers, mut first) = (Vec::new(), Some(first));
+    loop {
+        let next = first.take().map_or_else(|| Message::recv(socket), Ok);
+        let (message, files) = next?;
+        let offer = match message {
+            Message::Offer(offer) => offer,
+            Message::Pause if takers.is_empty() => return Ok(takers),
+            _ => return Err(WireError::Nonsense("an offer was due").into()),
+        };
+        if offer.queue != takers.len() as u64 {
+            return Err(WireError::Nonsense("offers are out of order").into());
+        }
+        takers.push(taker(&offer, files, map)?);
+        if takers.len() as u64 == offer.queues {
+            return Ok(takers);
+        }
     }
 }
 

@@ -27,6 +27,12 @@
 //! The consumer checks what it is told against the sizes of what it has mapped ([`taker`]), and maps
 //! payload memory to be read only.
 //!
+//! # When memory changes
+//!
+//! When payloads get other memory ([`crate::exchange`]), what a consumer was shown in the old one is taken back at
+//! once, and it is offered the new memory over the same socket, with new rings. Its answer says that it reads nothing
+//! older any more; only then is older memory used again. Who does not answer is sent away.
+//!
 //! # When a consumer goes
 //!
 //! The end of its socket's connection is the sign, as the kernel closes it however a process dies. All
@@ -35,6 +41,7 @@
 
 pub mod books;
 pub mod client;
+mod desk;
 pub mod layout;
 mod orders;
 mod ring;

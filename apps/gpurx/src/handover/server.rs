@@ -1,44 +1,36 @@
-//! The socket that consumers come to: who may, what they get, and when they have gone. A thread of its own
-//! that sleeps; workers hear of it by mail.
+//! The socket that consumers come to, as the rest of the program sees it: what queues offer, and a thread of its
+//! own that sleeps, and does what `desk` says.
 
 use std::{
+    cell::Cell,
     io,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc,
     },
     thread::{self, JoinHandle},
-    time::Duration,
 };
 
-use mempool::{Backing, Device, Pool};
+use mempool::{AreaInfo, Backing, Device, Pool};
 use memwire_apps::{AppError, mailbox};
-use providers::{
-    SharedWords, shared,
-    socket::{self, Listener},
-};
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    net::{SocketFlags, accept_with, sockopt::socket_peercred},
-};
+use providers::{shared, socket::Listener};
+use rustix::event::{EventfdFlags, eventfd};
 
 use super::{
-    Layout, Mailbox, Order, Post,
-    wire::{Area, AreaKind, MOST_AREAS, Message, Offer, WireError},
+    Layout, Mailbox, Post,
+    desk::{Command, Desk},
+    wire::{Area, AreaKind, MOST_AREAS},
 };
-
-/// How long a consumer may take for an answer.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// How often the end is looked for.
-const NAP: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+use crate::errand::Ticket;
 
 /// What a queue offers.
 pub(crate) struct Queue {
-    layout: Layout,
-    areas: Vec<(Area, Arc<OwnedFd>)>,
-    post: Post,
+    pub(super) layout: Layout,
+    pub(super) areas: Vec<(Area, Arc<OwnedFd>)>,
+    pub(super) post: Post,
 }
 
 impl Queue {
@@ -53,13 +45,7 @@ impl Queue {
             let why = format!("--consumer: the payload pool has {} areas", areas.len());
             return Err(AppError::usage(why).hint(format!("{MOST_AREAS} at most can be passed")));
         }
-        let passed = areas.iter().map(|area| {
-            let (kind, fd, offset) = named(&area.provider, area.region.backing())?;
-            #[expect(clippy::cast_possible_truncation, reason = "slots are numbered by a u32")]
-            let slots = area.slots as u32;
-            Ok((Area { kind, first_slot: area.first_slot, slots, offset }, fd))
-        });
-        let areas = passed.collect::<Result<Vec<_>, AppError>>()?;
+        let areas = areas.iter().map(passed).collect::<Result<Vec<_>, AppError>>()?;
         let narrow = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         let (slots, stride) = (narrow(pool.slot_bound()), narrow(pool.stride()));
         let layout = Layout { slots, stride, ..layout };
@@ -78,6 +64,14 @@ pub(crate) fn check_ring(layout: &Layout) -> Result<(), AppError> {
         Ok(_) => Ok(()),
         Err(error) => Err(AppError::usage(format!("--consumer: {error}"))),
     }
+}
+
+/// An area as another process is given it.
+fn passed(area: &AreaInfo) -> Result<(Area, Arc<OwnedFd>), AppError> {
+    let (kind, fd, offset) = named(&area.provider, area.region.backing())?;
+    #[expect(clippy::cast_possible_truncation, reason = "slots are numbered by a u32")]
+    let slots = area.slots as u32;
+    Ok((Area { kind, first_slot: area.first_slot, slots, offset }, fd))
 }
 
 /// What another process can be given, and where the region starts in it.
@@ -108,8 +102,8 @@ fn named(provider: &str, backing: Backing) -> Result<(AreaKind, Arc<OwnedFd>, u6
 /// Consumers there were.
 #[derive(Debug, Default)]
 pub struct Visits {
-    attached: AtomicU64,
-    refused: AtomicU64,
+    pub(super) attached: AtomicU64,
+    pub(super) refused: AtomicU64,
 }
 
 impl Visits {
@@ -126,10 +120,24 @@ impl Visits {
     }
 }
 
+/// What the thread and others both see.
+pub(super) struct Shared {
+    pub(super) visits: Visits,
+    /// Wakes the thread.
+    pub(super) bell: OwnedFd,
+    ends: AtomicBool,
+    /// Whether a consumer is there.
+    pub(super) has_client: AtomicBool,
+    /// Changes of memory that every consumer knows of, and has given up earlier memory for.
+    pub(super) settled: AtomicU64,
+}
+
 /// The thread, and its socket. Dropping it ends both.
 pub struct Server {
-    visits: Arc<Visits>,
-    ends: Arc<AtomicBool>,
+    shared: Arc<Shared>,
+    commands: mpsc::Sender<Command>,
+    /// Changes of memory so far.
+    renewed: Cell<u64>,
     thread: Option<JoinHandle<()>>,
     path: PathBuf,
 }
@@ -141,17 +149,27 @@ impl Server {
     /// The path cannot be, or somebody listens there.
     pub(crate) fn start(path: &Path, queues: Vec<Queue>) -> Result<Self, AppError> {
         let listener = open(path)?;
-        let (visits, ends) = (Arc::new(Visits::default()), Arc::new(AtomicBool::new(false)));
-        let mut desk =
-            Desk { listener, queues, visits: Arc::clone(&visits), client: None, generation: 0 };
-        let is_over = Arc::clone(&ends);
+        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
+        let bell =
+            bell.map_err(|error| AppError::failed(format!("--consumer: eventfd: {error}")))?;
+        let shared = Arc::new(Shared {
+            visits: Visits::default(),
+            bell,
+            ends: AtomicBool::new(false),
+            has_client: AtomicBool::new(false),
+            settled: AtomicU64::new(0),
+        });
+        let (commands, orders) = mpsc::channel();
+        let seen = Arc::clone(&shared);
+        let mut desk = Desk::new(listener, queues, orders, Arc::clone(&shared));
         let body = move || {
-            while !is_over.load(Ordering::Acquire) {
+            while !seen.ends.load(Ordering::Acquire) {
                 desk.wait();
             }
         };
         let thread = thread::Builder::new().name("gpurx hand-over".into()).spawn(body)?;
-        Ok(Self { visits, ends, thread: Some(thread), path: path.to_owned() })
+        let (thread, path) = (Some(thread), path.to_owned());
+        Ok(Self { shared, commands, renewed: Cell::new(0), thread, path })
     }
 
     /// Where it listens.
@@ -163,14 +181,56 @@ impl Server {
     /// Who came.
     #[must_use]
     pub fn visits(&self) -> &Visits {
-        &self.visits
+        &self.shared.visits
+    }
+
+    /// Whether a consumer is there now.
+    pub(crate) fn has_client(&self) -> bool {
+        self.shared.has_client.load(Ordering::Acquire)
+    }
+
+    /// Whether no consumer reads memory of before the last change any more: it has accepted what came later, or
+    /// is gone. Who does not answer is sent away in time.
+    pub(crate) fn is_settled(&self) -> bool {
+        // Acquire: pairs with the thread's store.
+        self.shared.settled.load(Ordering::Acquire) == self.renewed.get()
+    }
+
+    /// The memory of all queues is another: consumers are offered that. None for now if there are no queues.
+    pub(crate) fn renew(&self, queues: Vec<Queue>) {
+        self.renewed.set(self.renewed.get() + 1);
+        self.command(Command::Renew(queues));
+    }
+
+    /// An area has come to a queue's memory: consumers are given it too. What names its slots is shown only when
+    /// the ticket says that whoever is there has mapped it.
+    ///
+    /// # Errors
+    /// It cannot be passed to another process.
+    pub(crate) fn add(&self, queue: usize, area: &AreaInfo) -> Result<Ticket, AppError> {
+        let ticket = Ticket::default();
+        let (area, file) = passed(area)?;
+        self.command(Command::Add { queue, area, file, ticket: ticket.clone() });
+        Ok(ticket)
+    }
+
+    /// The area that began with that slot has gone, and no block is in it.
+    pub(crate) fn remove(&self, queue: usize, first_slot: u32) {
+        self.command(Command::Remove { queue, first_slot });
+    }
+
+    fn command(&self, command: Command) {
+        // It ends with us.
+        let _ = self.commands.send(command);
+        let _ = rustix::io::write(&self.shared.bell, &1u64.to_ne_bytes());
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
         // Release: nothing depends on it but the end.
-        self.ends.store(true, Ordering::Release);
+        self.shared.ends.store(true, Ordering::Release);
+        let _ = rustix::io::write(&self.shared.bell, &1u64.to_ne_bytes());
         // A panic in there was printed; what it leaves is cleaned up here.
         let _ = self.thread.take().map(JoinHandle::join);
     }
@@ -189,122 +249,4 @@ fn open(path: &Path) -> Result<Listener, AppError> {
             _ => AppError::missing(format!("--consumer {name}: {error}")),
         }
     })
-}
-
-/// What the thread works with.
-struct Desk {
-    listener: Listener,
-    queues: Vec<Queue>,
-    visits: Arc<Visits>,
-    client: Option<OwnedFd>,
-    generation: u16,
-}
-
-impl Desk {
-    /// Waits for somebody to come or go, and sees to it.
-    fn wait(&mut self) {
-        let mut watched = vec![PollFd::new(&self.listener, PollFlags::IN)];
-        watched.extend(self.client.iter().map(|client| PollFd::new(client, PollFlags::IN)));
-        if poll(&mut watched, Some(&NAP)).is_err() {
-            return;
-        }
-        let came = watched[0].revents().intersects(PollFlags::IN);
-        // A consumer has nothing more to say: whatever happens there is its end.
-        let went = watched.get(1).is_some_and(|client| !client.revents().is_empty());
-        drop(watched);
-        if went {
-            self.client = None;
-            self.tell(|_| Order::Detach);
-        }
-        if came {
-            match accept_with(&self.listener, SocketFlags::CLOEXEC) {
-                Ok(socket) => self.meet(socket),
-                Err(error) => eprintln!("--consumer: accept: {error}"),
-            }
-        }
-    }
-
-    fn tell(&self, order: impl Fn(usize) -> Order) {
-        for (index, queue) in self.queues.iter().enumerate() {
-            // A worker that has ended wants no orders.
-            let _ended = queue.post.send(order(index));
-        }
-    }
-
-    fn meet(&mut self, socket: OwnedFd) {
-        let rings = self.check(&socket).and_then(|()| self.offer(&socket));
-        match rings {
-            Ok(rings) => {
-                self.visits.attached.fetch_add(1, Ordering::Relaxed);
-                self.client = Some(socket);
-                for (queue, (words, layout)) in self.queues.iter().zip(rings) {
-                    let _ended = queue.post.send(Order::Attach(words, layout));
-                }
-            }
-            Err(error) => {
-                self.visits.refused.fetch_add(1, Ordering::Relaxed);
-                eprintln!("--consumer: a consumer was sent away: {error}");
-                // It may be gone already.
-                let _ = Message::Refuse(error.to_string()).send(&socket, &[]);
-            }
-        }
-    }
-
-    /// Whether it may come, and speaks our language.
-    fn check(&self, socket: &OwnedFd) -> Result<(), AppError> {
-        let failed = |what: &str, error: rustix::io::Errno| {
-            AppError::failed(format!("{what}: {}", io::Error::from(error)))
-        };
-        socket::limit(socket, PATIENCE).map_err(|error| failed("setsockopt", error))?;
-        // First of all: a socket that is closed with something unread takes our answer with it.
-        let greeting = Message::recv(socket);
-        let peer = socket_peercred(socket).map_err(|error| failed("SO_PEERCRED", error))?;
-        let us = rustix::process::geteuid();
-        if peer.uid != us {
-            let (theirs, ours) = (peer.uid.as_raw(), us.as_raw());
-            return Err(AppError::failed(format!(
-                "the consumer runs as user {theirs}, gpurx as user {ours}: rows are for one user"
-            )));
-        }
-        if self.client.is_some() {
-            return Err(AppError::failed("another consumer is attached; there is one at a time"));
-        }
-        match greeting {
-            Ok((Message::Greet, _)) => Ok(()),
-            Ok(_) => Err(AppError::failed(WireError::Nonsense("a greeting was due").to_string())),
-            Err(error) => Err(AppError::failed(error.to_string())),
-        }
-    }
-
-    /// Makes rings of a new generation, and hands them over with the memory.
-    fn offer(&mut self, socket: &OwnedFd) -> Result<Vec<(SharedWords, Layout)>, AppError> {
-        let failed = |error: WireError| AppError::failed(error.to_string());
-        self.generation = self.generation.checked_add(1).unwrap_or(1);
-        let queues = self.queues.len() as u64;
-        let mut rings = Vec::with_capacity(self.queues.len());
-        for (number, queue) in (0u64..).zip(&self.queues) {
-            let layout = Layout { generation: self.generation, ..queue.layout };
-            let words = SharedWords::create("hand-over", layout.words())
-                .map_err(|error| AppError::failed(format!("the ring: {error}")))?;
-            layout.write(&words);
-            let areas = queue.areas.iter().map(|(area, _)| *area).collect();
-            let offer = Offer { queue: number, queues, layout, areas };
-            let files = queue.areas.iter().map(|(_, file)| file.as_fd());
-            let files: Vec<_> = [words.file()].into_iter().chain(files).collect();
-            Message::Offer(offer).send(socket, &files).map_err(failed)?;
-            rings.push((words, layout));
-        }
-        match Message::recv(socket) {
-            Ok((Message::Accept, _)) => Ok(rings),
-            Ok(_) => Err(failed(WireError::Nonsense("an answer to the offer was due"))),
-            Err(error) => Err(failed(error)),
-        }
-    }
-}
-
-impl Drop for Desk {
-    fn drop(&mut self) {
-        self.client = None;
-        self.tell(|_| Order::Detach);
-    }
 }

@@ -53,6 +53,17 @@ impl Payloads {
         }
     }
 
+    /// One more area, in the place of the one that began with the same slot.
+    pub fn add(&mut self, area: Area, view: SharedView) {
+        self.remove(area.first_slot);
+        self.areas.push((area, view));
+    }
+
+    /// Unmaps the area that begins with that slot.
+    pub fn remove(&mut self, first_slot: u32) {
+        self.areas.retain(|(area, _)| area.first_slot != first_slot);
+    }
+
     /// Copies the first bytes of a slot; false if there is no such slot, or they leave it.
     #[inline]
     pub fn read(&self, slot: u32, into: &mut [u8]) -> bool {
@@ -109,6 +120,11 @@ impl Taker {
     #[must_use]
     pub fn payloads(&self) -> &Payloads {
         &self.payloads
+    }
+
+    /// The same, when an area comes or goes.
+    pub fn payloads_mut(&mut self) -> &mut Payloads {
+        &mut self.payloads
     }
 
     /// Takes the next block that is ready into `block`, whose tables are reused; false if there is none

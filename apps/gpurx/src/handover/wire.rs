@@ -9,7 +9,9 @@
 //!   accept                 -->
 //! ```
 //!
-//! Either may say `refuse` with a text instead, and close.
+//! When the payload memory changes, gpurx offers again, or says `pause` if there is none for now. Each is answered
+//! by `accept`, which gives up all that was offered before. An area that comes to a queue is told by `add`, with its
+//! file, and answered by `accept` too; that it has gone, by `remove`, which is not answered. Either may say `refuse` with a text instead, and close.
 
 use std::{
     io::{self, IoSlice, IoSliceMut},
@@ -112,6 +114,12 @@ pub struct Area {
 }
 
 impl Area {
+    fn words(&self) -> [u64; 4] {
+        let kind = AreaKind::ALL.iter().position(|kind| *kind == self.kind);
+        let kind = kind.unwrap_or_default() as u64;
+        [kind, self.first_slot.into(), self.slots.into(), self.offset]
+    }
+
     /// Bytes of all slots.
     #[must_use]
     pub fn len(&self, stride: u32) -> usize {
@@ -146,10 +154,27 @@ pub enum Message {
     Greet,
     /// One queue.
     Offer(Offer),
-    /// The consumer has mapped everything.
+    /// The consumer has mapped everything, and has given up what was offered before.
     Accept,
     /// No, because.
     Refuse(String),
+    /// What was offered is to be given up; another offer will follow.
+    Pause,
+    /// A queue has another area, whose file comes with this. To be answered by [`Message::Accept`]; blocks in it
+    /// are shown from then on.
+    Add {
+        /// Which queue.
+        queue: u64,
+        /// Which area.
+        area: Area,
+    },
+    /// An area has gone, in which nothing is shown. Not to be answered.
+    Remove {
+        /// Which queue.
+        queue: u64,
+        /// First slot of the area.
+        first_slot: u32,
+    },
 }
 
 impl Message {
@@ -159,6 +184,9 @@ impl Message {
             Self::Offer(_) => 2,
             Self::Accept => 3,
             Self::Refuse(_) => 4,
+            Self::Pause => 5,
+            Self::Add { .. } => 6,
+            Self::Remove { .. } => 7,
         }
     }
 
@@ -166,16 +194,17 @@ impl Message {
         let mut words = vec![MAGIC, VERSION.into(), self.kind()];
         let mut text: &[u8] = &[];
         match self {
-            Self::Greet | Self::Accept => {}
+            Self::Greet | Self::Accept | Self::Pause => {}
             Self::Offer(offer) => {
                 words.extend([offer.queue, offer.queues]);
                 words.extend(offer.layout.numbers());
-                for area in &offer.areas {
-                    let kind = AreaKind::ALL.iter().position(|kind| *kind == area.kind);
-                    words.extend([kind.unwrap_or_default() as u64, area.first_slot.into()]);
-                    words.extend([area.slots.into(), area.offset]);
-                }
+                words.extend(offer.areas.iter().flat_map(Area::words));
             }
+            Self::Add { queue, area } => {
+                words.push(*queue);
+                words.extend(area.words());
+            }
+            Self::Remove { queue, first_slot } => words.extend([*queue, (*first_slot).into()]),
             Self::Refuse(why) => text = &why.as_bytes()[..why.floor_char_boundary(LONGEST_TEXT)],
         }
         let mut bytes: Vec<u8> = words.into_iter().flat_map(u64::to_le_bytes).collect();
@@ -200,6 +229,15 @@ impl Message {
         match (kind, body) {
             (1, []) if rest.is_empty() => Ok(Self::Greet),
             (3, []) if rest.is_empty() => Ok(Self::Accept),
+            (5, []) if rest.is_empty() => Ok(Self::Pause),
+            (6, [queue, words @ ..]) if rest.is_empty() && words.len() == 4 => {
+                let area = words.first_chunk().map_or(Err(NO_AREA), area)?;
+                Ok(Self::Add { queue: *queue, area })
+            }
+            (7, [queue, first_slot]) if rest.is_empty() => {
+                let first_slot = u32::try_from(*first_slot).map_err(|_| NO_AREA)?;
+                Ok(Self::Remove { queue: *queue, first_slot })
+            }
             (2, [queue, queues, numbers @ ..]) if rest.is_empty() => {
                 let Some((numbers, areas)) = numbers.split_first_chunk::<6>() else {
                     return Err(WireError::Nonsense("an offer is cut off"));
@@ -272,14 +310,16 @@ impl Message {
     }
 }
 
+const NO_AREA: WireError = WireError::Nonsense("an area is not one that can be");
+
 fn area(words: &[u64; 4]) -> Result<Area, WireError> {
-    const WRONG: WireError = WireError::Nonsense("an area is not one that can be");
     let [kind, first_slot, slots, offset] = *words;
-    let kind = usize::try_from(kind).ok().and_then(|kind| AreaKind::ALL.get(kind)).ok_or(WRONG)?;
-    let first_slot = u32::try_from(first_slot).map_err(|_| WRONG)?;
-    let slots = u32::try_from(slots).map_err(|_| WRONG)?;
+    let kind =
+        usize::try_from(kind).ok().and_then(|kind| AreaKind::ALL.get(kind)).ok_or(NO_AREA)?;
+    let first_slot = u32::try_from(first_slot).map_err(|_| NO_AREA)?;
+    let slots = u32::try_from(slots).map_err(|_| NO_AREA)?;
     if slots == 0 || first_slot.checked_add(slots).is_none() {
-        return Err(WRONG);
+        return Err(NO_AREA);
     }
     Ok(Area { kind: *kind, first_slot, slots, offset })
 }
@@ -317,7 +357,10 @@ mod tests {
         let (here, there) = pair();
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(b"four").unwrap();
-        for message in [Message::Greet, offer(), Message::Accept] {
+        let area = Area { kind: AreaKind::Bar, first_slot: 1 << 20, slots: 3, offset: 4096 };
+        let add = Message::Add { queue: 3, area };
+        let remove = Message::Remove { queue: 3, first_slot: 1 << 20 };
+        for message in [Message::Greet, offer(), Message::Accept, Message::Pause, add, remove] {
             message.send(&here, &[file.as_fd(), file.as_fd()]).unwrap();
             let (got, files) = Message::recv(&there).unwrap();
             assert_eq!((got, files.len()), (message, 2));
@@ -366,7 +409,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..200), kind in 0u8..6) {
+        fn no_bytes_make_it_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..200), kind in 0u8..9) {
             let _ = Message::decode(&bytes);
             let head = Message::Greet.encode();
             if bytes.len() >= head.len() {

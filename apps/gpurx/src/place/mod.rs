@@ -19,6 +19,9 @@
 //! which row will come: a run that would begin with row *r* leaves its first *r* places empty, and a
 //! run that would end before its block does is continued into its guard.
 //!
+//! When memory is short, because a consumer keeps blocks, empty slots of runs that are partly out are posted
+//! too ([`Placer::coalesce`]): rows lie in more pieces then, and the map says so.
+//!
 //! # Blocks
 //!
 //! A block is `rows` consecutive sequence numbers, on a grid that begins where the stream does.
@@ -39,6 +42,8 @@
 //! moves exactly the other rows. Where no base is possible the block moves to a spare run.
 
 mod block;
+#[cfg(test)]
+mod histories;
 mod plan;
 mod slots;
 mod store;
@@ -51,6 +56,7 @@ pub use plan::{Plan, Step};
 pub use store::Store;
 pub use window::Counters;
 
+use crate::errand::Extent;
 use slots::{Slots, State};
 use window::{Spot, Window};
 
@@ -177,6 +183,52 @@ impl Placer {
         self.slots.posted()
     }
 
+    /// Whether [`Placer::next_slot`] has nothing.
+    #[inline]
+    #[must_use]
+    pub fn is_dry(&self) -> bool {
+        self.slots.is_dry()
+    }
+
+    /// Empty slots, whether their runs are whole or not.
+    #[must_use]
+    pub fn empty(&self) -> u32 {
+        self.slots.empty()
+    }
+
+    /// Memory is short: the empty slots of runs that are not whole are posted too, once there is no whole one.
+    /// Rows lie in more pieces then; the row map says where.
+    pub fn coalesce(&mut self) {
+        self.slots.coalesce();
+    }
+
+    /// Memory is not short any more: runs are made whole again.
+    pub fn rest(&mut self) {
+        self.slots.rest();
+    }
+
+    /// More slots, of an area that has come.
+    pub fn add(&mut self, area: Extent) {
+        self.slots.add(area);
+    }
+
+    /// Posts none of these slots any more.
+    pub fn retire(&mut self, area: Extent) {
+        self.slots.retire(area);
+    }
+
+    /// Whether all slots of an area that was retired are home.
+    #[must_use]
+    pub fn has_left(&self, area: Extent) -> bool {
+        self.slots.has_left(area)
+    }
+
+    /// Slots that were posted although their run was not whole.
+    #[must_use]
+    pub fn coalesced(&self) -> u64 {
+        self.slots.coalesced()
+    }
+
     /// A frame of the stream came in `slot`. Hand over what is ready afterwards.
     #[inline]
     pub fn arrived(&mut self, slot: u32, seq: u64, info: RowInfo, now: u64) -> Outcome {
@@ -233,6 +285,12 @@ impl Placer {
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.window.ready.len()
+    }
+
+    /// The block that [`Placer::take_ready`] would yield, left where it is.
+    #[must_use]
+    pub fn next_ready(&self) -> Option<BlockId> {
+        self.window.ready.front().copied()
     }
 
     /// A block that was taken could not be handed over: it is the next one again.

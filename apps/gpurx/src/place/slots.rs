@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::PlaceError;
+use crate::errand::Extent;
 
 /// Where a slot is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +26,8 @@ enum Phase {
     Out,
     /// Kept for blocks that fit nowhere else.
     Spare,
+    /// Not ours any more.
+    Gone,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +36,8 @@ struct Run {
     /// Slots that are not home.
     out: u32,
     phase: Phase,
+    /// Whether it is posted no more, and gone once it is whole.
+    leaves: bool,
 }
 
 /// The run being posted: offsets in it of the next slot, and of the end.
@@ -55,6 +60,11 @@ pub(super) struct Slots {
     active: Option<Cursor>,
     spare: Option<usize>,
     posted: u32,
+    /// Empty slots of runs that are not whole, to be posted all the same; the next one last. Some may have
+    /// found another use since.
+    loose: Vec<u32>,
+    /// Of those, slots posted so far.
+    coalesced: u64,
 }
 
 const NO_RUN: u32 = u32::MAX;
@@ -79,6 +89,8 @@ impl Slots {
             active: None,
             spare: None,
             posted: 0,
+            loose: Vec::with_capacity(slots.len()),
+            coalesced: 0,
         };
         let mut rest = slots;
         while rest.len() >= span {
@@ -90,7 +102,7 @@ impl Slots {
             }
             let index = this.runs.len();
             this.run_of[first as usize..][..span].fill(u32::try_from(index).unwrap_or(NO_RUN));
-            this.runs.push(Run { first, out: 0, phase: Phase::Ready });
+            this.runs.push(Run { first, out: 0, phase: Phase::Ready, leaves: false });
             rest = &rest[span..];
         }
         let least = 2 + usize::from(spare);
@@ -125,7 +137,7 @@ impl Slots {
     pub(super) fn next(&mut self, row_of: impl Fn(u32) -> u32) -> Option<u32> {
         loop {
             let Some(mut cursor) = self.active else {
-                let run = self.ready.pop_front()?;
+                let Some(run) = self.ready.pop_front() else { return self.next_loose() };
                 let row = row_of(self.posted);
                 let skip = if row <= self.rows / 2 { row } else { 0 };
                 let (at, end) = (self.guard + skip, self.guard + self.rows);
@@ -154,6 +166,113 @@ impl Slots {
                 return Some(slot);
             }
         }
+    }
+
+    /// The next slot of a run that is not whole.
+    #[cold]
+    fn next_loose(&mut self) -> Option<u32> {
+        while let Some(slot) = self.loose.pop() {
+            let run = &mut self.runs[self.run_of[slot as usize] as usize];
+            let is_open = run.phase == Phase::Out && !run.leaves;
+            if is_open && self.states[slot as usize] == State::Home {
+                self.states[slot as usize] = State::Posted;
+                run.out += 1;
+                self.posted += 1;
+                self.coalesced += 1;
+                return Some(slot);
+            }
+        }
+        None
+    }
+
+    /// Whether there is nothing to post.
+    pub(super) fn is_dry(&self) -> bool {
+        self.active.is_none() && self.ready.is_empty() && self.loose.is_empty()
+    }
+
+    /// Empty slots that could be posted, those of runs that are not whole among them.
+    pub(super) fn empty(&self) -> u32 {
+        let span = self.rows + 2 * self.guard;
+        let runs = self
+            .runs
+            .iter()
+            .filter(|run| !run.leaves && run.phase != Phase::Spare && run.phase != Phase::Gone);
+        runs.map(|run| span - run.out).sum()
+    }
+
+    /// Has the empty slots of runs that are not whole posted next, once whole runs have run out. A run is
+    /// whole later for it.
+    pub(super) fn coalesce(&mut self) {
+        let span = self.rows + 2 * self.guard;
+        self.loose.clear();
+        for run in self.runs.iter().rev() {
+            if run.phase == Phase::Out && !run.leaves && run.out < span {
+                let slots = (run.first..run.first + span).rev();
+                let states = &self.states;
+                self.loose.extend(slots.filter(|slot| states[*slot as usize] == State::Home));
+            }
+        }
+    }
+
+    /// No more slots of runs that are not whole: there is enough.
+    pub(super) fn rest(&mut self) {
+        self.loose.clear();
+    }
+
+    /// Cuts slots that have come into runs, which are posted behind those there are. The first and the last are
+    /// left alone, so that no stretch of a row map goes from one area into another.
+    pub(super) fn add(&mut self, area: Extent) {
+        let span = self.rows + 2 * self.guard;
+        let bound = (area.end() as usize).max(self.states.len());
+        self.states.resize(bound, State::Home);
+        self.run_of.resize(bound, NO_RUN);
+        let mut first = area.first + 1;
+        while first + span < area.end() {
+            let fresh = Run { first, out: 0, phase: Phase::Ready, leaves: false };
+            // The number of a run that was there before, in another area with this number.
+            let old =
+                self.runs.iter().position(|run| run.phase == Phase::Gone && run.first == first);
+            let index = old.unwrap_or(self.runs.len());
+            if old.is_some() {
+                self.runs[index] = fresh;
+            } else {
+                self.runs.push(fresh);
+            }
+            let number = u32::try_from(index).unwrap_or(NO_RUN);
+            self.run_of[first as usize..][..span as usize].fill(number);
+            self.ready.push_back(index);
+            first += span;
+        }
+        let slots = self.states.len();
+        self.loose.reserve(slots.saturating_sub(self.loose.len()));
+    }
+
+    /// Posts no more of these slots.
+    pub(super) fn retire(&mut self, area: Extent) {
+        for index in 0..self.runs.len() {
+            if !area.holds(self.runs[index].first) || self.runs[index].phase == Phase::Gone {
+                continue;
+            }
+            self.runs[index].leaves = true;
+            if self.active.is_some_and(|cursor| cursor.run == index) {
+                self.active = None;
+            }
+            self.runs[index].phase = Phase::Out;
+            self.settle(index);
+        }
+        let runs = &self.runs;
+        self.ready.retain(|index| !runs[*index].leaves);
+    }
+
+    /// Whether all of these slots are home, and are not posted any more.
+    pub(super) fn has_left(&self, area: Extent) -> bool {
+        let mut runs = self.runs.iter().filter(|run| area.holds(run.first));
+        runs.all(|run| run.phase == Phase::Gone)
+    }
+
+    /// Slots of runs that were not whole posted so far.
+    pub(super) fn coalesced(&self) -> u64 {
+        self.coalesced
     }
 
     /// A posted slot came back with a frame. False, and nothing done, if it was not posted.
@@ -190,6 +309,10 @@ impl Slots {
     fn settle(&mut self, run: usize) {
         let state = &mut self.runs[run];
         if state.out == 0 && state.phase == Phase::Out {
+            if state.leaves {
+                state.phase = Phase::Gone;
+                return;
+            }
             state.phase = Phase::Ready;
             self.ready.push_back(run);
         }
@@ -205,6 +328,12 @@ impl Slots {
     pub(super) fn spare(&self) -> Option<u32> {
         let run = self.runs[self.spare?];
         (run.out == 0).then_some(run.first)
+    }
+
+    /// Whether a slot is part of a run.
+    #[cfg(test)]
+    pub(super) fn is_of_a_run(&self, slot: u32) -> bool {
+        self.run_of.get(slot as usize).is_some_and(|run| *run != NO_RUN)
     }
 
     /// Counts slots by state (home, posted, held) and checks the runs' own counts.

@@ -2,6 +2,8 @@
 
 use mempool::{Buf, Burst, Device, Frame, FrameMut, Pool};
 
+use crate::errand::Extent;
+
 /// Owns the pool's data buffers while they are with us, whatever the placement does with their
 /// numbers.
 pub struct Store {
@@ -22,6 +24,34 @@ impl Store {
             bufs[at] = Some(buf);
         }
         Self { bufs, staged: Burst::new(pool) }
+    }
+
+    /// Takes the free buffers of one more area; returns how many.
+    pub fn take_area(&mut self, area: Extent) -> usize {
+        let mut cache = self.staged.pool().cache();
+        let (mut others, mut taken) = (Vec::new(), 0);
+        while let Some(buf) = cache.take_one() {
+            let slot = buf.slot().index();
+            if area.holds(slot) {
+                self.bufs[slot as usize] = Some(buf);
+                taken += 1;
+            } else {
+                // Of an area that has just come, and is not ours yet.
+                others.push(buf);
+            }
+        }
+        taken
+    }
+
+    /// Gives the buffers of an area back to the pool.
+    pub fn give_area(&mut self, area: Extent) {
+        self.bufs[area.first as usize..area.end() as usize].fill_with(|| None);
+    }
+
+    /// The pool that they are of.
+    #[must_use]
+    pub fn pool(&self) -> &Pool<Device> {
+        self.staged.pool()
     }
 
     /// Numbers of the buffers that are here, ascending.

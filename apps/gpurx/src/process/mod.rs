@@ -20,7 +20,7 @@ use crate::{
     consumer::{Rows, Tensor, Verdict, Verify},
     handover::{
         Layout, Taken, Taker,
-        client::{Connection, dial},
+        client::{Connection, Map, News, dial},
         taker::{Payloads, TakenRows},
         wire::{Area, AreaKind, WireError},
     },
@@ -28,6 +28,8 @@ use crate::{
 
 /// How often a socket that is not there is tried.
 const AGAIN: Duration = Duration::from_millis(5);
+/// How often gpurx is listened to, at most.
+const HEAR: Duration = Duration::from_millis(1);
 /// Bad blocks that are told of one by one.
 const MOST_TOLD: u64 = 10;
 
@@ -40,7 +42,7 @@ pub fn run(args: &Args) -> Result<Exit, AppError> {
     let map = |area: &Area, file: &OwnedFd, layout: &Layout| map(args, area, file, layout);
     let socket = connect(args, &stop)?;
     let connection = Connection::open(socket, &map)?;
-    let summary = take(args, connection, &stop)?;
+    let summary = take(args, connection, &map, &stop)?;
     if args.json {
         println!("{}", summary.json());
     } else {
@@ -119,70 +121,89 @@ impl Sink {
             Self::Count => Verdict::default(),
         }
     }
+
+    fn digest(&self) -> Option<String> {
+        let Self::Tensor(tensor) = self else { return None };
+        crate::consumer::Consumer::digest(tensor).map(|digest| format!("{digest:08x}"))
+    }
 }
 
 /// Takes blocks until gpurx ends, or we do.
-fn take(args: &Args, mut connection: Connection, stop: &Stop) -> Result<Summary, AppError> {
+fn take(
+    args: &Args,
+    mut connection: Connection,
+    map: Map<'_>,
+    stop: &Stop,
+) -> Result<Summary, AppError> {
     let start = Instant::now();
-    let mut takers: Vec<(Taker, Sink)> = connection
-        .takers
-        .drain(..)
-        .map(|taker| {
-            let sink = Sink::new(args.sink, taker.layout());
-            (taker, sink)
-        })
-        .collect();
-    let mut summary = Summary::new(args, takers.iter().map(|(taker, _)| taker));
+    let mut summary = Summary::new(args);
+    let mut sinks = Vec::new();
+    summary.attached(&connection.takers);
+    fit(args, &mut sinks, &connection.takers);
     let (mut block, mut idle) = (Taken::default(), Idle::new(args.idle));
     let is_over = || stop.is_set() || args.duration.is_some_and(|most| start.elapsed() >= most);
-    let mut is_closed = false;
+    let (mut is_closed, mut heard) = (false, Instant::now());
     loop {
         let mut got = 0;
-        for (taker, sink) in &mut takers {
+        for (taker, sink) in connection.takers.iter_mut().zip(&mut sinks) {
             let is_there = taker.take(&mut block);
             if !is_there.map_err(|error| AppError::failed(error.to_string()))? {
                 continue;
             }
             got += 1;
-            let rows = block.within(taker.payloads());
-            let verdict = sink.judge(&rows);
-            let (count, bytes) = rows.present().fold((0, 0), |(count, bytes), (row, _)| {
-                (count + 1, bytes + u64::from(rows.info(row).len))
-            });
-            summary.add(verdict, count, bytes);
-            if verdict.bad > 0 && summary.bad_blocks <= MOST_TOLD {
-                eprintln!(
-                    "error: {} of {count} rows from number {} on are not what was sent",
-                    verdict.bad,
-                    block.base_seq()
-                );
-            }
+            judge(&block, taker, sink, &mut summary);
             keep(args, summary.blocks, stop);
             taker.give_back(&block);
         }
-        if idle.round(got) {
-            // What was ready when it closed has been taken by now.
-            if is_closed {
-                break;
+        let is_idle = idle.round(got);
+        // What was ready when it closed has been taken by now.
+        if is_closed && is_idle {
+            break;
+        }
+        if !is_closed && heard.elapsed() >= HEAR {
+            heard = Instant::now();
+            match connection.hear(map)? {
+                News::None => {}
+                News::Area => summary.areas += 1,
+                News::Changed => {
+                    summary.changes += 1;
+                    summary.attached(&connection.takers);
+                    fit(args, &mut sinks, &connection.takers);
+                }
+                News::Closed => is_closed = true,
             }
-            is_closed = idle.has_rested() && connection.is_closed();
         }
         if is_over() {
             break;
         }
     }
-    summary.digests = takers
-        .iter()
-        .filter_map(|(_, sink)| match sink {
-            Sink::Tensor(tensor) => {
-                Some(format!("{:08x}", crate::consumer::Consumer::digest(tensor)?))
-            }
-            _ => None,
-        })
-        .collect();
+    summary.digests = sinks.iter().filter_map(Sink::digest).collect();
     summary.is_closed = is_closed;
     summary.seconds = start.elapsed().as_secs_f64();
     Ok(summary)
+}
+
+/// A sink per ring. Those there are go on: their rows are of the same streams.
+fn fit(args: &Args, sinks: &mut Vec<Sink>, takers: &[Taker]) {
+    let longer = takers.iter().skip(sinks.len());
+    sinks.extend(longer.map(|taker| Sink::new(args.sink, taker.layout())));
+}
+
+/// Has a block looked at.
+fn judge(block: &Taken, taker: &Taker, sink: &mut Sink, summary: &mut Summary) {
+    let rows = block.within(taker.payloads());
+    let verdict = sink.judge(&rows);
+    let (count, bytes) = rows.present().fold((0, 0), |(count, bytes), (row, _)| {
+        (count + 1, bytes + u64::from(rows.info(row).len))
+    });
+    summary.add(verdict, count, bytes);
+    if verdict.bad > 0 && summary.bad_blocks <= MOST_TOLD {
+        eprintln!(
+            "error: {} of {count} rows from number {} on are not what was sent",
+            verdict.bad,
+            block.base_seq()
+        );
+    }
 }
 
 /// Keeps a block for as long as was asked, or dies with it.

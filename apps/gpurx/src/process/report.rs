@@ -21,8 +21,12 @@ pub struct Summary {
     pub socket: String,
     /// Rings.
     pub queues: usize,
-    /// Their generation: which consumer of that gpurx this was.
+    /// Their first generation: which consumer of that gpurx this was, but for changes of memory.
     pub generation: u16,
+    /// Times that the payload memory was changed for other memory, or taken away for now.
+    pub changes: u64,
+    /// Areas of memory that came while it ran.
+    pub areas: u64,
     /// How long it took blocks.
     pub seconds: f64,
     /// Whether gpurx has ended, or closed the connection.
@@ -44,15 +48,16 @@ pub struct Summary {
 }
 
 impl Summary {
-    pub(super) fn new<'a>(args: &Args, takers: impl Iterator<Item = &'a Taker>) -> Self {
-        let generations: Vec<_> = takers.map(|taker| taker.layout().generation).collect();
+    pub(super) fn new(args: &Args) -> Self {
         Self {
             schema: SCHEMA,
             version: env!("CARGO_PKG_VERSION"),
             kind: "summary",
             socket: args.socket.display().to_string(),
-            queues: generations.len(),
-            generation: generations.first().copied().unwrap_or_default(),
+            queues: 0,
+            generation: 0,
+            changes: 0,
+            areas: 0,
             seconds: 0.0,
             is_closed: false,
             blocks: 0,
@@ -62,6 +67,14 @@ impl Summary {
             ok: 0,
             bad: 0,
             digests: Vec::new(),
+        }
+    }
+
+    /// Notes the rings there are now.
+    pub(super) fn attached(&mut self, takers: &[Taker]) {
+        self.queues = self.queues.max(takers.len());
+        if let (0, Some(taker)) = (self.generation, takers.first()) {
+            self.generation = taker.layout().generation;
         }
     }
 
@@ -88,10 +101,14 @@ impl Summary {
         let Self { queues, generation, seconds, blocks, rows, bytes, ok, bad, .. } = self;
         let plural = if *queues == 1 { "" } else { "s" };
         let why = if self.is_closed { "gpurx has ended" } else { "told to stop" };
+        let changes = match self.changes {
+            0 => String::new(),
+            changes => format!(", {changes} changes of memory"),
+        };
         let digests: String =
             self.digests.iter().map(|digest| format!("\ndigest  {digest}")).collect();
         format!(
-            "blocks  {blocks} from {queues} queue{plural}, generation {generation}, in {seconds:.2} s: \
+            "blocks  {blocks} from {queues} queue{plural}, generation {generation}{changes}, in {seconds:.2} s: \
              {why}\nrows    {rows}  {bytes} B  ok {ok}  bad {bad}{digests}"
         )
     }

@@ -11,7 +11,7 @@ pub use capture::Capture;
 pub use count::Count;
 pub use placed::Placed;
 
-use crate::totals::Totals;
+use crate::{errand::Errand, totals::Totals};
 
 /// Takes bursts.
 pub trait Sink: Send {
@@ -34,8 +34,19 @@ pub trait Sink: Send {
     /// Gives the queue buffers to fill, if the sink is the one who posts.
     fn post(&mut self, _rx: &mut dyn SplitRxQueue) {}
 
+    /// Sees to an area of payload memory that comes or goes. A sink that takes its buffers elsewhere than from the
+    /// pool's areas one by one cannot.
+    fn attend(&mut self, errand: Errand, _rx: &mut dyn SplitRxQueue) {
+        errand.ticket.close(false);
+    }
+
     /// The end: hands over what is left.
     fn finish(&mut self, _totals: &mut Totals) {}
+
+    /// The end of its memory, while the worker goes on with another: as [`Sink::finish`], and waits for nobody.
+    fn leave(&mut self, totals: &mut Totals) {
+        self.finish(totals);
+    }
 
     /// A digest of all bytes, if the sink makes one.
     fn digest(&self) -> Option<u32> {

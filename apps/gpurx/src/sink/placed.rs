@@ -6,8 +6,10 @@ use pmd::SplitRxQueue;
 use super::Sink;
 use crate::{
     consumer::{BlockView, Consumer, Shown},
+    errand::{Errand, Extent, Task, Ticket},
     head::{Head, HeadReader},
-    place::{Geometry, PlaceError, Placer, RowInfo, Step, Store},
+    place::{Block, Geometry, PlaceError, Placer, RowInfo, Step, Store},
+    shortage::Shortage,
     totals::Totals,
 };
 
@@ -27,7 +29,12 @@ pub struct Placed {
     backlog: usize,
     /// Whether the next block fits nowhere until another is returned.
     is_stuck: bool,
-    contiguous: bool,
+    geometry: Geometry,
+    shortage: Shortage,
+    /// Areas that are posted no more, and who waits for them.
+    leaving: Vec<(Extent, Ticket)>,
+    /// Those of host memory.
+    host: Vec<Extent>,
     now: u64,
     fault: Option<String>,
 }
@@ -39,14 +46,14 @@ enum Arrival {
 }
 
 impl Placed {
-    /// Takes all buffers of `data`, which nobody else draws on.
+    /// Takes all buffers of `data`, which nobody else draws on, for a queue with a ring of so many descriptors.
     ///
     /// # Errors
     /// The pool is too small for the geometry.
     pub fn new(
         heads: HeadReader,
         data: &Pool<Device>,
-        geometry: &Geometry,
+        (geometry, ring): (&Geometry, usize),
         consumer: Box<dyn Consumer>,
     ) -> Result<Self, PlaceError> {
         let store = Store::take_all(data);
@@ -64,7 +71,10 @@ impl Placed {
             consumer,
             backlog: usize::from(geometry.kept),
             is_stuck: false,
-            contiguous: geometry.contiguous,
+            geometry: *geometry,
+            shortage: Shortage::new(ring),
+            leaving: Vec::new(),
+            host: Vec::new(),
             now: 0,
             fault: None,
         })
@@ -120,12 +130,12 @@ impl Placed {
                 if self.placer.waiting() <= self.backlog {
                     return;
                 }
-                self.skip();
+                self.shed();
                 continue;
             }
             let Some(id) = self.placer.take_ready() else { return };
             let (mut tensor, mut moved) = (None, Ok(0));
-            if self.contiguous {
+            if self.geometry.contiguous {
                 let (plan, block) = self.placer.make_contiguous(id);
                 tensor = plan.base();
                 let len = |row| block.info(row).len as usize;
@@ -135,13 +145,16 @@ impl Placed {
                 Ok(bytes) => totals.touched += bytes,
                 Err(error) => self.fault = Some(format!("a row could not be moved: {error}")),
             }
-            if self.keeps && self.contiguous && tensor.is_none() {
+            if self.keeps && self.geometry.contiguous && tensor.is_none() {
                 // The spare run is shown: nothing was moved, and it comes back.
                 self.placer.put_back(id);
                 self.is_stuck = true;
                 continue;
             }
             let block = self.placer.block(id);
+            if !self.host.is_empty() {
+                totals.spilled += rows_in(&self.host, block);
+            }
             let view = BlockView::new(block, tensor, &self.store, &self.view);
             if let Shown::Done(verdict) = self.consumer.block(id, &view, self.now) {
                 totals.ok += verdict.ok;
@@ -158,6 +171,64 @@ impl Placed {
             self.consumer.skipped();
             self.placer.release(id);
         }
+    }
+
+    /// The same, for want of memory.
+    #[cold]
+    fn shed(&mut self) {
+        if let Some(id) = self.placer.next_ready() {
+            self.shortage.shed(self.placer.block(id).present());
+        }
+        self.skip();
+    }
+
+    /// Drops blocks that wait for a consumer that is there, as long as there is almost nothing to post;
+    /// whether it has.
+    #[cold]
+    fn relieve(&mut self) -> bool {
+        let mut is_freed = false;
+        while self.consumer.is_there()
+            && self.placer.waiting() > 0
+            && self.shortage.sheds(self.placer.posted() + self.placer.empty())
+        {
+            self.shed();
+            is_freed = true;
+        }
+        is_freed
+    }
+
+    /// Little is posted: sees whether memory is short, and posts what lies about.
+    #[cold]
+    fn run_short(&mut self, rx: &mut dyn SplitRxQueue) {
+        let Self { store, placer, shortage, now, .. } = self;
+        if !shortage.look(placer.posted(), placer.is_dry(), *now) {
+            placer.rest();
+        } else if placer.is_dry() {
+            placer.coalesce();
+            store.post(|| placer.next_slot(), |burst| rx.post(burst));
+            shortage.look(placer.posted(), placer.is_dry(), *now);
+        }
+    }
+
+    /// Gives areas back of which all slots are home.
+    #[cold]
+    fn see_off(&mut self) {
+        let Self { leaving, host, placer, store, .. } = self;
+        leaving.retain(|(area, ticket)| {
+            let has_left = placer.has_left(*area);
+            if has_left {
+                store.give_area(*area);
+                host.retain(|known| known != area);
+                ticket.close(true);
+            }
+            !has_left
+        });
+    }
+
+    /// Rows that an area makes room for.
+    fn rows_of(&self, area: Extent) -> i64 {
+        let span = i64::from(self.geometry.rows) + 2 * i64::from(self.geometry.guard);
+        (i64::from(area.count) - 2) / span * i64::from(self.geometry.rows)
     }
 
     /// Takes back what the consumer has returned; whether that was anything.
@@ -201,6 +272,13 @@ impl Sink for Placed {
         }
         self.placer.expire(now);
         self.hand_over(totals);
+        if self.shortage.is_on() {
+            is_freed |= self.relieve();
+            self.shortage.count(self.placer.coalesced(), now, totals);
+        }
+        if !self.leaving.is_empty() {
+            self.see_off();
+        }
         totals.placed(&self.placer.counters());
         if self.keeps {
             self.consumer.count(totals);
@@ -211,6 +289,9 @@ impl Sink for Placed {
     fn post(&mut self, rx: &mut dyn SplitRxQueue) {
         let Self { store, placer, .. } = self;
         store.post(|| placer.next_slot(), |burst| rx.post(burst));
+        if self.shortage.may_be(self.placer.posted()) {
+            self.run_short(rx);
+        }
     }
 
     fn finish(&mut self, totals: &mut Totals) {
@@ -225,7 +306,42 @@ impl Sink for Placed {
             self.skip();
         }
         self.consumer.count(totals);
+        self.shortage.count(self.placer.coalesced(), self.now, totals);
         totals.placed(&self.placer.counters());
+    }
+
+    fn attend(&mut self, errand: Errand, rx: &mut dyn SplitRxQueue) {
+        match errand.task {
+            Task::Take { area, is_host } => {
+                if rx.meet_areas().is_err() {
+                    errand.ticket.close(false);
+                    return;
+                }
+                self.store.take_area(area);
+                self.view = DeviceView::new(self.store.pool());
+                self.placer.add(area);
+                self.consumer.may_keep(self.rows_of(area));
+                self.host.extend(is_host.then_some(area));
+                errand.ticket.close(true);
+            }
+            Task::Leave(area) => {
+                self.placer.retire(area);
+                self.consumer.may_keep(-self.rows_of(area));
+                self.leaving.push((area, errand.ticket));
+            }
+            Task::Forget => {
+                self.view = DeviceView::new(self.store.pool());
+                errand.ticket.close(rx.meet_areas().is_ok());
+            }
+        }
+    }
+
+    fn leave(&mut self, totals: &mut Totals) {
+        // What has been returned already first, then what has not.
+        self.take_back();
+        self.consumer.let_go();
+        self.take_back();
+        self.finish(totals);
     }
 
     fn digest(&self) -> Option<u32> {
@@ -235,6 +351,15 @@ impl Sink for Placed {
     fn fault(&self) -> Option<&str> {
         self.fault.as_deref()
     }
+}
+
+/// Rows of a block that lie in these areas.
+#[cold]
+fn rows_in(areas: &[Extent], block: &Block) -> u64 {
+    let in_host = |slot: u32| areas.iter().any(|area| area.holds(slot));
+    // A stretch lies in one area.
+    let runs = block.map().iter().filter(|run| in_host(run.first_slot));
+    runs.map(|run| u64::from(run.len)).sum()
 }
 
 /// Copies rows from slot to slot, by way of the host.

@@ -132,3 +132,34 @@ fn a_flood_of_random_words_frees_nothing_twice() {
         .sum();
     assert!(written > 1000 && refused > 100, "{written} written, {summary}");
 }
+
+#[test]
+fn forged_words_while_areas_come_and_go_free_nothing_either() {
+    let gpurx = Gpurx::start("-t 60s --rate 150kpps --blocks 10 --grow 8 --spill 4");
+    let mut random = 0x2545_f491_4f6c_dd1d_u64;
+    for _ in 0..3 {
+        // It keeps what it takes, so that memory grows, and answers no message but the offer: what is added waits.
+        let hostile = Hostile::attach(&gpurx);
+        let deadline = Instant::now() + Duration::from_millis(500);
+        while Instant::now() < deadline {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            let count = u32::try_from(random & 0xffff).unwrap();
+            let near = hostile.layout.ticket(count % 64).word();
+            hostile.words.release(
+                hostile.layout.cell(count),
+                if random & 1 << 40 == 0 { near } else { random },
+            );
+        }
+        drop(hostile);
+        let (code, stdout, stderr) = Consumer::start(&gpurx, "-t 400ms --delay 5ms").end();
+        assert_eq!((code, &*stderr), (0, ""), "{stdout}");
+    }
+    let (code, stdout, stderr) = Consumer::start(&gpurx, "-t 300ms").end();
+    assert_eq!((code, &*stderr), (0, ""), "{stdout}");
+    let summary = gpurx.stop();
+    assert!(number(&summary, "/shortage/areas_added") >= 1, "{summary}");
+    assert!(number(&summary, "/consumer/refusals/repeated") > 0, "{summary}");
+    assert_eq!(number(&summary, "/consumer/shown_slots"), 0);
+}

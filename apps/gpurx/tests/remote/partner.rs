@@ -89,6 +89,10 @@ impl Gpurx {
         self.end()
     }
 
+    pub(crate) fn revoke_or_resume(&self) {
+        self.running.as_ref().unwrap().signal(rustix::process::Signal::USR1);
+    }
+
     pub(crate) fn kill(&mut self) {
         drop(self.running.take());
     }

@@ -120,6 +120,11 @@ impl<D: DmaMapper> Payloads<D> {
         posted
     }
 
+    /// Maps areas that have come, unmaps those that have gone: none of their buffers is in the ledger then.
+    pub(super) fn meet_areas(&mut self) -> Result<(), MapError> {
+        self.mapping.refresh()
+    }
+
     /// Posts a buffer once more that was not filled, or whose frame is thrown away. The place that it
     /// left has to be free still.
     pub(super) fn post_again(&mut self, buf: Buf<Device>) {

@@ -430,6 +430,10 @@ impl<F: SplitFormat, M: Mmio, D: DmaMapper> SplitRxQueue for SplitRx<F, M, D> {
         self.payloads.post(data, room)
     }
 
+    fn meet_areas(&mut self) -> Result<(), MapError> {
+        self.payloads.meet_areas()
+    }
+
     fn arm(&mut self) -> Option<BorrowedFd<'_>> {
         self.wake.as_mut().map(Wake::arm)
     }

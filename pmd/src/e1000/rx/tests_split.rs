@@ -180,6 +180,42 @@ fn payloads_fill_buffers_in_posting_order_and_one_left_empty_is_posted_again_beh
     rig.end();
 }
 
+fn areas_are_met_and_let_go_of<F: Chip>() {
+    let mut rig = Rig::<F>::new(8, 64, 8, PostOrder::App);
+    let mut kept = Burst::with_limit(&rig.pools.1, 8);
+    assert_eq!(rig.cache.data.take(&mut kept, 8), 8);
+    for round in 0..3 {
+        let area = rig.pools.1.add_area(&mempool::heap::Heap::new(), 8).unwrap();
+        rig.rx.meet_areas().unwrap();
+        let known = rig.pools.1.areas().into_iter().find(|known| known.id == area);
+        let witness = known.unwrap().region.witness();
+        let mut posts = Burst::with_limit(&rig.pools.1, 7);
+        rig.cache.data.take(&mut posts, 7);
+        assert_eq!(rig.rx.post(&mut posts), 7);
+        assert!(rig.recv(32).is_empty());
+        let sent: Vec<_> = (0..7).map(|at| frame(7 * round + at, 100)).collect();
+        assert!(sent.iter().all(|frame| rig.put_frame(frame, 42)));
+        for (split, sent) in rig.recv(32).iter().zip(&sent) {
+            let data = split.data.as_ref().unwrap();
+            assert_eq!(data.frame().place().0, area);
+            assert_eq!(payload(data), sent[42..]);
+        }
+        rig.cache.data.flush();
+        drop(rig.pools.1.remove_area(area).unwrap());
+        assert!(witness.is_live());
+        rig.rx.meet_areas().unwrap();
+        assert!(!witness.is_live(), "it is not mapped any more");
+    }
+    drop(kept);
+    rig.end();
+}
+
+#[test]
+fn areas_that_come_are_met_and_those_that_go_are_let_go_of() {
+    areas_are_met_and_let_go_of::<PacketSplit>();
+    areas_are_met_and_let_go_of::<HeaderSplit>();
+}
+
 #[test]
 fn nothing_is_given_without_both_buffers() {
     let mut rig = Rig::<PacketSplit>::new(16, 4, 64, PostOrder::Cache);

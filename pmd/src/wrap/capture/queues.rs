@@ -10,7 +10,7 @@ use mempool::{
 
 use super::{Lent, writer::State};
 use crate::{
-    QueueCounters, RxQueue, SplitRxQueue, TxQueue,
+    MapError, QueueCounters, RxQueue, SplitRxQueue, TxQueue,
     pcap::{Direction, Mark, Packet, TapeWriter, clock},
 };
 
@@ -175,6 +175,10 @@ impl SplitRxQueue for TappedSplitRx {
 
     fn post(&mut self, data: &mut Burst<Device>) -> usize {
         self.inner.post(data)
+    }
+
+    fn meet_areas(&mut self) -> Result<(), MapError> {
+        self.inner.meet_areas()
     }
 
     fn arm(&mut self) -> Option<BorrowedFd<'_>> {

@@ -13,7 +13,7 @@ use super::{
     harm::{self, Spare},
     rx::say_busy,
 };
-use crate::{PostOrder, QueueCounters, SplitConfig, SplitRxQueue, copy::copy_frame};
+use crate::{MapError, PostOrder, QueueCounters, SplitConfig, SplitRxQueue, copy::copy_frame};
 
 /// A splitting receive queue under chaos.
 pub(super) struct ChaosSplitRx {
@@ -101,6 +101,10 @@ impl SplitRxQueue for ChaosSplitRx {
             self.inner.post(again);
         }
         self.inner.post(data)
+    }
+
+    fn meet_areas(&mut self) -> Result<(), MapError> {
+        self.inner.meet_areas()
     }
 
     fn arm(&mut self) -> Option<BorrowedFd<'_>> {

@@ -5,7 +5,7 @@ use std::{fmt::Write, os::fd::BorrowedFd};
 use mempool::{Burst, Cache, Cpu, Device, Readable, Shared, SplitBurst, SplitCache};
 
 use super::{Lent, line, options::Options, writer::Handle};
-use crate::{QueueCounters, RxQueue, SplitRxQueue, TxQueue};
+use crate::{MapError, QueueCounters, RxQueue, SplitRxQueue, TxQueue};
 
 /// The lines of one queue.
 pub(super) struct Recorder {
@@ -128,6 +128,10 @@ impl SplitRxQueue for TracedSplitRx {
 
     fn post(&mut self, data: &mut Burst<Device>) -> usize {
         self.inner.post(data)
+    }
+
+    fn meet_areas(&mut self) -> Result<(), MapError> {
+        self.inner.meet_areas()
     }
 
     fn arm(&mut self) -> Option<BorrowedFd<'_>> {
