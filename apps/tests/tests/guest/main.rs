@@ -21,6 +21,7 @@ mod price;
 mod probe;
 mod providers;
 mod revoke;
+mod shortage;
 mod strays;
 mod traffic;
 mod unplug;
