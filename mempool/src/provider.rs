@@ -13,6 +13,13 @@ pub trait Provider: Send + Sync {
     /// # Errors
     /// [`ProviderError`] says what is missing and what to do about it. Nothing is held afterwards.
     fn alloc(&self, request: &RegionRequest) -> Result<Region, ProviderError>;
+
+    /// Looks after memory that can be lost, without waiting: for the main thread of an app, every few
+    /// milliseconds. Says why if it can no longer be used, then and ever after; every region is revoked
+    /// then. Memory of this machine's own is never lost.
+    fn check(&self) -> Option<String> {
+        None
+    }
 }
 
 /// What a provider says about itself.

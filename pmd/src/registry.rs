@@ -129,7 +129,7 @@ impl Registry {
     }
 
     /// The address space that PCI ports with this `iommu=` option share, for memory of a device that
-    /// belongs into it too. `None` is no such option.
+    /// belongs into it too. `None` is no such option. Ports share it while one of them is open: open them first.
     pub fn address_space(&mut self, iommu: &str) -> Option<vfio::Iommu> {
         let (name, kind) = crate::pci::space_kind(iommu)?;
         Some(self.mapper(name, || VfioMapper::new(vfio::Iommu::new(kind))).iommu().clone())

@@ -111,14 +111,6 @@ impl Path {
             }
         }
     }
-
-    /// Adds what would work to an error about memory that a port cannot reach.
-    #[must_use]
-    pub fn explain(self, error: pmd::Error) -> AppError {
-        let unreachable = self == Self::Direct && matches!(error, pmd::Error::Map { .. });
-        let error = AppError::from(error);
-        if unreachable { error.hint("--path bounce copies payloads there") } else { error }
-    }
 }
 
 #[cfg(test)]

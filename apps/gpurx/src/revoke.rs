@@ -192,10 +192,16 @@ impl Keeper {
             return Ok(());
         }
         match self.place {
-            Place::Device if asked => self.revoke(ports, pools, server, Cause::Operator),
-            Place::Device if pools.iter().any(|pools| is_revoked(&pools.data)) => {
-                self.revoke(ports, pools, server, Cause::Provider)
+            Place::Device if asked => {
+                self.revoke(ports, pools, server, (Cause::Operator, "the operator"))
             }
+            Place::Device => match self.maker.check() {
+                Some(why) => {
+                    let by = format!("its provider ({why})");
+                    self.revoke(ports, pools, server, (Cause::Provider, &by))
+                }
+                None => Ok(()),
+            },
             Place::Refuge { cause, again } => {
                 let is_due = cause == Cause::Provider && Instant::now() >= again;
                 if !asked && !is_due {
@@ -208,7 +214,6 @@ impl Keeper {
                 }
                 self.resume(ports, pools, server, asked)
             }
-            Place::Device => Ok(()),
         }
     }
 
@@ -217,14 +222,12 @@ impl Keeper {
         ports: &mut [Port],
         pools: &mut [Pools],
         server: Option<&Server>,
-        cause: Cause,
+        (cause, by): (Cause, &str),
     ) -> Result<(), AppError> {
         self.told.revocations += 1;
-        let by = if cause == Cause::Operator { "the operator" } else { "its provider" };
         let to =
             if self.maker.drops() { "payloads are dropped" } else { "payloads go to the host" };
         tracing::warn!(revocations = self.told.revocations, "device memory revoked by {by}: {to}");
-        self.maker.let_go();
         // Nothing of it is handed out any more, whoever asked.
         for pool in pools.iter().map(|pools| &pools.data) {
             for area in pool.areas() {
@@ -232,6 +235,7 @@ impl Keeper {
                 self.given_up.push((area.region.witness(), Instant::now()));
             }
         }
+        self.maker.let_go();
         if server.is_some_and(|server| !server.is_settled()) {
             // A consumer may still read what the refuge had the last time.
             self.refuge = self.maker.refuge_pools(self.exchanges.len())?;
@@ -266,6 +270,7 @@ impl Keeper {
             Ok(()) => {}
             Err(Refused { error, goes_on: true }) => {
                 tracing::warn!(%error, "device memory is there, and a port cannot use it");
+                self.maker.let_go();
                 if let Place::Refuge { again, .. } = &mut self.place {
                     *again = Instant::now() + AGAIN;
                 }
@@ -383,8 +388,4 @@ impl Keeper {
             witness.is_live()
         });
     }
-}
-
-fn is_revoked(pool: &Pool<DeviceMemory>) -> bool {
-    pool.areas().iter().any(|area| area.region.is_revoked())
 }

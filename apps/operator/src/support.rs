@@ -48,12 +48,15 @@ const ROWS: [(&str, [Cell; DRIVERS.len()]); 9] = [
         "`p2p` (another device's BAR), path `bounce`",
         [Untested, Untested, Untested, Untested, Works(&[8]), Untested],
     ),
-    ("`dmabuf`, path `direct`", [Untested, Cannot(6), Cannot(6), Cannot(6), Untested, Cannot(6)]),
+    (
+        "`dmabuf`, path `direct`",
+        [Untested, Cannot(6), Cannot(6), Cannot(6), Works(&[9]), Cannot(6)],
+    ),
     ("`host` as payload memory", [Works(&[5]), Untested, Untested, Untested, Untested, Untested]),
 ];
 
 /// How it is known, by the number in the cells, from 1.
-const NOTES: [&str; 8] = [
+const NOTES: [&str; 9] = [
     "The conformance suite that every driver runs against a reference queue: `ring`, `pcap` \
      and `dgram` in `cargo test`, `af_packet` over veth in network namespaces (root).",
     "Captures that go through `l2fwd` come out byte for byte; tshark and capinfos agree with what is \
@@ -67,8 +70,11 @@ const NOTES: [&str; 8] = [
     "The conformance suite between two emulated 82574L and between two emulated 82576 (QEMU 10.0), \
      over type1 and iommufd, whole and split; a million frames of each chip in each mode, none lost. \
      Hardware is untested.",
-    "In the testbed: both chips write payloads into the BAR of another device, over type1 and iommufd; \
-     the host finds every row in the file behind it, and the IOMMU logs no fault. Hardware is untested.",
+    "In the testbed: both chips write payloads into the BAR of another device, over type1 and iommufd, and \
+     without an IOMMU by its address on the bus; the host finds every row in the file behind it, and the IOMMU \
+     logs no fault. Hardware is untested.",
+    "In the testbed: an 82574L writes into a udmabuf over type1, an 82576 into one of hugepages and into a BAR's \
+     dma-buf over iommufd; the buffer comes from one process, and another reads every row. Hardware is untested.",
 ];
 
 impl Cell {

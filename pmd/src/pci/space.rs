@@ -157,8 +157,8 @@ fn name(region: &RegionHandle, importer: Importer) -> Result<Name, String> {
         (Backing::Bar { address: bar, index, .. }, Importer::Type1) => {
             here().map(Name::Bar).ok_or_else(|| {
                 format!(
-                    "type1 takes a BAR by its mapping in this process, and {bar} BAR{index} has none; map \
-                     it, use iommu=iommufd, or {BOUNCE}"
+                    "type1 takes a BAR by its mapping in this process, and {bar} BAR{index} has none, without \
+                     which the CPU cannot copy there either: leave cpu=off away, or use iommu=iommufd"
                 )
             })
         }

@@ -234,6 +234,10 @@ impl Provider for DmaBuf {
         tracing::debug!(provider = %self.name, region = %request.name, len, "handed out");
         self.revocations.track(&self.name, Region::new(memory))
     }
+
+    fn check(&self) -> Option<String> {
+        DmaBuf::check(self).err().map(|gone| gone.why)
+    }
 }
 
 impl Revocable for DmaBuf {

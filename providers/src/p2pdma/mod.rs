@@ -342,6 +342,10 @@ impl Provider for P2pDma {
         tracing::debug!(provider = %self.name, region = %request.name, len, "handed out");
         self.revocations.track(&self.name, Region::new(memory))
     }
+
+    fn check(&self) -> Option<String> {
+        P2pDma::check(self).map(|cause| cause.to_string())
+    }
 }
 
 impl Revocable for P2pDma {

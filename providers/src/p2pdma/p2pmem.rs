@@ -148,6 +148,10 @@ impl Provider for P2pMem {
         tracing::debug!(provider = %self.name, region = %request.name, len, "handed out");
         self.revocations.track(&self.name, region)
     }
+
+    fn check(&self) -> Option<String> {
+        (!P2pMem::check(self)).then(|| "its driver gives no memory away any more".to_owned())
+    }
 }
 
 impl Revocable for P2pMem {

@@ -39,6 +39,9 @@ pub(crate) struct Options {
     /// Fewer rounds: shows that everything runs, and roughly how fast.
     #[arg(long)]
     quick: bool,
+    /// So many rounds of each case [default: 7; 3 with --quick].
+    #[arg(long, value_name = "N")]
+    rounds: Option<usize>,
     /// Count instructions only: one round, no times. Exact whatever else the machine does.
     #[arg(long)]
     instructions: bool,
@@ -52,10 +55,11 @@ pub(crate) struct Options {
 
 impl Options {
     fn rounds(&self) -> usize {
-        match (self.instructions, self.quick) {
-            (true, _) => 1,
-            (false, true) => 3,
-            (false, false) => 7,
+        match (self.instructions, self.rounds, self.quick) {
+            (true, ..) => 1,
+            (false, Some(rounds), _) => rounds.max(1),
+            (false, None, true) => 3,
+            (false, None, false) => 7,
         }
     }
 

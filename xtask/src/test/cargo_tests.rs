@@ -14,12 +14,12 @@ use crate::testbed;
 use crate::workspace::{Workspace, cargo};
 
 /// Test executables that a guest's tests run in the guest, as they are: the variable that names each to
-/// them, its package and its test.
-const IN_GUESTS: [(&str, &str, &str); 4] = [
-    ("MEMWIRE_DMABUF_TEST", "memwire-providers", "dmabuf"),
-    ("MEMWIRE_PMD_TEST", "memwire-pmd", "vfio"),
-    ("MEMWIRE_MEMORY_TEST", "memwire-pmd", "memory"),
-    ("MEMWIRE_VFIO_TEST", "memwire-vfio", "vfio"),
+/// them, its package and its test, and whether its speed matters.
+const IN_GUESTS: [(&str, &str, &str, bool); 4] = [
+    ("MEMWIRE_DMABUF_TEST", "memwire-providers", "dmabuf", false),
+    ("MEMWIRE_PMD_TEST", "memwire-pmd", "vfio", true),
+    ("MEMWIRE_MEMORY_TEST", "memwire-pmd", "memory", false),
+    ("MEMWIRE_VFIO_TEST", "memwire-vfio", "vfio", false),
 ];
 /// Test files that have a stage of their own.
 const OWN_STAGE: [&str; 4] = ["guest", "loom", "netns", "soak"];
@@ -99,12 +99,12 @@ pub(super) fn guest(workspace: &Workspace, full: bool) -> Result<Counts> {
     if !binaries.success {
         counts += Counts::failure();
     }
-    let mut runs =
-        cargo(&["test", "--release", "--workspace", "--no-fail-fast", "--test", "guest"])
-            .args(["--", "--test-threads=1", "--nocapture"])
-            .env(::testbed::VARIABLE, state.root());
-    for (variable, package, test) in IN_GUESTS {
-        match executable_of(package, test)? {
+    // The tests themselves only wait: as they were built for the other stages.
+    let mut runs = cargo(&["test", "--workspace", "--no-fail-fast", "--test", "guest"])
+        .args(["--", "--test-threads=1", "--nocapture"])
+        .env(::testbed::VARIABLE, state.root());
+    for (variable, package, test, is_fast) in IN_GUESTS {
+        match executable_of(workspace, (package, test), is_fast)? {
             Some(executable) => runs = runs.env(variable, executable),
             None => counts += Counts::failure(),
         }
@@ -113,17 +113,31 @@ pub(super) fn guest(workspace: &Workspace, full: bool) -> Result<Counts> {
     Ok(counts)
 }
 
-/// A test's executable, built for release; none if it does not build.
-fn executable_of(package: &str, test: &str) -> Result<Option<PathBuf>> {
-    let what = ["--release", "-p", package, "--test", test];
-    let built = cargo(&["test", "--no-run", "--message-format=json"]).args(what).output()?;
+/// A test's executable, built for release if that matters; none if it does not build.
+fn executable_of(
+    workspace: &Workspace,
+    (package, test): (&str, &str),
+    is_fast: bool,
+) -> Result<Option<PathBuf>> {
+    // Of the whole workspace, as other stages build it: with other features it would be built anew.
+    let what = ["--workspace", "--test", test];
+    let profile = is_fast.then_some("--release");
+    let built = cargo(&["test", "--no-run", "--message-format=json"]).args(what).args(profile);
+    let built = built.output()?;
     if !built.success {
         eprintln!("{}", built.stderr);
         return Ok(None);
     }
-    let mut found = built.stdout.lines().map(executable_in);
-    let suite = found.find_map(Result::transpose).transpose()?;
-    Ok(suite.map(|executable| executable.path))
+    let folder = workspace.packages.iter().find(|known| known.name == package);
+    let folder = folder.map(|known| workspace.root.join(&known.folder));
+    for line in built.stdout.lines() {
+        if let Some(found) = executable_in(line)?
+            && folder.as_deref() == Some(found.folder.as_path())
+        {
+            return Ok(Some(found.path));
+        }
+    }
+    Ok(None)
 }
 
 /// Runs tests with the tools that setup fetched, in the long form if asked. What they print goes to a

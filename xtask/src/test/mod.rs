@@ -2,6 +2,7 @@
 //!
 //! A failing stage does not stop the later ones; only a workspace that does not build does.
 
+mod beside;
 mod cargo_tests;
 mod setup;
 mod unprivileged;
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 
+use self::beside::Beside;
 use crate::lint;
 use crate::tally::Counts;
 use crate::workspace::{Workspace, cargo};
@@ -63,12 +65,17 @@ struct Finished {
 /// Runs the stages; the exit status says whether anything failed.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let mut finished: Vec<Finished> = Vec::new();
+    let is_chosen = |stage| options.only.is_empty() || options.only.contains(&stage);
+    let mut testbed = None;
     for &stage in Stage::value_variants() {
-        if !options.only.is_empty() && !options.only.contains(&stage) {
+        if !is_chosen(stage) {
             continue;
         }
         println!("=== {}", name(stage));
         let start = Instant::now();
+        if stage == Stage::Guest {
+            testbed.take().into_iter().for_each(Beside::wait);
+        }
         // What a stage could not even do is that stage's failure, not the end of the run.
         let counts = run_stage(stage, options.full).unwrap_or_else(|error| {
             eprintln!("error: {error:#}");
@@ -79,6 +86,9 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         println!("stage {}: {verdict} {:.1} s", name(stage), took.as_secs_f64());
         let pointless = stage == Stage::Build && counts.failed > 0;
         finished.push(Finished { stage, counts, took });
+        if stage == Stage::Build && !pointless && is_chosen(Stage::Guest) {
+            testbed = Beside::start(&["testbed", "setup", "--kernel", "all"]);
+        }
         if pointless {
             println!("the workspace does not build: the other stages are left out");
             break;
@@ -101,7 +111,7 @@ fn run_stage(stage: Stage, full: bool) -> Result<Counts> {
         Stage::Namespaces => cargo_tests::namespaces(&Workspace::read()?, full),
         Stage::Guest => cargo_tests::guest(&Workspace::read()?, full),
         Stage::BenchSmoke => {
-            let output = cargo(&["xtask", "bench", "--quick"]).stream()?;
+            let output = cargo(&["xtask", "bench", "--quick", "--rounds", "1"]).stream()?;
             Ok(Counts::check(output.success))
         }
         Stage::Unprivileged => unprivileged::tests(&Workspace::read()?),

@@ -24,7 +24,8 @@ pub(super) struct TestExecutable {
     target: String,
     /// Where it is.
     pub(super) path: PathBuf,
-    folder: PathBuf,
+    /// Its package's.
+    pub(super) folder: PathBuf,
 }
 
 /// Runs each unit test executable as nobody.

@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeSet, fmt};
 
+use mempool::ProviderError;
 use providers::{P2pDma, p2pdma::BarOptions};
 use vfio::pci::{Address, Sysfs};
 
@@ -12,6 +13,9 @@ use crate::{AppError, units::parse_size};
 /// How it is written.
 pub(super) const USAGE: &str = "p2p:BDF/barN[,offset=SIZE][,len=SIZE][,allow-nonpref][,cpu=off]\
                                 [,iommu=auto|type1|iommufd]";
+
+/// The address space of ports without an IOMMU.
+const NO_IOMMU: &str = "none";
 
 /// A part of a BAR.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,16 +76,21 @@ impl BarSpec {
     /// Opens it into the address space of the ports that are to write there.
     pub(super) fn open(&self, beside: &Neighbours) -> Result<P2pDma, AppError> {
         let space = self.space(&beside.ports)?;
+        let missing = |error: ProviderError| AppError::missing(error.to_string());
+        if space == NO_IOMMU {
+            // Nobody translates: what its ports are told is where it is on the bus.
+            let opened = P2pDma::sysfs(&Sysfs::system(), self.address, self.bar, self.options);
+            return opened.map_err(missing);
+        }
         let mut registry = beside.registry.clone();
         let iommu = registry.address_space(&space).ok_or_else(|| {
             let why = format!(
-                "memory '{self}': its ports are driven with iommu={space}, and a BAR is shared only where an \
-                 IOMMU stands between devices"
+                "memory '{self}': its ports' address space, iommu={space}, is not to be had here"
             );
-            AppError::missing(why).hint("give the ports iommu=type1 or iommu=iommufd")
+            AppError::missing(why).hint("memwire doctor says what VFIO can do here")
         })?;
         let opened = P2pDma::vfio(&Sysfs::system(), self.address, self.bar, &iommu, self.options);
-        opened.map_err(|error| AppError::missing(error.to_string()))
+        opened.map_err(missing)
     }
 
     /// The name of the address space that all of the ports are in.

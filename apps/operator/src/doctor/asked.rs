@@ -1,7 +1,12 @@
 //! `--for`: an app, its ports and its memory, as its command line would name them, and whether they can work
 //! together here. Opens nothing.
 
-use memwire_apps::{AppError, memory::MemorySpec};
+use std::str::Split;
+
+use memwire_apps::{
+    AppError,
+    memory::{BarSpec, MemorySpec},
+};
 use pmd::e1000::Chip;
 use vfio::{
     pci::{Address, Function},
@@ -25,7 +30,7 @@ enum Item {
     /// A function to be driven, and its options.
     Pci(Address, Vec<String>),
     /// A BAR to be written to.
-    Bar(Address, u8, Vec<String>),
+    Bar(BarSpec),
     Interface(String),
     Memory(MemorySpec),
     /// What needs nothing of the machine that could be looked at.
@@ -40,65 +45,62 @@ pub(super) fn findings(machine: &Machine, text: &str) -> Result<Vec<Finding>, Ap
         Item::Pci(address, options) => Some((address, options)),
         _ => None,
     }) {
-        for (memory, bar) in items.iter().filter_map(|item| match item {
-            Item::Bar(address, bar, _) => Some((address, bar)),
+        for spec in items.iter().filter_map(|item| match item {
+            Item::Bar(spec) => Some(spec),
             _ => None,
         }) {
-            findings.push(reach(machine, *nic, options, *memory, *bar));
+            findings.push(reach(machine, *nic, options, spec));
         }
     }
     Ok(findings)
 }
 
 fn parse(text: &str) -> Result<Vec<Item>, AppError> {
-    let mut items: Vec<Item> = Vec::new();
+    // An option belongs to what stands before it.
+    let mut specs: Vec<String> = Vec::new();
     for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
         let is_option = word.contains('=') || FLAGS.contains(&word);
-        match items.last_mut() {
-            Some(Item::Pci(_, options) | Item::Bar(_, _, options)) if is_option => {
-                options.push(word.to_owned());
+        match specs.last_mut() {
+            Some(spec) if is_option => {
+                spec.push(',');
+                spec.push_str(word);
             }
-            // Of no interest here, but an app takes it.
-            Some(Item::Interface(_) | Item::Other(_)) if is_option => {}
-            _ => items.push(item(word)?),
+            _ => specs.push(word.to_owned()),
         }
     }
-    if items.is_empty() { Err(AppError::usage("--for names nothing")) } else { Ok(items) }
+    if specs.is_empty() {
+        return Err(AppError::usage("--for names nothing"));
+    }
+    specs.iter().map(|spec| item(spec)).collect()
 }
 
-fn item(word: &str) -> Result<Item, AppError> {
-    let address = |text: &str| {
-        text.parse::<Address>().map_err(|error| AppError::usage(format!("--for {word}: {error}")))
+fn item(spec: &str) -> Result<Item, AppError> {
+    let mut words = spec.split(',');
+    let name = words.next().unwrap_or_default();
+    if apps::names().contains(&name) {
+        return Ok(Item::App(name.to_owned()));
+    }
+    let function = |text: &str, options: Split<'_, char>| {
+        let address = text.parse::<Address>();
+        let address = address.map_err(|error| AppError::usage(format!("--for {spec}: {error}")))?;
+        Ok(Item::Pci(address, options.map(str::to_owned).collect()))
     };
-    if apps::names().contains(&word) {
-        return Ok(Item::App(word.to_owned()));
-    }
-    if word.parse::<Address>().is_ok() {
-        return Ok(Item::Pci(address(word)?, Vec::new()));
-    }
-    match word.split_once(':') {
-        Some(("pci", rest)) => return Ok(Item::Pci(address(rest)?, Vec::new())),
-        Some(("p2p", rest)) => {
-            let (function, bar) = rest.split_once("/bar").ok_or_else(|| {
-                AppError::usage(format!("--for {word}: write p2p:0000:03:00.0/bar2"))
-            })?;
-            let bar = bar.parse().ok().filter(|bar| *bar < 6);
-            let bar =
-                bar.ok_or_else(|| AppError::usage(format!("--for {word}: BARs are 0 to 5")))?;
-            return Ok(Item::Bar(address(function)?, bar, Vec::new()));
-        }
+    match name.split_once(':') {
+        _ if name.parse::<Address>().is_ok() => return function(name, words),
+        Some(("pci", rest)) => return function(rest, words),
         Some(("af_packet", name)) => return Ok(Item::Interface(name.to_owned())),
-        Some(("dmabuf", _)) => return Ok(Item::Other(word.to_owned())),
         Some((driver, _)) if pmd::Registry::drivers().iter().any(|known| known.name == driver) => {
-            return Ok(Item::Other(word.to_owned()));
+            return Ok(Item::Other(spec.to_owned()));
         }
         _ => {}
     }
-    match word.parse::<MemorySpec>() {
+    match spec.parse::<MemorySpec>() {
+        Ok(MemorySpec::Bar(bar)) => Ok(Item::Bar(bar)),
+        Ok(MemorySpec::DmaBuf(_)) => Ok(Item::Other(spec.to_owned())),
         Ok(memory) => Ok(Item::Memory(memory)),
         // A bare name is an interface's, as in port specs.
-        Err(_) if !word.contains(':') => Ok(Item::Interface(word.to_owned())),
-        Err(error) => Err(AppError::usage(format!("--for {word}: {error}")).hint(
+        Err(_) if !name.contains(':') => Ok(Item::Interface(name.to_owned())),
+        Err(error) => Err(AppError::usage(format!("--for {spec}: {error}")).hint(
             "an app, ports (pci:0000:02:00.0, eth0) and memory (p2p:0000:03:00.0/bar2, hugepage)",
         )),
     }
@@ -108,7 +110,7 @@ fn one(machine: &Machine, item: &Item) -> Vec<Finding> {
     match item {
         Item::App(name) => hugepages(machine, name),
         Item::Pci(address, options) => port(machine, *address, options),
-        Item::Bar(address, bar, options) => self::bar(machine, *address, *bar, options),
+        Item::Bar(spec) => bar(machine, spec),
         Item::Interface(name) => vec![interface(machine, name)],
         Item::Memory(spec) => vec![named_memory(machine, spec)],
         Item::Other(spec) => {
@@ -181,7 +183,8 @@ fn port(machine: &Machine, address: Address, options: &[String]) -> Vec<Finding>
     vec![chip, held(machine, function, is_unprotected(options)), memlock]
 }
 
-fn bar(machine: &Machine, address: Address, bar: u8, options: &[String]) -> Vec<Finding> {
+fn bar(machine: &Machine, spec: &BarSpec) -> Vec<Finding> {
+    let BarSpec { address, bar, .. } = *spec;
     let function = match here(machine, address) {
         Ok(function) => function,
         Err(finding) => return vec![finding],
@@ -193,14 +196,13 @@ fn bar(machine: &Machine, address: Address, bar: u8, options: &[String]) -> Vec<
         Some((index, _)) => format!("p2p:{address}/bar{index} is memory"),
         None => "name another device: this one has no BAR that looks like memory".to_owned(),
     };
-    let allowed = options.iter().any(|option| option == "allow-nonpref");
     let window = if resource.size() == 0 {
         Finding::fail(what, "there is none").fix(fix)
     } else if !resource.is_memory() {
         Finding::fail(what, "I/O ports, not memory").fix(fix)
     } else if resource.is_prefetchable() {
         Finding::ok(what, format!("{size} of memory"))
-    } else if allowed {
+    } else if spec.options.allow_non_prefetchable {
         Finding::warn(what, format!("{size}, not prefetchable: its bytes may be registers"))
     } else {
         Finding::fail(what, format!("{size}, not prefetchable: its bytes may be registers"))
@@ -210,7 +212,8 @@ fn bar(machine: &Machine, address: Address, bar: u8, options: &[String]) -> Vec<
 }
 
 /// Whether what the NIC writes arrives at the memory.
-fn reach(machine: &Machine, nic: Address, options: &[String], memory: Address, bar: u8) -> Finding {
+fn reach(machine: &Machine, nic: Address, options: &[String], spec: &BarSpec) -> Finding {
+    let BarSpec { address: memory, bar, .. } = *spec;
     let what = format!("{nic} -> {memory}");
     let path = match topology::between(&machine.pci, nic, memory) {
         Ok(path) => path,
@@ -291,7 +294,7 @@ mod tests {
     #[test]
     fn what_is_asked_for_is_read_as_apps_read_it() {
         let nic = "0000:02:00.0".parse().unwrap();
-        let memory = "0000:03:00.0".parse().unwrap();
+        let Ok(MemorySpec::Bar(bar)) = "p2p:03:00.0/bar2,offset=1M".parse() else { panic!() };
         let text = "gpurx,pci:0000:02:00.0,iommu=none,i-accept-unsafe-dma,p2p:03:00.0/bar2,offset=1M,eth0,host";
         let options = |all: &[&str]| all.iter().map(ToString::to_string).collect();
         assert_eq!(
@@ -299,13 +302,16 @@ mod tests {
             [
                 Item::App("gpurx".into()),
                 Item::Pci(nic, options(&["iommu=none", "i-accept-unsafe-dma"])),
-                Item::Bar(memory, 2, options(&["offset=1M"])),
+                Item::Bar(bar),
                 Item::Interface("eth0".into()),
                 Item::Memory(MemorySpec::Host),
             ]
         );
         assert_eq!(parse("02:00.0").unwrap(), [Item::Pci(nic, Vec::new())]);
-        assert_eq!(parse("pcap:in.pcap,loop=1").unwrap(), [Item::Other("pcap:in.pcap".into())]);
+        assert_eq!(
+            parse("pcap:in.pcap,loop=1").unwrap(),
+            [Item::Other("pcap:in.pcap,loop=1".into())]
+        );
     }
 
     #[test]
@@ -313,8 +319,8 @@ mod tests {
         for (text, says) in [
             ("", "--for names nothing"),
             ("pci:02:00", "'02:00' is no PCI address"),
-            ("p2p:03:00.0", "write p2p:0000:03:00.0/bar2"),
-            ("p2p:03:00.0/bar7", "BARs are 0 to 5"),
+            ("p2p:03:00.0", "write p2p:BDF/barN"),
+            ("p2p:03:00.0/bar7", "BARs are bar0 to bar5"),
             ("hugepage:3M", "hugepages are 2M or 1G"),
             ("cuda:0", "--for cuda:0"),
         ] {

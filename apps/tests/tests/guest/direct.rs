@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::{
     apps::Host,
-    machine::{App, Machine, is_full, number, sum},
+    machine::{App, Machine, binary, is_full, number, sum},
     probe::ask,
 };
 
@@ -147,6 +147,27 @@ fn the_host_finds_every_row_in_the_bar_that_a_nic_wrote_it_to() {
 }
 
 #[test]
+fn without_an_iommu_a_bar_is_reached_by_its_address_on_the_bus() {
+    let test = "without_an_iommu_a_bar_is_reached_by_its_address_on_the_bus";
+    let Some(machine) = Machine::open(test, "noiommu") else {
+        return;
+    };
+    let frames = FRAMES[usize::from(is_full())].min(ROUND);
+    for nic in ["e1000e0", "igb0"] {
+        let iommu = "none,i-accept-unsafe-dma";
+        let way = Way { machine: &machine, nic, iommu, options: "" };
+        let bar = emptied(&machine);
+        let summary = way.round(frames, "place");
+        assert_eq!(summary["path"], "direct");
+        assert_eq!(number(&summary, "/frames/rows"), frames, "{summary:#}");
+        assert_eq!(number(&summary, "/host_payload_bytes"), 0, "{summary:#}");
+        assert_eq!(number(&summary["probes"][0], "/places"), 2, "{summary:#}");
+        check_rows(&bar, frames);
+        eprintln!("{test}: {nic}: {frames} rows right in the BAR's file");
+    }
+}
+
+#[test]
 fn rows_are_right_through_the_bars_own_window_too() {
     let test = "rows_are_right_through_the_bars_own_window_too";
     let Some(machine) = Machine::open(test, "default") else {
@@ -190,5 +211,15 @@ fn without_a_cpu_mapping_no_byte_of_the_bar_is_in_the_process() {
         assert_eq!(number(&summary, "/frames/rows"), 1_000, "{summary:#}");
         eprintln!("{test}: igb0{options}: {mapped} bytes of BARs mapped");
     }
+    // Who maps by addresses needs one.
+    let (nic, memory) = (machine.port("igb0"), machine.address("bar").unwrap());
+    let line = format!("-p {nic},iommu=type1 -m p2p:{memory}/bar2,cpu=off --seq ipid -t 1s");
+    let refused = machine.run(&format!("{} {line}", binary("gpurx"))).unwrap();
+    assert_eq!(refused.status, 3, "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("leave cpu=off away, or use iommu=iommufd"),
+        "{}",
+        refused.stderr
+    );
     machine.unbind(&["bar"]).unwrap();
 }

@@ -27,10 +27,11 @@ fn dma_bufs_are_shared_between_processes_that_end_in_any_order() {
     conformance::run(test, &machine, &line);
 }
 
-const SOCKET: &str = "/tmp/dmabuf-guest";
+/// Where it is offered.
+pub(crate) const SOCKET: &str = "/tmp/dmabuf-guest";
 
 /// Starts an export and waits until it is offered.
-fn export<'a>(machine: &'a Machine, what: &str) -> App<'a> {
+pub(crate) fn export<'a>(machine: &'a Machine, what: &str) -> App<'a> {
     let mut exporter = machine.start("memwire", &format!("dmabuf export {what} --socket {SOCKET}"));
     exporter.wait_for(" offered at ");
     exporter
@@ -53,7 +54,7 @@ fn dma_bufs(machine: &Machine, pid: i32) -> u64 {
 }
 
 /// dma-bufs that anybody has, by the kernel's own books where it keeps them.
-fn dma_bufs_of_all(machine: &Machine) -> Option<u64> {
+pub(crate) fn dma_bufs_of_all(machine: &Machine) -> Option<u64> {
     let books = "/sys/kernel/debug/dma_buf/bufinfo";
     let line = format!(
         "mount -t debugfs none /sys/kernel/debug 2>/dev/null; awk '/^Total/ {{print $2}}' {books}"

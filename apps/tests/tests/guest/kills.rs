@@ -22,7 +22,7 @@ const FRAMES: u64 = 1000;
 fn a_process_that_is_killed_under_load_leaves_nics_and_memory_in_order() {
     let test = "a_process_that_is_killed_under_load_leaves_nics_and_memory_in_order";
     let Some(machine) = far::open(test) else { return };
-    let rounds = if is_full() { 100 } else { 8 };
+    let rounds = if is_full() { 100 } else { 4 };
     let canary = Canary::new(&machine);
     let pages = free_hugepages(&machine);
     let random = RandomState::new();

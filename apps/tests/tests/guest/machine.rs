@@ -33,8 +33,16 @@ static CURRENT: Mutex<Option<Running>> = Mutex::new(None);
 
 struct Running {
     topology: &'static str,
-    clock: Clock,
+    shape: Shape,
     guest: Guest,
+}
+
+/// What is special about a guest.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Shape {
+    clock: Clock,
+    /// Pages of 1 GiB that it has, beside its usual memory.
+    gigantic: u32,
 }
 
 /// A running guest. Its 82574Ls and 82576s are bound to `vfio-pci`.
@@ -50,13 +58,26 @@ impl Machine {
 
     /// The same by another clock.
     pub(crate) fn open_by(clock: Clock, test: &str, topology: &'static str) -> Option<Self> {
+        Self::shaped(Shape { clock, gigantic: 0 }, test, topology)
+    }
+
+    /// The same with so many pages of 1 GiB, by a clock that leaves QEMU one thread.
+    pub(crate) fn with_gigantic_pages(
+        gigantic: u32,
+        test: &str,
+        topology: &'static str,
+    ) -> Option<Self> {
+        Self::shaped(Shape { clock: Clock::Instructions, gigantic }, test, topology)
+    }
+
+    fn shaped(shape: Shape, test: &str, topology: &'static str) -> Option<Self> {
         // A test that failed has dropped its guest: what it left here is whole.
         let mut current = CURRENT.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_it = |running: &Running| (running.topology, running.clock) == (topology, clock);
+        let is_it = |running: &Running| (running.topology, running.shape) == (topology, shape);
         if !current.as_ref().is_some_and(is_it) {
             *current = None;
-            match boot(topology, clock) {
-                Ok(guest) => *current = Some(Running { topology, clock, guest }),
+            match boot(topology, shape) {
+                Ok(guest) => *current = Some(Running { topology, shape, guest }),
                 Err(error @ Error::NotSetUp(_)) => {
                     eprintln!("SKIP {test}: {error}");
                     return None;
@@ -118,11 +139,16 @@ impl Drop for Machine {
     }
 }
 
-fn boot(topology: &str, clock: Clock) -> testbed::Result<Guest> {
+fn boot(topology: &str, Shape { clock, gigantic }: Shape) -> testbed::Result<Guest> {
     let mut options = Options::new(topology)?;
     options.clock = clock;
+    if gigantic > 0 {
+        options.kernel_arguments.push(format!("hugepagesz=1G hugepages={gigantic}"));
+    }
     options.hugepages = HUGEPAGES;
-    options.memory_mib = MEMORY_MIB;
+    // One more, for what lies around the hole that devices are in.
+    let gigantic = if gigantic > 0 { gigantic + 1 } else { 0 };
+    options.memory_mib = MEMORY_MIB + gigantic * 1024;
     let guest = match Guest::boot(&options) {
         // An emulator that shares its cores may fail at this, and not the next time: QEMU 10.0 sometimes
         // aborts in iotlb_to_section while the kernel sets bridges up.

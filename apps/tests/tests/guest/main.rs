@@ -21,6 +21,7 @@ mod price;
 mod probe;
 mod providers;
 mod revoke;
+mod shared;
 mod shortage;
 mod strays;
 mod traffic;

@@ -8,9 +8,14 @@ use testbed::Clock;
 
 use crate::{
     apps::Host,
-    machine::{Machine, number},
+    machine::{Machine, is_full, number, received_mpps, wait_for},
     probe::ask,
 };
+
+/// NICs back to back, and the BAR beside them.
+const RACE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testbed/topologies/direct.toml");
+/// Intervals of a heat that count, behind the first that has frames.
+const INTERVALS: usize = 5;
 
 /// Frames of a backlog: fewer than descriptors.
 const BACKLOG: u64 = 2_000;
@@ -149,6 +154,63 @@ fn gpurx_tells_by_itself_what_a_copy_costs() {
         }
         let ratio = told["busy_ratio"].as_f64().unwrap();
         eprintln!("{test}: {nic}: bounce takes {ratio:.2} times the worker's time");
+    }
+    machine.unbind(&["bar"]).unwrap();
+}
+
+/// Frames per second that gpurx receives into `memory` while another port sends as fast as it can: the middle
+/// of several intervals.
+fn heat(machine: &Machine, [to, from]: [&str; 2], memory: &str) -> f64 {
+    let line = format!(
+        "-p {} -m {memory} --path direct --sink place --seq ipid --udp-port 9000 --ring 1024 -l 1 \
+         --json-stream -i 300ms",
+        machine.port(to)
+    );
+    let mut receiver = machine.start("gpurx", &line);
+    receiver.wait_for("\"seconds\"");
+    let options = "--ip-id --size 1066 -l 0 --json";
+    let sender = machine.start("pktgen", &format!("-p {} {options}", machine.port(from)));
+    let rate = wait_for("the race", || {
+        let rates: Vec<f64> = receiver.intervals().iter().map(received_mpps).collect();
+        let first = rates.iter().position(|rate| *rate > 0.0)?;
+        let mut rates = rates.get(first + 1..=first + INTERVALS)?.to_vec();
+        rates.sort_by(f64::total_cmp);
+        Some(1e6 * rates[INTERVALS / 2])
+    });
+    sender.interrupt();
+    sender.summary();
+    let summary = receiver.end_when_quiet();
+    assert_eq!(summary["path"], "direct");
+    rate
+}
+
+#[test]
+fn packets_come_into_a_bar_as_fast_as_into_hugepages() {
+    let test = "packets_come_into_a_bar_as_fast_as_into_hugepages";
+    // By the host's clock a race is decided by who else has the machine's cores.
+    let heats = if is_full() { 5 } else { 1 };
+    let Some(machine) = Machine::open_by(Clock::Instructions, test, RACE) else {
+        return;
+    };
+    machine.bind(&["bar"]).unwrap();
+    let bar = bar(&machine);
+    for nics in [["e1000e0", "e1000e1"], ["igb0", "igb1"]] {
+        let mut ratios = Vec::new();
+        for at in 0..heats {
+            // Each begins as often as the other.
+            let mut order = ["hugepage", &bar];
+            order.rotate_left(at % 2);
+            let mut rates = order.map(|memory| heat(&machine, nics, memory));
+            rates.rotate_right(at % 2);
+            ratios.push(rates[1] / rates[0]);
+        }
+        ratios.sort_by(f64::total_cmp);
+        let [least, middle, most] = [ratios[0], ratios[heats / 2], ratios[heats - 1]];
+        eprintln!(
+            "{test}: {}: BAR by hugepages, packets/s of the guest's time: {middle:.3} ({least:.3} to {most:.3}), heats: {heats}",
+            nics[0]
+        );
+        assert!((middle - 1.0).abs() < 0.05, "{}: {ratios:.3?}", nics[0]);
     }
     machine.unbind(&["bar"]).unwrap();
 }

@@ -2,7 +2,10 @@
 //! that is pulled out of a running machine. The suite is pmd's test executable `memory`, run in the guest as it
 //! is.
 
-use std::time::{Duration, Instant};
+use std::{
+    ffi::OsStr,
+    time::{Duration, Instant},
+};
 
 use testbed::{Clock, Job};
 
@@ -44,11 +47,14 @@ impl Suite {
         };
         // By a clock that leaves QEMU one thread: with more, 10.0 aborts in iotlb_to_section sometimes when a
         // BAR of memory comes or goes.
-        let machine = Machine::open_by(Clock::Instructions, test, "default")?;
+        Some(Self::on(Machine::open_by(Clock::Instructions, test, "default")?, &path))
+    }
+
+    fn on(machine: Machine, path: &OsStr) -> Self {
         machine.bind(&["bar"]).unwrap();
         let functions = NAMED.map(|name| machine.address(name).unwrap().to_string()).join(",");
         let variables = format!("MEMWIRE_MEMORY={functions}");
-        Some(Self { machine, path: path.to_string_lossy().into_owned(), variables })
+        Self { machine, path: path.to_string_lossy().into_owned(), variables }
     }
 
     /// The line that runs it; `more` are variables.
@@ -83,6 +89,44 @@ fn every_kind_of_memory_conforms_and_the_list_says_who_maps_it() {
     let known = ["hugepages of 1G", "this user may pin", "MEMWIRE_HARM", "udmabuf", "dma-heap"];
     let unknown = skipped.iter().find(|line| !known.iter().any(|word| line.contains(word)));
     assert_eq!(unknown, None, "{text}");
+}
+
+/// KiB of memory that nobody uses here.
+fn available_kib() -> u64 {
+    let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = memory.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+}
+
+#[test]
+fn hugepages_of_1g_conform_in_a_guest_that_has_them() {
+    let test = "hugepages_of_1g_conform_in_a_guest_that_has_them";
+    let Some(path) = std::env::var_os(EXECUTABLE) else {
+        eprintln!("SKIP {test}: {EXECUTABLE} does not name pmd's test executable memory");
+        return;
+    };
+    if !is_full() {
+        eprintln!("SKIP {test}: takes minutes; MEMWIRE_FULL=1");
+        return;
+    }
+    if available_kib() < 8 << 20 {
+        eprintln!(
+            "SKIP {test}: less than 8 GiB of memory to be had, for a guest with 4 pages of 1 GiB"
+        );
+        return;
+    }
+    let Some(machine) = Machine::with_gigantic_pages(4, test, "default") else { return };
+    let suite = Suite::on(machine, &path);
+    let limit = Duration::from_secs(900);
+    let output = suite.machine.run_for(&suite.line(""), limit).unwrap();
+    let text = format!("{}{}", output.stdout, output.stderr);
+    assert_eq!(output.status, 0, "{text}");
+    let told = text.lines().find(|line| line.contains("hugepages of 1G: "));
+    let told = told.unwrap_or_else(|| panic!("not in the list\n{text}"));
+    assert!(told.contains(" promises kept "), "{told}");
+    eprintln!("{test}: {told}");
+    // Its memory is much of the machine's.
+    suite.machine.discard();
 }
 
 #[test]

@@ -19,7 +19,7 @@ const DELETED: Duration = Duration::from_secs(5);
 fn an_unplugged_port_is_let_go_at_once_and_comes_back_while_the_others_lose_nothing() {
     let test = "an_unplugged_port_is_let_go_at_once_and_comes_back_while_the_others_lose_nothing";
     let Some(machine) = far::open(test) else { return };
-    let rounds = if is_full() { 50 } else { 4 };
+    let rounds = if is_full() { 50 } else { 3 };
     let mut l2fwd = forward_all(&machine);
     let loads = VICTIMS.map(|nic| HostApp::load(&machine, nic, "300pps"));
     let mut deleted = Vec::new();
