@@ -193,8 +193,7 @@ impl Extra {
     }
 
     fn add(&mut self, scene: &mut Scene<'_>) -> Result<Ticket, AppError> {
-        let memory = scene.maker.extra_memory(self.kind)?;
-        let id = scene.pool.add_area(&*memory, self.slots)?;
+        let id = scene.maker.grow(scene.pool, self.kind)?;
         let count = u32::try_from(self.slots).unwrap_or(u32::MAX);
         let known = scene.pool.areas().into_iter().find(|area| area.id == id);
         let Some(info) = known else {

@@ -228,7 +228,6 @@ impl Keeper {
         let to =
             if self.maker.drops() { "payloads are dropped" } else { "payloads go to the host" };
         tracing::warn!(revocations = self.told.revocations, "device memory revoked by {by}: {to}");
-        self.maker.let_go();
         // Nothing of it is handed out any more, whoever asked.
         for pool in pools.iter().map(|pools| &pools.data) {
             for area in pool.areas() {
@@ -236,6 +235,7 @@ impl Keeper {
                 self.given_up.push((area.region.witness(), Instant::now()));
             }
         }
+        self.maker.let_go();
         if server.is_some_and(|server| !server.is_settled()) {
             // A consumer may still read what the refuge had the last time.
             self.refuge = self.maker.refuge_pools(self.exchanges.len())?;

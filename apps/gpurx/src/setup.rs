@@ -1,11 +1,9 @@
 //! From the command line to started queues and their workers: pools, paths, sinks. The one place
 //! where memory and ports meet.
 
-use std::{cell::RefCell, rc::Rc};
-
 use mempool::{
-    Cpu, DEFAULT_HEADROOM, Device as DeviceMemory, Pool, Provider, QueuePlan, Sizing, SplitBurst,
-    SplitCache,
+    AreaId, Cpu, DEFAULT_HEADROOM, Device as DeviceMemory, Pool, Provider, QueuePlan, Sizing,
+    SplitBurst, SplitCache,
 };
 use memwire_apps::{
     AppError,
@@ -96,10 +94,10 @@ pub(crate) struct Maker {
     plan: Plan,
     /// Opens the payload memory, again if need be.
     open: Box<dyn Fn() -> Result<Box<dyn Provider>, AppError>>,
+    /// The payload memory, while pools are made of it.
+    memory: Option<Box<dyn Provider>>,
     /// Whether that is a device's: it may be revoked.
     pub(crate) is_device: bool,
-    /// The payload memory, while pools are made of it: to look after it, and for more of it.
-    provider: RefCell<Option<Rc<dyn Provider>>>,
 }
 
 impl Maker {
@@ -107,25 +105,24 @@ impl Maker {
     ///
     /// # Errors
     /// It is not to be had, or not any more.
-    pub(crate) fn device_pools(&self, queues: usize) -> Result<Vec<Pool<DeviceMemory>>, AppError> {
-        let provider: Rc<dyn Provider> = (self.open)()?.into();
+    pub(crate) fn device_pools(
+        &mut self,
+        queues: usize,
+    ) -> Result<Vec<Pool<DeviceMemory>>, AppError> {
+        let provider = (self.open)()?;
         let pools = (0..queues).map(|_| self.data_pool(&*provider)).collect::<Result<_, _>>()?;
-        self.keep(provider);
+        self.memory = Some(provider);
         Ok(pools)
-    }
-
-    fn keep(&self, provider: Rc<dyn Provider>) {
-        *self.provider.borrow_mut() = Some(provider);
     }
 
     /// Why the payload memory can no longer be used, if so.
     pub(crate) fn check(&self) -> Option<String> {
-        self.provider.borrow().as_ref()?.check()
+        self.memory.as_ref()?.check()
     }
 
     /// Lets go of the payload memory: what pools have of it goes with them, and then the device.
-    pub(crate) fn let_go(&self) {
-        *self.provider.borrow_mut() = None;
+    pub(crate) fn let_go(&mut self) {
+        self.memory = None;
     }
 
     /// Whether an area can have as many slots as were asked for.
@@ -153,21 +150,22 @@ impl Maker {
         if is_placed { (slots(grow), slots(spill)) } else { (0, 0) }
     }
 
-    /// Memory for such an area.
+    /// Adds such an area to a queue's pool.
     ///
     /// # Errors
-    /// There is none.
-    pub(crate) fn extra_memory(&self, kind: Kind) -> Result<Rc<dyn Provider>, AppError> {
-        match kind {
-            Kind::Device => {
-                let kept = self.provider.borrow().clone();
-                kept.ok_or_else(|| AppError::missing("payload memory is not there any more"))
+    /// There is no memory for it.
+    pub(crate) fn grow(&self, pool: &Pool<DeviceMemory>, kind: Kind) -> Result<AreaId, AppError> {
+        let (device, host) = self.extra_slots();
+        Ok(match (kind, &self.memory) {
+            (Kind::Device, Some(memory)) => pool.add_area(&**memory, device)?,
+            (Kind::Device, None) => {
+                return Err(AppError::missing("payload memory is not there any more"));
             }
-            Kind::Host => {
-                let (_, slots) = self.extra_slots();
-                Ok(self.host(whole_pages(slots * self.plan.row))?.into())
+            (Kind::Host, _) => {
+                let memory = self.host(whole_pages(host * self.plan.row))?;
+                pool.add_area(&*memory, host)?
             }
-        }
+        })
     }
 
     /// Memory of the host that payloads may go to.
@@ -284,15 +282,13 @@ impl Setup {
         let beside = Neighbours::new(registry, devices.iter().map(|device| &**device));
         let spec = data.clone();
         let open = Box::new(move || spec.open_beside(data_bytes, &beside));
-        let device: Rc<dyn Provider> = open()?.into();
+        let device = open()?;
         let is_device = !matches!(
             data,
             MemorySpec::Auto | MemorySpec::Host | MemorySpec::Hugepage(_) | MemorySpec::Private
         );
-        let provider = RefCell::default();
-        let maker = Maker { args: args.clone(), plan, open, is_device, provider };
+        let maker = Maker { args: args.clone(), plan, open, memory: None, is_device };
         maker.check_growth()?;
-        maker.keep(Rc::clone(&device));
         let (ports, workers, pools) = (Vec::new(), Vec::new(), Vec::new());
         let (server, offers) = (None, Vec::new());
         let mut setup = Self { ports, workers, pools, maker, server, offers };
@@ -307,6 +303,7 @@ impl Setup {
         if let Some(path) = &args.consumer.consumer {
             setup.server = Some(Server::start(path, std::mem::take(&mut setup.offers))?);
         }
+        setup.maker.memory = Some(device);
         Ok(setup)
     }
 

@@ -240,9 +240,11 @@ impl Desk {
     /// Tells the consumer why, and that is its end.
     fn send_away(&mut self, why: &AppError) {
         if let Some(client) = &self.client {
-            // It may be gone already.
-            let _ = Message::Refuse(why.to_string()).send(&client.socket, &[]);
-            self.refuse_count(why);
+            let told = Message::Refuse(why.to_string()).send(&client.socket, &[]);
+            // One that was attached, and has gone by itself just now, was not sent away.
+            if !client.has_accepted || !matches!(told, Err(WireError::Closed)) {
+                self.refuse_count(why);
+            }
         }
         self.forget();
     }

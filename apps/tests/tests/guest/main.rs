@@ -22,6 +22,7 @@ mod probe;
 mod providers;
 mod revoke;
 mod shared;
+mod shortage;
 mod strays;
 mod traffic;
 mod unplug;

@@ -12,7 +12,7 @@ use testbed::{Clock, HostEnd};
 use crate::machine::{App, Machine, binary, is_full, last_json, number, pause, wait_for};
 
 /// Both kinds.
-const NICS: [&str; 2] = ["e1000e0", "igb0"];
+pub(crate) const NICS: [&str; 2] = ["e1000e0", "igb0"];
 
 /// How long QEMU is waited for, from the request until the device is gone.
 const DELETED: Duration = Duration::from_secs(30);
@@ -22,10 +22,10 @@ const TELL: &str = "for p in /proc/[0-9]*; do read -r name < $p/comm && [ \"$nam
                     kill -USR1 ${p#/proc/}; done; true";
 
 /// pktgen on the host, which sends until it is told to end.
-struct Sender(Option<Child>);
+pub(crate) struct Sender(Option<Child>);
 
 impl Sender {
-    fn start(end: &HostEnd, options: &str) -> Self {
+    pub(crate) fn start(end: &HostEnd, options: &str) -> Self {
         let mut command = Command::new(binary("pktgen"));
         command.arg("-p").arg(format!(
             "dgram:{},peer={}",
@@ -38,7 +38,7 @@ impl Sender {
     }
 
     /// Ends it; its summary.
-    fn end(mut self) -> Value {
+    pub(crate) fn end(mut self) -> Value {
         let child = self.0.take().expect("taken only here");
         let pid = rustix::process::Pid::from_child(&child);
         rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
@@ -57,7 +57,7 @@ impl Drop for Sender {
 }
 
 /// Waits until gpurx has said it so many times.
-fn said(receiver: &mut App<'_>, what: &str, times: usize) {
+pub(crate) fn said(receiver: &mut App<'_>, what: &str, times: usize) {
     wait_for(&format!("'{what}' for the {times}th time"), || {
         let has_ended = receiver.job.poll();
         let log = receiver.job.stderr_so_far();
