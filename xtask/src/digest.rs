@@ -162,12 +162,12 @@ impl Digest {
     /// A line while tests run: one of the harness's, or a test's own.
     fn running(&mut self, line: &str, now: Instant) -> Vec<String> {
         if let Some((name, verdict)) =
-            line.strip_prefix("test ").and_then(|rest| rest.split_once(" ... "))
+            line.strip_prefix("test ").and_then(|rest| rest.split_once(" ..."))
         {
             self.test = Some((name.to_owned(), now));
             self.recent.clear();
             self.remember(line);
-            if verdict == "FAILED" {
+            if verdict.trim() == "FAILED" {
                 self.failed(name);
             }
             return Vec::new();
@@ -318,7 +318,7 @@ mod tests {
             "still",
             "done",
             "ok",
-            "test quick ... ",
+            "test quick ...",
             "ok",
             "test bad ... booting",
             "panicked at guest.rs",
