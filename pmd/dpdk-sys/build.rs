@@ -115,7 +115,6 @@ mod system {
     }
 
     fn stop(why: &str) -> ! {
-        eprintln!("dpdk-sys: {why}");
         println!("cargo:warning=dpdk-sys: {why}");
         process::exit(1);
     }
