@@ -52,22 +52,14 @@ impl Ethdev {
         let attached =
             Port::attach(&options).map_err(|refusal| refusal.of(&port, &options.name))?;
         let driver = attached.driver();
-        let refused = options::refusal(&driver, &options.devargs);
-        let buffers = match (options.buffers, refused) {
-            (Some(Buffers::Pool), Some(why)) => {
-                let why =
-                    format!("{driver} does not take foreign memory ({why}); use buffers=copy");
-                let (backing, mapper) = ("the pool's memory", "DPDK");
-                let source = MapError::Unsupported { backing, mapper, why };
-                return Err(Error::Map { port, source });
-            }
-            (Some(buffers), _) => buffers,
-            (None, None) => Buffers::Pool,
-            (None, Some(why)) => {
-                tracing::info!(port, %driver, why, "frames are copied between DPDK's buffers and the pool's");
-                Buffers::Copy
-            }
-        };
+        let choice = options::choose(options.buffers, &driver, &options.devargs);
+        let (buffers, why) = choice.map_err(|why| {
+            let (backing, mapper, port) = ("the pool's memory", "DPDK", port.clone());
+            Error::Map { port, source: MapError::Unsupported { backing, mapper, why } }
+        })?;
+        if let Some(why) = why {
+            tracing::info!(port, %driver, why, "frames are copied between DPDK's buffers and the pool's");
+        }
         let info = DeviceInfo {
             driver: DRIVER.name,
             port,

@@ -80,13 +80,16 @@ impl Settings {
 
     /// Arguments as rte_eal_init takes them.
     fn arguments(&self) -> Vec<String> {
-        // No files that other processes could see, nothing probed: an address where no device is.
-        let mut all = vec!["memwire", "--in-memory", "--no-telemetry", "-a", "0000:ff:1f.7"];
+        // No files that other processes could see (which DPDK says differently without hugepages), nothing
+        // probed: an address where no device is.
+        let alone = if self.no_huge { "--no-shconf" } else { "--in-memory" };
+        let mut all = vec!["memwire", alone, "--no-telemetry", "-a", "0000:ff:1f.7"];
         all.extend(["--iova-mode", "va", "--lcores"]);
         let mut all: Vec<String> = all.into_iter().map(str::to_owned).collect();
         all.push(format!("0@({})", cpus()));
         if self.no_huge {
-            all.push("--no-huge".into());
+            let prefix = format!("memwire-{}", std::process::id());
+            all.extend(["--no-huge".into(), "--file-prefix".into(), prefix]);
         }
         let megabytes = self.megabytes.or_else(|| self.no_huge.then_some(ORDINARY_MEGABYTES));
         if let Some(megabytes) = megabytes {
@@ -217,7 +220,9 @@ mod tests {
     fn arguments_keep_dpdk_to_itself_and_refusals_say_what_helps() {
         let no_huge = Settings { no_huge: true, megabytes: None };
         let text = no_huge.arguments().join(" ");
-        assert!(text.contains("--in-memory") && text.ends_with("--no-huge -m 256"), "{text}");
+        assert!(text.contains("--no-shconf") && text.ends_with("-m 256"), "{text}");
+        let text = Settings::default().arguments().join(" ");
+        assert!(text.contains("--in-memory") && !text.contains("-m "), "{text}");
         let refused = refusal(&Settings::default(), libc::ENOMEM, "EAL: no pages");
         assert!(refused.contains("EAL: no pages (Cannot allocate memory)"), "{refused}");
         assert!(

@@ -220,6 +220,9 @@ fn distance(mempool: NonNull<sys::rte_mempool>) -> usize {
 }
 
 fn free(mempool: NonNull<sys::rte_mempool>) {
+    // DPDK takes every mbuf out first: without a stock there are none to take, and no slot is touched.
+    // SAFETY: a mempool that nobody uses any more (callers).
+    unsafe { (*mempool.as_ptr()).pool_config = null_mut() };
     // SAFETY: a mempool that nobody uses any more (callers).
     unsafe { sys::rte_mempool_free(mempool.as_ptr()) };
 }

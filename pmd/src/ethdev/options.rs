@@ -73,7 +73,7 @@ impl Options {
 /// `AF_XDP` makes the memory of its pool a UMEM, which is one piece of DPDK's; a virtio-user device tells
 /// its peer of memory by file descriptors, which foreign memory has none of in DPDK, and frames would
 /// silently never arrive. A memif client without copies shares memory by descriptors too.
-pub(super) fn refusal(driver: &str, devargs: &str) -> Option<&'static str> {
+fn refusal(driver: &str, devargs: &str) -> Option<&'static str> {
     match driver {
         "net_af_xdp" => Some("its packet memory is one piece of DPDK's own"),
         "net_virtio_user" => {
@@ -83,6 +83,25 @@ pub(super) fn refusal(driver: &str, devargs: &str) -> Option<&'static str> {
             "without copies it shares packet memory by file descriptors, which DPDK has for its own only",
         ),
         _ => None,
+    }
+}
+
+/// Whose buffers a driver is given, and why if that is not what is best.
+///
+/// # Errors
+/// The pool's are asked for, and the driver cannot use them.
+pub(super) fn choose(
+    asked: Option<Buffers>,
+    driver: &str,
+    devargs: &str,
+) -> Result<(Buffers, Option<&'static str>), String> {
+    match (asked, refusal(driver, devargs)) {
+        (Some(Buffers::Pool), Some(why)) => {
+            Err(format!("{driver} does not take foreign memory ({why}); use buffers=copy"))
+        }
+        (Some(Buffers::Copy), _) => Ok((Buffers::Copy, Some("buffers=copy asks for it"))),
+        (None, Some(why)) => Ok((Buffers::Copy, Some(why))),
+        (_, None) => Ok((Buffers::Pool, None)),
     }
 }
 
@@ -118,9 +137,19 @@ mod tests {
     }
 
     #[test]
-    fn drivers_that_cannot_use_foreign_memory_are_known() {
-        assert!(refusal("net_af_xdp", "").is_some() && refusal("net_virtio_user", "").is_some());
-        assert!(refusal("net_memif", "net_memif0,zero-copy=yes").is_some());
-        assert_eq!(refusal("net_memif", "net_memif0"), None);
+    fn a_driver_that_takes_no_foreign_memory_gets_copies_or_a_refusal() {
+        use Buffers::{Copy, Pool};
+        let error = choose(Some(Pool), "net_virtio_user", "net_virtio_user0,path=/x").unwrap_err();
+        assert!(
+            error.starts_with("net_virtio_user does not take foreign memory (it shares"),
+            "{error}"
+        );
+        assert!(error.ends_with("use buffers=copy"), "{error}");
+        let chosen = |driver, devargs| choose(None, driver, devargs).unwrap();
+        assert_eq!(chosen("net_af_xdp", "").0, Copy);
+        let (buffers, why) = chosen("net_memif", "net_memif0,zero-copy=yes");
+        assert!(buffers == Copy && why.is_some_and(|why| why.contains("file descriptors")));
+        assert_eq!(chosen("net_memif", "net_memif0"), (Pool, None));
+        assert_eq!(choose(Some(Copy), "net_null", "").unwrap().0, Copy);
     }
 }
