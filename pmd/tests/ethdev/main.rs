@@ -4,5 +4,6 @@
 
 mod errors;
 mod lifecycle;
+mod peer;
 mod rig;
 mod suite;

@@ -1,5 +1,7 @@
 //! Ports by spec, and pools for them.
 
+use std::time::{Duration, Instant};
+
 use mempool::{Burst, Cache, Cpu, Pool, heap::Heap};
 use pmd::{
     AnyRxQueue, Config, Device, Error, Queues, Registry, RxMemory, RxQueue, TxQueue,
@@ -60,6 +62,66 @@ impl Rig {
 
 fn halves(mut queues: Queues) -> (Box<dyn RxQueue>, Box<dyn TxQueue>) {
     (queues.rx.remove(0).whole().expect("whole frames were asked for"), queues.tx.remove(0))
+}
+
+/// Waits until the port's link is as said; false if that takes longer than a minute.
+pub(crate) fn becomes(device: &dyn Device, is_up: bool) -> bool {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while device.link().is_up != is_up {
+        if Instant::now() > deadline {
+            return false;
+        }
+        std::thread::yield_now();
+    }
+    true
+}
+
+/// Two ports that are each other's peers: the first sends.
+pub(crate) struct PairWire {
+    pub(crate) name: &'static str,
+    pub(crate) sender: String,
+    pub(crate) receiver: String,
+    pub(crate) traits: WireTraits,
+}
+
+struct Paired {
+    tx: Box<dyn TxQueue>,
+    rx: AnyRxQueue,
+    _devices: [Box<dyn Device>; 2],
+}
+
+impl Joined for Paired {
+    fn tx(&mut self) -> &mut dyn TxQueue {
+        &mut *self.tx
+    }
+    fn rx(&mut self) -> &mut AnyRxQueue {
+        &mut self.rx
+    }
+}
+
+impl Wire for PairWire {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn connect(&mut self, setup: &Setup) -> Result<Box<dyn Joined>, Error> {
+        let mut registry = Registry::new();
+        let mut receiver = registry.open(&self.receiver)?;
+        let mut sender = registry.open(&self.sender)?;
+        let RxMemory::Whole(pool) = &setup.rx else { unreachable!("no split was promised") };
+        // A memif connection has as many queues one way as the other.
+        let (rx, tx) = (RxMemory::Whole(pool.clone()), &setup.tx);
+        let config = Config::default().with_rx(rx).with_tx(tx).rings(setup.ring);
+        let mut queues = receiver.start(config.clone())?;
+        let mut sending = sender.start(config)?;
+        assert!(becomes(&*receiver, true) && becomes(&*sender, true), "no link");
+        let (tx, rx) = (sending.tx.remove(0), queues.rx.remove(0));
+        Ok(Box::new(Paired { tx, rx, _devices: [sender, receiver] }))
+    }
+
+    fn traits(&self) -> WireTraits {
+        self.traits
+    }
 }
 
 /// One port whose transmit queue is joined to its receive queue.

@@ -3,11 +3,11 @@
 use mempool::heap::Heap;
 use pmd::{
     SplitSupport,
-    conformance::{self, Overrun, WireTraits},
+    conformance::{self, Overrun, Wire, WireTraits},
 };
 use providers::Fake;
 
-use crate::rig::{LoopWire, spec};
+use crate::rig::{LoopWire, PairWire, spec};
 
 const QUICK: usize = if cfg!(debug_assertions) { 30_000 } else { 500_000 };
 
@@ -22,7 +22,7 @@ const TRAITS: WireTraits = WireTraits {
     budget: QUICK,
 };
 
-fn passes(mut wire: LoopWire) {
+fn passes(mut wire: impl Wire) {
     let ran = conformance::run(&mut wire, &Heap::new(), &Fake::new());
     let ran = ran.unwrap_or_else(|failure| panic!("{failure}"));
     assert!(ran.len() >= 6, "only {ran:?} ran");
@@ -41,4 +41,15 @@ fn a_ring_of_dpdks_passes_by_copy() {
         spec,
         traits: WireTraits { max_frame: 9216, ..TRAITS },
     });
+}
+
+#[test]
+fn two_memif_ports_of_one_process_pass() {
+    let dir = tempfile::tempdir().expect("a place for a socket");
+    let socket = format!("socket={},socket-abstract=no", dir.path().join("memif").display());
+    let [sender, receiver] = [("net_memif0", "client"), ("net_memif1", "server")]
+        .map(|(name, role)| spec(&format!("{name},role={role},{socket}")));
+    // What the driver says of itself (RTE_ETHER_MAX_LEN).
+    let traits = WireTraits { budget: QUICK / 4, max_frame: 1518, ..TRAITS };
+    passes(PairWire { name: "net_memif", sender, receiver, traits });
 }
