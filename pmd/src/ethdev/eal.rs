@@ -88,8 +88,8 @@ impl Settings {
         let mut all: Vec<String> = all.into_iter().map(str::to_owned).collect();
         all.push(format!("0@({})", cpus()));
         if self.no_huge {
-            let prefix = format!("memwire-{}", std::process::id());
-            all.extend(["--no-huge".into(), "--file-prefix".into(), prefix]);
+            // Names a folder that stays, and stays empty.
+            all.extend(["--no-huge", "--file-prefix", "memwire"].map(str::to_owned));
         }
         let megabytes = self.megabytes.or_else(|| self.no_huge.then_some(ORDINARY_MEGABYTES));
         if let Some(megabytes) = megabytes {

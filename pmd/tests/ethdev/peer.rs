@@ -15,10 +15,9 @@ use crate::rig::{Rig, becomes};
 struct Testpmd(Child);
 
 impl Testpmd {
-    fn start(role: &str, socket: &Path, number: u32) -> Option<Self> {
+    fn start(role: &str, socket: &Path) -> Option<Self> {
         let device =
             format!("net_memif0,role={role},socket={},socket-abstract=no", socket.display());
-        let prefix = format!("memwire-test-{}-{number}", std::process::id());
         let mut child = Command::new("stdbuf")
             // Or what it says stays in its buffer.
             .args([
@@ -32,7 +31,7 @@ impl Testpmd {
                 "256",
                 "--no-pci",
             ])
-            .args(["--no-telemetry", "--file-prefix", &prefix, "--vdev", &device, "--"])
+            .args(["--no-telemetry", "--file-prefix", "memwire", "--vdev", &device, "--"])
             .args([
                 "--forward-mode=io",
                 "--port-topology=loop",
@@ -127,8 +126,8 @@ fn testpmd_echoes_over_memif_as_client_and_may_come_again() {
     let socket = dir.path().join("memif");
     let place = format!("socket={},socket-abstract=no", socket.display());
     let mut rig = Rig::start(&format!("net_memif30,role=server,{place}"), 2048);
-    for round in 0..3 {
-        let peer = Testpmd::start("client", &socket, round).unwrap();
+    for _ in 0..3 {
+        let peer = Testpmd::start("client", &socket).unwrap();
         until_it_goes(&mut rig, peer);
     }
     stops_with_all_home(rig, 15_000);
@@ -142,7 +141,7 @@ fn testpmd_echoes_over_memif_as_server() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("memif");
     let place = format!("socket={},socket-abstract=no", socket.display());
-    let peer = Testpmd::start("server", &socket, 10).unwrap();
+    let peer = Testpmd::start("server", &socket).unwrap();
     let mut rig = Rig::start(&format!("net_memif31,role=client,{place}"), 2048);
     until_it_goes(&mut rig, peer);
     stops_with_all_home(rig, 5000);
