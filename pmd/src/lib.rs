@@ -17,6 +17,8 @@ mod device;
 pub mod dgram;
 pub mod e1000;
 mod error;
+#[cfg(feature = "dpdk")]
+pub mod ethdev;
 mod found;
 pub mod headers;
 mod mapper;

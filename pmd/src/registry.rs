@@ -38,6 +38,8 @@ pub type Open = fn(&mut Registry, &PortSpec) -> Result<Box<dyn Device>, Error>;
 const DRIVERS: &[Driver] = &[
     crate::af_packet::DRIVER,
     crate::dgram::DRIVER,
+    #[cfg(feature = "dpdk")]
+    crate::ethdev::DRIVER,
     crate::null::DRIVER,
     crate::pcap::DRIVER,
     crate::pci::DRIVER,

@@ -13,7 +13,7 @@ use crate::workspace::{Workspace, is_root, succeeds};
 
 /// Debian packages: what makes, carries and reads real traffic, a terminal (`script`), a formatter of
 /// manuals, and DPDK to compare with.
-const PACKAGES: [&str; 14] = [
+const PACKAGES: [&str; 15] = [
     "tcpdump",
     "tcpreplay",
     "iperf3",
@@ -25,6 +25,7 @@ const PACKAGES: [&str; 14] = [
     "bsdutils",
     "groff-base",
     "libdpdk-dev",
+    "libclang-dev",
     "dpdk-dev",
     "pkg-config",
     "gcc",

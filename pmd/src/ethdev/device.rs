@@ -1,0 +1,284 @@
+//! The control plane of a port of DPDK's, in the words of [`crate::Device`].
+
+use std::{io, sync::Arc};
+
+use super::{
+    DRIVER,
+    copying::{CopyRx, CopyTx},
+    offload,
+    options::{self, Buffers, Options},
+    port::{Port, QueueMemory, Refusal},
+    rx::Rx,
+    tx::{Abilities, Tx},
+};
+use crate::{
+    AnyRxQueue, Capabilities, Config, Device, DeviceInfo, Error, Health, Link, MapError, PortSpec,
+    QueueCounters, QueueStats, Queues, Registry, RxMemory, registry::Claim,
+};
+
+/// Frames that a port may hold besides those in its rings, with DPDK's own buffers.
+const SPARE: usize = 512;
+/// Longest frame where the driver names none.
+const LONGEST: usize = 65535;
+/// Longest frame in a buffer of DPDK's own.
+const LONGEST_COPY: usize = 9216;
+
+/// A port of DPDK's.
+pub struct Ethdev {
+    info: DeviceInfo,
+    options: Options,
+    buffers: Buffers,
+    /// Attached, and not started since.
+    attached: Option<Port>,
+    /// Started; shared with its queues.
+    running: Option<Arc<Port>>,
+    rx: Vec<QueueCounters>,
+    tx: Vec<QueueCounters>,
+    /// What the device had counted when it was stopped.
+    last: Vec<(String, u64)>,
+    _claim: Claim,
+}
+
+impl Ethdev {
+    /// Opens `dpdk:DEVICE[,ARGUMENT=VALUE]*`: initialises DPDK, if this is the process's first such port, and
+    /// attaches the device.
+    ///
+    /// # Errors
+    /// The spec makes no sense; DPDK refused; there is no such device, or no driver of DPDK's for it.
+    pub fn open(registry: &mut Registry, spec: &PortSpec) -> Result<Self, Error> {
+        let options = Options::of(spec)?;
+        let claim = registry.claim(spec, format!("dpdk:{}", options.name), 1)?;
+        let port = spec.to_string();
+        let attached =
+            Port::attach(&options).map_err(|refusal| refusal.of(&port, &options.name))?;
+        let driver = attached.driver();
+        let choice = options::choose(options.buffers, &driver, &options.devargs);
+        let (buffers, why) = choice.map_err(|why| {
+            let (backing, mapper, port) = ("the pool's memory", "DPDK", port.clone());
+            Error::Map { port, source: MapError::Unsupported { backing, mapper, why } }
+        })?;
+        if let Some(why) = why {
+            tracing::info!(port, %driver, why, "frames are copied between DPDK's buffers and the pool's");
+        }
+        let info = DeviceInfo {
+            driver: DRIVER.name,
+            port,
+            mac: attached.mac(),
+            numa_node: attached.numa_node(),
+            capabilities: capabilities(&attached, buffers),
+        };
+        tracing::debug!(port = info.port, %driver, version = super::eal::version(), "attached");
+        Ok(Self {
+            info,
+            options,
+            buffers,
+            attached: Some(attached),
+            running: None,
+            rx: Vec::new(),
+            tx: Vec::new(),
+            last: Vec::new(),
+            _claim: claim,
+        })
+    }
+
+    /// The port, set up and started; and what its queues use.
+    fn bring_up(&mut self, config: &Config) -> Result<(Port, Plan), Refusal> {
+        let mut port = match self.attached.take() {
+            Some(port) if port.is_there() => port,
+            _ => Port::attach(&self.options)?,
+        };
+        let plan = match self.buffers {
+            Buffers::Pool => Plan::of_pools(&mut port, config)?,
+            Buffers::Copy => Plan::of_copies(&mut port, config)?,
+        };
+        let info = port.info();
+        let offloads = (
+            offload::to_receive(info.rx_offload_capa, config.rx_offloads),
+            offload::to_send(info.tx_offload_capa),
+        );
+        port.start(config, offloads, &plan.receive)?;
+        Ok((port, plan))
+    }
+}
+
+/// What the queues of a port use.
+struct Plan {
+    /// Of the receive queues, and of those that nobody asked for.
+    receive: Vec<QueueMemory>,
+    /// For copies.
+    send: Option<QueueMemory>,
+}
+
+impl Plan {
+    /// The pools' own buffers.
+    fn of_pools(port: &mut Port, config: &Config) -> Result<Self, Refusal> {
+        let mut receive = Vec::new();
+        for queue in &config.rx {
+            let RxMemory::Whole(pool) = &queue.memory else { continue };
+            let mempool = port.mirror(pool)?.mempool();
+            receive.push(QueueMemory { mempool });
+        }
+        for queue in &config.tx {
+            let mempool = port.mirror(&queue.pool)?.mempool();
+            // A ring's receive queues are its transmit queues' other ends: DPDK frees it by them.
+            if port.driver() == "net_ring" && receive.len() < config.tx.len() {
+                receive.push(QueueMemory { mempool });
+            }
+        }
+        Ok(Self { receive, send: None })
+    }
+
+    /// Buffers of DPDK's own, enough for every ring.
+    fn of_copies(port: &mut Port, config: &Config) -> Result<Self, Refusal> {
+        let rings: usize = config.rx.iter().map(|queue| queue.ring).sum();
+        let room = port.info().max_rx_pktlen as usize;
+        let room = if room == 0 { 1518 } else { room.min(LONGEST_COPY) };
+        let memory = port.own_pool(rings + SPARE, room)?;
+        let sending: usize = config.tx.iter().map(|queue| queue.ring).sum();
+        let send = port.own_pool(sending + SPARE, LONGEST_COPY)?;
+        let receive = config.rx.iter().map(|_| memory).collect();
+        Ok(Self { receive, send: Some(send) })
+    }
+}
+
+impl Device for Ethdev {
+    fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    fn start(&mut self, config: Config) -> Result<Queues, Error> {
+        self.info.check_start(self.running.is_some(), &config)?;
+        if config.rx.iter().any(|queue| matches!(queue.memory, RxMemory::Split(_))) {
+            return Err(self.info.no_split());
+        }
+        let brought = self.bring_up(&config);
+        let (port, plan) =
+            brought.map_err(|refusal| refusal.of(&self.info.port, &self.options.name))?;
+        let port = Arc::new(port);
+        let caps = &self.info.capabilities;
+        let abilities = Abilities {
+            longest: caps.max_frame,
+            segments: caps.tx_segments,
+            offloads: caps.tx_offloads,
+        };
+        let mut queues = Queues::default();
+        for (number, queue) in (0..).zip(&config.rx) {
+            let RxMemory::Whole(pool) = &queue.memory else { continue };
+            let queue: Box<dyn crate::RxQueue> = match port.mirror_of(pool) {
+                Some(mirror) => Box::new(Rx::new(Arc::clone(&port), mirror, number)),
+                None => Box::new(CopyRx::new(Arc::clone(&port), number)),
+            };
+            self.rx.push(queue.counters().clone());
+            queues.rx.push(AnyRxQueue::Whole(queue));
+        }
+        for (number, queue) in (0..).zip(&config.tx) {
+            let port = Arc::clone(&port);
+            let queue: Box<dyn crate::TxQueue> = match (port.mirror_of(&queue.pool), plan.send) {
+                (Some(mirror), _) => Box::new(Tx::new(port, mirror, number, abilities)),
+                (None, Some(memory)) => Box::new(CopyTx::new(port, memory, number, abilities)),
+                (None, None) => continue,
+            };
+            self.tx.push(queue.counters().clone());
+            queues.tx.push(queue);
+        }
+        self.running = Some(port);
+        Ok(queues)
+    }
+
+    /// The port is closed: what its driver held comes home.
+    fn stop(&mut self, queues: Queues) -> Result<(), Error> {
+        drop(queues);
+        let Some(port) = self.running.take() else { return Ok(()) };
+        self.last = port.counts();
+        match Arc::try_unwrap(port) {
+            Ok(port) => {
+                drop(port);
+                Ok(())
+            }
+            Err(port) => {
+                self.running = Some(port);
+                let why = "a queue is still with a worker: DPDK's port runs on until it is dropped";
+                Err(Error::State { port: self.info.port.clone(), why })
+            }
+        }
+    }
+
+    fn link(&self) -> Link {
+        match &self.running {
+            Some(port) if port.is_there() => port.link(),
+            _ => Link::default(),
+        }
+    }
+
+    fn stats(&self) -> (QueueStats, QueueStats, Vec<(String, u64)>) {
+        let named = self.running.as_ref().map_or_else(|| self.last.clone(), |port| port.counts());
+        (QueueStats::sum(&self.rx), QueueStats::sum(&self.tx), named)
+    }
+
+    fn health(&self) -> Health {
+        let port = self.running.as_deref().or(self.attached.as_ref());
+        match port {
+            Some(port) if !port.is_there() => {
+                let name = &self.options.name;
+                Health::Removed(format!(
+                    "'{name}' was removed from DPDK by other code of this process"
+                ))
+            }
+            Some(port) if port.is_removed() => Health::Removed(format!(
+                "DPDK says that the device '{}' is gone",
+                self.options.name
+            )),
+            _ => Health::Good,
+        }
+    }
+}
+
+fn capabilities(port: &Port, buffers: Buffers) -> Capabilities {
+    let info = port.info();
+    let longest = match (info.max_rx_pktlen as usize, buffers) {
+        (0, _) => 1518,
+        (longest, Buffers::Pool) => longest.min(LONGEST),
+        (longest, Buffers::Copy) => longest.min(LONGEST_COPY),
+    };
+    let copies = buffers == Buffers::Copy;
+    Capabilities {
+        rx_queues: info.max_rx_queues.into(),
+        tx_queues: info.max_tx_queues.into(),
+        max_frame: longest,
+        tx_segments: copies || info.tx_offload_capa & dpdk_sys::MEMWIRE_TX_MULTI_SEGS != 0,
+        copies,
+        rx_offloads: offload::received(info.rx_offload_capa),
+        tx_offloads: if copies {
+            mempool::Offload::NONE
+        } else {
+            offload::sent(info.tx_offload_capa)
+        },
+        addresses: (info.max_mac_addrs as usize).saturating_sub(1),
+        ..Capabilities::default()
+    }
+}
+
+impl Refusal {
+    /// As the error of a port.
+    fn of(self, port: &str, name: &str) -> Error {
+        let port = port.to_owned();
+        match self {
+            Self::Eal(why) => Error::NotThere { port, why },
+            Self::Exists => {
+                Error::AlreadyOpen { port, why: "DPDK has a device of that name in this process" }
+            }
+            Self::NotThere(why) => Error::NotThere {
+                port,
+                why: format!(
+                    "DPDK cannot attach '{name}': {why}; a virtual device is a driver's name and a number, \
+                     such as net_null0, net_ring0 or net_memif0, hardware the address of a function that is \
+                     bound to vfio-pci"
+                ),
+            },
+            Self::Step(what, why) => {
+                Error::System { port, what: what.into(), source: io::Error::other(why) }
+            }
+            Self::Memory(source) => Error::Map { port, source },
+        }
+    }
+}

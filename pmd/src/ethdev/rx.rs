@@ -1,0 +1,275 @@
+//! The receiving queue: one burst of DPDK's, each mbuf turned into the slot that it stands for. Frames that
+//! came by reference from another pool's mirror (a ring between two ports) are copied.
+#![allow(unsafe_code, reason = "reads mbufs that DPDK handed over, and adopts their slots")]
+
+use std::{ptr::null_mut, slice, sync::Arc};
+
+use dpdk_sys::{self as sys, mbuf};
+use mempool::{Buf, Burst, Cache, Cpu, RxMeta};
+
+use super::{layout::Mbuf, mirror::Mirror, offload, port::Port};
+use crate::{DropReason, QueueCounters, RxQueue, copy::copy_frame};
+
+pub(super) struct Rx {
+    /// The port is closed when its last queue is gone.
+    port: Arc<Port>,
+    mirror: Arc<Mirror>,
+    queue: u16,
+    headroom: u16,
+    mbufs: Box<[Mbuf]>,
+    /// Slots of mbufs in a row that are plain: one segment, of our mirror.
+    run: Vec<u32>,
+    /// For the segments of a frame.
+    segments: Burst<Cpu>,
+    counters: QueueCounters,
+}
+
+// SAFETY: pointers to mbufs are there during `recv` only, or are stale and not used.
+unsafe impl Send for Rx {}
+
+impl Rx {
+    pub(super) fn new(port: Arc<Port>, mirror: Arc<Mirror>, queue: u16) -> Self {
+        let headroom = u16::try_from(mirror.pool().headroom()).unwrap_or(u16::MAX);
+        let most = Burst::<Cpu>::CAPACITY;
+        let segments = Burst::with_limit(mirror.pool(), most);
+        let (mbufs, run) = (vec![null_mut(); most].into_boxed_slice(), Vec::with_capacity(most));
+        Self {
+            port,
+            mirror,
+            queue,
+            headroom,
+            mbufs,
+            run,
+            segments,
+            counters: QueueCounters::default(),
+        }
+    }
+
+    /// Turns the first `count` mbufs into frames; returns frames and bytes.
+    #[inline]
+    fn deliver(
+        &mut self,
+        count: usize,
+        cache: &mut Cache<Cpu>,
+        burst: &mut Burst<Cpu>,
+    ) -> (usize, usize) {
+        let before = burst.len();
+        let (mut bytes, mut done) = (0, 0);
+        while done < count {
+            bytes += self.deliver_run(done, count, burst, &mut done);
+            if done < count {
+                bytes += self.deliver_odd(self.mbufs[done], cache, burst);
+                done += 1;
+            }
+        }
+        (burst.len() - before, bytes)
+    }
+
+    /// Delivers plain mbufs from the `from`-th on until one is not; returns their bytes.
+    #[inline(always)]
+    fn deliver_run(
+        &mut self,
+        from: usize,
+        to: usize,
+        burst: &mut Burst<Cpu>,
+        done: &mut usize,
+    ) -> usize {
+        let layout = self.mirror.stock().layout();
+        self.run.clear();
+        for &mbuf in &self.mbufs[from..to] {
+            if !is_plain(mbuf, self.headroom) {
+                break;
+            }
+            let Some(slot) = layout.take_back(mbuf) else { break };
+            self.run.push(slot);
+        }
+        let (run, at) = (&self.run, burst.len());
+        self.mirror.stock().away().took(run.len());
+        // SAFETY: `take_back` yields surrendered slots of the mirror's pool, each once.
+        unsafe {
+            burst.adopt(false, |free| {
+                free[..run.len()].copy_from_slice(run);
+                run.len()
+            })
+        };
+        let mut bytes = 0;
+        for (index, &mbuf) in self.mbufs[from..from + run.len()].iter().enumerate() {
+            let (len, rx) = (data_len(mbuf), told(mbuf));
+            burst.frame_mut(at + index).received(len, &rx);
+            bytes += len;
+        }
+        *done = from + self.run.len();
+        bytes
+    }
+
+    /// Delivers a frame that is of several segments, lies elsewhere in its slot, or is not our mirror's.
+    #[cold]
+    fn deliver_odd(
+        &mut self,
+        first: Mbuf,
+        cache: &mut Cache<Cpu>,
+        burst: &mut Burst<Cpu>,
+    ) -> usize {
+        let (rx, len) = (told(first), packet_len(first));
+        let is_ours = chain(first).all(|mbuf| self.mirror.stock().layout().slot(mbuf).is_some());
+        let frame = if is_ours {
+            self.by_reference(first, &rx)
+        } else {
+            self.by_copy(first, len, &rx, cache)
+        };
+        match frame {
+            Ok(frame) => {
+                burst.push(frame);
+                len
+            }
+            Err(reason) => {
+                self.counters.dropped(reason, 1);
+                0
+            }
+        }
+    }
+
+    fn by_reference(&mut self, first: Mbuf, rx: &RxMeta) -> Result<Buf<Cpu>, DropReason> {
+        let (mut head, mut next): (Option<Buf<Cpu>>, _) = (None, first);
+        while !next.is_null() {
+            let mbuf = next;
+            next = unlink(mbuf);
+            let Some(mut segment) = self.adopt(mbuf) else { continue };
+            place(&mut segment, mbuf, rx);
+            let Some(head) = &mut head else {
+                head = Some(segment);
+                continue;
+            };
+            head.chain(segment).map_err(|_| DropReason::TooLong)?;
+        }
+        head.ok_or(DropReason::Malformed)
+    }
+
+    /// The handle of an mbuf's slot.
+    fn adopt(&mut self, mbuf: Mbuf) -> Option<Buf<Cpu>> {
+        let slot = self.mirror.stock().layout().take_back(mbuf)?;
+        self.mirror.stock().away().took(1);
+        // SAFETY: `take_back` yields a surrendered slot of the mirror's pool, once.
+        unsafe {
+            self.segments.adopt(false, |free| {
+                free[0] = slot;
+                1
+            })
+        };
+        self.segments.pop()
+    }
+
+    fn by_copy(
+        &mut self,
+        first: Mbuf,
+        len: usize,
+        rx: &RxMeta,
+        cache: &mut Cache<Cpu>,
+    ) -> Result<Buf<Cpu>, DropReason> {
+        let frame = copy_frame(cache, len, chain(first).map(bytes), rx);
+        free(&[first]);
+        frame
+    }
+}
+
+impl RxQueue for Rx {
+    fn recv(&mut self, cache: &mut Cache<Cpu>, burst: &mut Burst<Cpu>) -> usize {
+        assert!(burst.pool().is_same(self.mirror.pool()), "the burst is not of the queue's pool");
+        let room = burst.room().min(self.mbufs.len());
+        #[expect(clippy::cast_possible_truncation, reason = "at most a burst's capacity, 512")]
+        let most = room as u16;
+        // SAFETY: the port is started with this queue, and lives as long as `port`; the queue is ours alone;
+        // there is room for `most`.
+        let count =
+            unsafe { sys::rx_burst(self.port.id(), self.queue, self.mbufs.as_mut_ptr(), most) };
+        if count == 0 {
+            return 0;
+        }
+        let (frames, bytes) = self.deliver(usize::from(count.min(most)), cache, burst);
+        self.counters.delivered(frames, bytes);
+        frames
+    }
+
+    fn counters(&self) -> &QueueCounters {
+        &self.counters
+    }
+}
+
+/// The mbuf and those behind it.
+pub(super) fn chain(first: Mbuf) -> impl Iterator<Item = Mbuf> {
+    // SAFETY: mbufs that DPDK handed over, linked; nobody else touches them.
+    let next =
+        |mbuf: &Mbuf| Some(unsafe { mbuf::next(*mbuf).read() }).filter(|next| !next.is_null());
+    std::iter::successors(Some(first), next)
+}
+
+/// Bytes of one segment.
+pub(super) fn bytes<'a>(at: Mbuf) -> &'a [u8] {
+    // SAFETY: an mbuf that DPDK handed over.
+    let base = unsafe { mbuf::buf_addr(at).read() };
+    // SAFETY: as above.
+    let offset = unsafe { mbuf::data_off(at).read() };
+    let start = base.cast::<u8>().wrapping_add(usize::from(offset));
+    // SAFETY: a received segment: `data_len` bytes from `data_off` on were written; nobody writes them while
+    // the caller holds the mbuf.
+    unsafe { slice::from_raw_parts(start, data_len(at)) }
+}
+
+/// Gives mbufs, with all their segments, back to DPDK.
+pub(super) fn free(mbufs: &[Mbuf]) {
+    let count = u32::try_from(mbufs.len()).unwrap_or(u32::MAX);
+    // SAFETY: mbufs that the caller owns, and gives up. DPDK reads the pointers.
+    unsafe { sys::rte_pktmbuf_free_bulk(mbufs.as_ptr().cast_mut(), count) };
+}
+
+/// Whether a frame is one segment that starts where a fresh buffer does.
+#[inline(always)]
+fn is_plain(at: Mbuf, headroom: u16) -> bool {
+    // SAFETY: an mbuf that DPDK handed over.
+    let segments = unsafe { mbuf::nb_segs(at).read() };
+    // SAFETY: as above.
+    let offset = unsafe { mbuf::data_off(at).read() };
+    segments == 1 && offset == headroom
+}
+
+#[inline(always)]
+pub(super) fn data_len(at: Mbuf) -> usize {
+    // SAFETY: an mbuf that DPDK handed over.
+    usize::from(unsafe { mbuf::data_len(at).read() })
+}
+
+pub(super) fn packet_len(at: Mbuf) -> usize {
+    chain(at).map(data_len).sum()
+}
+
+/// What DPDK found out about the frame.
+#[inline(always)]
+pub(super) fn told(at: Mbuf) -> RxMeta {
+    // SAFETY: an mbuf that DPDK handed over.
+    let flags = unsafe { mbuf::ol_flags(at).read() };
+    // SAFETY: as above.
+    let vlan = unsafe { mbuf::vlan_tci(at).read() };
+    // SAFETY: as above.
+    let hash = unsafe { mbuf::hash_rss(at).read() };
+    offload::of_flags(flags, vlan, hash)
+}
+
+/// Makes an mbuf a single one, as those at rest are; returns what was behind it.
+fn unlink(at: Mbuf) -> Mbuf {
+    // SAFETY: an mbuf that DPDK handed over, which nobody else touches.
+    let next = unsafe { mbuf::next(at).replace(null_mut()) };
+    // SAFETY: as above.
+    unsafe { mbuf::nb_segs(at).write(1) };
+    next
+}
+
+/// States a segment where it lies in its slot.
+fn place(segment: &mut Buf<Cpu>, at: Mbuf, rx: &RxMeta) {
+    // SAFETY: an mbuf that DPDK handed over.
+    let offset = unsafe { mbuf::data_off(at).read() };
+    let len = data_len(at);
+    let mut frame = segment.frame_mut();
+    frame.received(0, rx);
+    frame.reset(usize::from(offset));
+    frame.set_len(len);
+}

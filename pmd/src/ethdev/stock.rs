@@ -1,0 +1,277 @@
+//! The free mbufs of a mirror, as DPDK's drivers take and give them: a pile that is kept small, filled from
+//! the pool when it runs dry and emptied into it when it runs over. The operations that DPDK calls for its
+//! mempools are here. Knows mbufs as pointers; which slot is whose is the [`Layout`]'s.
+#![allow(
+    unsafe_code,
+    reason = "DPDK calls back with arrays of pointers; adopts slots that were surrendered"
+)]
+
+use std::{
+    cell::UnsafeCell,
+    ffi::{c_int, c_uint, c_void},
+    hint,
+    mem::MaybeUninit,
+    slice,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use dpdk_sys as sys;
+use mempool::{Burst, Cache, Cpu, Pool, Surrendered};
+
+use super::layout::{Layout, Mbuf};
+
+/// The name DPDK knows the operations by.
+pub(super) const OPERATIONS: &std::ffi::CStr = c"memwire";
+
+/// Most mbufs that lie here while the pool could use their slots.
+const MOST: usize = 256;
+
+/// Free mbufs of one mirror.
+pub(super) struct Stock {
+    locked: AtomicBool,
+    pile: UnsafeCell<Pile>,
+    layout: Layout,
+    /// Slots that are not ours: with a driver, or on the pile.
+    away: Surrendered<Cpu>,
+    /// Takes of a driver that found too little.
+    starved: AtomicU64,
+}
+
+struct Pile {
+    /// Mbufs whose slots are surrendered and that no driver has.
+    mbufs: Vec<Mbuf>,
+    keep: usize,
+    cache: Cache<Cpu>,
+    burst: Burst<Cpu>,
+}
+
+// SAFETY: the pile is behind the lock; the rest is shared as it is made to be.
+unsafe impl Send for Stock {}
+// SAFETY: as above.
+unsafe impl Sync for Stock {}
+
+impl Stock {
+    pub(super) fn new(pool: &Pool<Cpu>, layout: Layout) -> Self {
+        let slots = pool.capacity();
+        let pile = Pile {
+            mbufs: Vec::with_capacity(slots),
+            keep: (slots / 16).clamp(1, MOST),
+            cache: pool.cache(),
+            burst: Burst::with_limit(pool, Burst::<Cpu>::CAPACITY),
+        };
+        Self {
+            locked: AtomicBool::new(false),
+            pile: UnsafeCell::new(pile),
+            layout,
+            away: Surrendered::new(pool),
+            starved: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The same while nothing is built on it yet, or any more.
+    pub(super) fn layout_mut(&mut self) -> &mut Layout {
+        &mut self.layout
+    }
+
+    pub(super) fn away(&self) -> &Surrendered<Cpu> {
+        &self.away
+    }
+
+    pub(super) fn starved(&self) -> u64 {
+        self.starved.load(Ordering::Relaxed)
+    }
+
+    /// Calls `change` with the pile. Whoever holds it does a bounded piece of work; a driver calls here, so
+    /// the lock neither sleeps nor enters the kernel.
+    #[inline]
+    fn with<R>(&self, change: impl FnOnce(&mut Pile) -> R) -> R {
+        // Acquire: sees what the last holder left.
+        while self.locked.swap(true, Ordering::Acquire) {
+            hint::spin_loop();
+        }
+        // SAFETY: the lock is held by this call alone, and no reference leaves it.
+        let result = change(unsafe { &mut *self.pile.get() });
+        // Release: shows what was changed.
+        self.locked.store(false, Ordering::Release);
+        result
+    }
+
+    /// Takes as many mbufs as `wanted` has places; all or none.
+    #[inline]
+    fn take(&self, wanted: &mut [MaybeUninit<Mbuf>]) -> bool {
+        self.with(|pile| {
+            if pile.mbufs.len() < wanted.len() && !self.fill(pile, wanted.len()) {
+                return false;
+            }
+            let rest = pile.mbufs.len() - wanted.len();
+            wanted.write_copy_of_slice(&pile.mbufs[rest..]);
+            pile.mbufs.truncate(rest);
+            true
+        })
+    }
+
+    /// Gives mbufs back.
+    #[inline]
+    fn give(&self, mbufs: &[Mbuf]) {
+        self.with(|pile| {
+            pile.mbufs.extend_from_slice(mbufs);
+            if pile.mbufs.len() > pile.keep {
+                let keep = pile.keep / 2;
+                self.spill(pile, keep);
+            }
+        });
+    }
+
+    /// Fetches slots from the pool until `wanted` mbufs are here; false if it has too few.
+    #[cold]
+    fn fill(&self, pile: &mut Pile, wanted: usize) -> bool {
+        let mut barren = 0;
+        while pile.mbufs.len() < wanted && barren < 4 {
+            let missing = wanted - pile.mbufs.len() + pile.keep / 2;
+            let got = pile.cache.take_bare(&mut pile.burst, missing);
+            if got == 0 {
+                break;
+            }
+            let before = pile.mbufs.len();
+            self.away.gave(got);
+            pile.burst.surrender_front(got, |slots| {
+                let known = slots.iter().take_while(|slot| {
+                    let mbuf = self.layout.lend(**slot);
+                    pile.mbufs.extend(mbuf);
+                    mbuf.is_some()
+                });
+                known.count()
+            });
+            let lent = pile.mbufs.len() - before;
+            self.away.took(got - lent);
+            // Slots of an area that came after the mirror was made stay with the pool.
+            barren += usize::from(lent < got);
+            pile.burst.drain_front(pile.burst.len()).for_each(drop);
+        }
+        pile.cache.flush();
+        let is_enough = pile.mbufs.len() >= wanted;
+        if !is_enough {
+            self.starved.fetch_add(1, Ordering::Relaxed);
+        }
+        is_enough
+    }
+
+    /// Gives the pool its slots back, down to `keep` mbufs.
+    #[cold]
+    fn spill(&self, pile: &mut Pile, keep: usize) {
+        while pile.mbufs.len() > keep {
+            let count = (pile.mbufs.len() - keep).min(Burst::<Cpu>::CAPACITY);
+            let from = pile.mbufs.len() - count;
+            let home = self.adopt(&pile.mbufs[from..], &mut pile.burst);
+            pile.mbufs.truncate(from);
+            self.away.took(home);
+            pile.burst.recycle(&mut pile.cache);
+        }
+        pile.cache.flush();
+    }
+
+    /// Makes handles of mbufs that no driver has; returns of how many. One that came back twice is lost.
+    fn adopt(&self, mbufs: &[Mbuf], burst: &mut Burst<Cpu>) -> usize {
+        let mut slots = mbufs.iter().filter_map(|mbuf| self.layout.take_back(*mbuf));
+        // SAFETY: `take_back` yields slots of the pool that were surrendered, each once; the metadata of each
+        // is that of a single segment (a chain's are made so before it is sent).
+        unsafe {
+            burst.adopt(false, |free| {
+                free.iter_mut().zip(&mut slots).map(|(place, slot)| *place = slot).count()
+            })
+        }
+    }
+
+    /// Gives the pool everything back that lies here.
+    pub(super) fn flush(&self) {
+        self.with(|pile| self.spill(pile, 0));
+    }
+
+    /// Takes every slot back that a driver has: none is left that could use it.
+    ///
+    /// # Safety
+    /// No port of DPDK's holds any mbuf of this mirror.
+    pub(super) unsafe fn reclaim(&self) -> usize {
+        self.flush();
+        self.with(|pile| {
+            let mut count = 0;
+            for mbuf in self.layout.lent() {
+                let home = self.adopt(&[mbuf], &mut pile.burst);
+                self.away.took(home);
+                count += home;
+                pile.burst.recycle(&mut pile.cache);
+            }
+            pile.cache.flush();
+            count
+        })
+    }
+}
+
+/// Tells DPDK of the operations; once in a process.
+pub(super) fn register() -> Result<(), c_int> {
+    // SAFETY: a plain structure, all zeroes of which is a value: no operation, no name.
+    let mut operations: sys::rte_mempool_ops = unsafe { super::eal::zeroed() };
+    for (to, from) in operations.name.iter_mut().zip(OPERATIONS.to_bytes()) {
+        *to = from.cast_signed();
+    }
+    operations.alloc = Some(alloc);
+    operations.enqueue = Some(enqueue);
+    operations.dequeue = Some(dequeue);
+    operations.get_count = Some(get_count);
+    // SAFETY: DPDK copies the structure.
+    let index = unsafe { sys::rte_mempool_register_ops(&raw const operations) };
+    if index < 0 { Err(index) } else { Ok(()) }
+}
+
+/// The stock of a mempool; null while it is being filled with its mbufs.
+///
+/// # Safety
+/// A mempool of these operations.
+#[inline(always)]
+unsafe fn stock<'a>(mempool: *const sys::rte_mempool) -> Option<&'a Stock> {
+    // SAFETY: a mempool (caller).
+    let config = unsafe { (*mempool).pool_config };
+    // SAFETY: null, or the stock that the mirror put there, which outlives the mempool.
+    unsafe { config.cast::<Stock>().as_ref() }
+}
+
+unsafe extern "C" fn alloc(_: *mut sys::rte_mempool) -> c_int {
+    0
+}
+
+unsafe extern "C" fn enqueue(
+    mempool: *mut sys::rte_mempool,
+    objects: *const *mut c_void,
+    count: c_uint,
+) -> c_int {
+    // SAFETY: DPDK calls with a mempool of these operations.
+    if let Some(stock) = unsafe { stock(mempool) } {
+        // SAFETY: `count` pointers to mbufs of this mempool, for the time of the call.
+        let mbufs = unsafe { slice::from_raw_parts(objects.cast::<Mbuf>(), count as usize) };
+        stock.give(mbufs);
+    }
+    0
+}
+
+unsafe extern "C" fn dequeue(
+    mempool: *mut sys::rte_mempool,
+    objects: *mut *mut c_void,
+    count: c_uint,
+) -> c_int {
+    // SAFETY: DPDK calls with a mempool of these operations.
+    let Some(stock) = (unsafe { stock(mempool) }) else { return -libc::ENOBUFS };
+    // SAFETY: room for `count` pointers (DPDK), whatever is there now.
+    let wanted =
+        unsafe { slice::from_raw_parts_mut(objects.cast::<MaybeUninit<Mbuf>>(), count as usize) };
+    if stock.take(wanted) { 0 } else { -libc::ENOBUFS }
+}
+
+unsafe extern "C" fn get_count(mempool: *const sys::rte_mempool) -> c_uint {
+    // SAFETY: DPDK calls with a mempool of these operations.
+    let Some(stock) = (unsafe { stock(mempool) }) else { return 0 };
+    c_uint::try_from(stock.with(|pile| pile.mbufs.len())).unwrap_or(c_uint::MAX)
+}
