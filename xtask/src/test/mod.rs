@@ -56,6 +56,13 @@ enum Stage {
     Guest,
 }
 
+impl Stage {
+    /// Whether others that use the processors would show in what it finds.
+    fn goes_by_the_clock(self) -> bool {
+        matches!(self, Self::Soak | Self::Namespaces | Self::BenchSmoke | Self::Guest)
+    }
+}
+
 struct Finished {
     stage: Stage,
     counts: Counts,
@@ -73,7 +80,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         }
         println!("=== {}", name(stage));
         let start = Instant::now();
-        if stage == Stage::Guest {
+        if stage.goes_by_the_clock() {
             testbed.take().into_iter().for_each(Beside::wait);
         }
         // What a stage could not even do is that stage's failure, not the end of the run.
