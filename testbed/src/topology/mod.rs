@@ -144,6 +144,12 @@ impl Topology {
         KNOWN.iter().map(|(name, _)| *name)
     }
 
+    /// Whether a device has a BAR of memory.
+    #[must_use]
+    pub(crate) fn has_memory(&self) -> bool {
+        self.devices().iter().any(|device| matches!(device.kind, Kind::Ivshmem { .. }))
+    }
+
     /// All devices, in the order of the file.
     #[must_use]
     pub fn devices(&self) -> &[Device] {
