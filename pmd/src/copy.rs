@@ -1,9 +1,18 @@
 //! Copying a frame into fresh buffers: one buffer where it fits, a chain where it does not. For
 //! drivers whose frames lie in memory that is not the pool's.
 
-use mempool::{Buf, Cache, Cpu, RxMeta};
+use mempool::{Buf, Burst, Cache, Cpu, RxMeta};
 
 use crate::DropReason;
+
+/// The first frames of a burst were copied out: their buffers go home, by the cache where that is of their pool.
+pub(crate) fn give_back(burst: &mut Burst<Cpu>, cache: &mut Cache<Cpu>, frames: usize) {
+    if burst.pool().is_same(cache.pool()) {
+        burst.recycle_front(cache, frames);
+    } else {
+        burst.drain_front(frames).for_each(drop);
+    }
+}
 
 /// Copies a frame of `len` bytes, given in `parts`, into buffers of `cache`.
 ///

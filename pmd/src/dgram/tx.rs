@@ -12,7 +12,7 @@ use super::{
     path::SocketPath,
     socket::Socket,
 };
-use crate::{DropReason, QueueCounters, TxQueue};
+use crate::{DropReason, QueueCounters, TxQueue, copy::give_back};
 
 pub(super) struct Tx {
     socket: Arc<Socket>,
@@ -108,14 +108,7 @@ impl Tx {
 
 impl TxQueue for Tx {
     fn send(&mut self, cache: &mut Cache<Cpu>, burst: &mut Burst<Cpu>) -> usize {
-        let is_home = burst.pool().is_same(cache.pool());
-        self.send_all(burst, |burst, frames| {
-            if is_home {
-                burst.recycle_front(cache, frames);
-            } else {
-                burst.drain_front(frames).for_each(drop);
-            }
-        })
+        self.send_all(burst, |burst, frames| give_back(burst, cache, frames))
     }
 
     fn send_shared(&mut self, _cache: &mut Cache<Cpu>, burst: &mut Burst<Shared>) -> usize {

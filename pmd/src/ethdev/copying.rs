@@ -13,7 +13,10 @@ use super::{
     rx,
     tx::{Abilities, SHORTEST},
 };
-use crate::{DropReason, QueueCounters, RxQueue, TxQueue, copy::copy_frame};
+use crate::{
+    DropReason, QueueCounters, RxQueue, TxQueue,
+    copy::{copy_frame, give_back},
+};
 
 /// Frames at a time.
 const BURST: usize = 32;
@@ -172,14 +175,7 @@ impl CopyTx {
 
 impl TxQueue for CopyTx {
     fn send(&mut self, cache: &mut Cache<Cpu>, burst: &mut Burst<Cpu>) -> usize {
-        let is_home = burst.pool().is_same(cache.pool());
-        self.send_all(burst, |burst, frames| {
-            if is_home {
-                burst.recycle_front(cache, frames);
-            } else {
-                burst.drain_front(frames).for_each(drop);
-            }
-        })
+        self.send_all(burst, |burst, frames| give_back(burst, cache, frames))
     }
 
     fn send_shared(&mut self, _cache: &mut Cache<Cpu>, burst: &mut Burst<Shared>) -> usize {
