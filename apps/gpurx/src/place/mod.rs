@@ -171,7 +171,7 @@ impl Placer {
     }
 
     /// The slot to post next; it counts as posted from here on. `None` while all runs are out.
-    #[inline]
+    #[inline(always)]
     pub fn next_slot(&mut self) -> Option<u32> {
         let window = &self.window;
         self.slots.next(|others| window.row_after(others))
