@@ -206,9 +206,9 @@ fn arguments(
     }
     add(["-machine", "q35"]);
     match options.clock {
-        // With several threads QEMU 10.0 aborts now and then when a BAR of memory comes or goes
-        // (iotlb_to_section: one thread uses sections of memory that another has just replaced).
-        Clock::Host if options.topology.has_memory() => add(["-accel", "tcg,thread=single"]),
+        Clock::Host if options.topology.wants_one_thread() => {
+            add(["-accel", "tcg,thread=single"]);
+        }
         Clock::Host => add(["-accel", "tcg,thread=multi"]),
         Clock::Instructions => {
             add(["-accel", "tcg,thread=single"]);

@@ -41,7 +41,10 @@ pub(crate) struct Digest {
     /// The last lines of the test that runs, or of the list of failures.
     recent: VecDeque<String>,
     /// The test that runs, where tests run one by one.
-    test: Option<(String, Instant)>,
+    test: Option<String>,
+    /// When the one before it ended. Its own name comes with the first line that it prints, which may be
+    /// its last words.
+    since: Instant,
     failing: Vec<String>,
     skipped: HashSet<String>,
     /// How many tests gave the same reason.
@@ -76,6 +79,7 @@ impl Digest {
             section: Section::Build,
             recent: VecDeque::new(),
             test: None,
+            since: Instant::now(),
             failing: Vec::new(),
             skipped: HashSet::new(),
             reasons: BTreeMap::new(),
@@ -101,7 +105,7 @@ impl Digest {
 
     /// Prints what the test that runs has printed, since it will not end by itself.
     pub(crate) fn hangs(&mut self) {
-        let name = self.test.take().map_or_else(String::new, |(name, _)| name);
+        let name = self.test.take().unwrap_or_default();
         println!("  {name} ({}) hangs; its last lines:", self.executable);
         for line in self.recent.drain(..) {
             println!("{line}");
@@ -128,6 +132,7 @@ impl Digest {
             bare.strip_prefix("Running ").or_else(|| bare.strip_prefix("Doc-tests "))
         {
             self.begin(executable.split(" (").next().unwrap_or(executable));
+            self.since = now;
             return Vec::new();
         }
         if let Some(result) = line.strip_prefix("test result: ") {
@@ -164,11 +169,14 @@ impl Digest {
         if let Some((name, verdict)) =
             line.strip_prefix("test ").and_then(|rest| rest.split_once(" ..."))
         {
-            self.test = Some((name.to_owned(), now));
+            self.test = Some(name.to_owned());
             self.recent.clear();
             self.remember(line);
             if verdict.trim() == "FAILED" {
                 self.failed(name);
+            }
+            if matches!(verdict.trim(), "ok" | "FAILED") {
+                self.since = now;
             }
             return Vec::new();
         }
@@ -180,13 +188,13 @@ impl Digest {
         }
         // Without a word of its own, a test's verdict stands alone on the line.
         match (line, self.test.take()) {
-            ("ok", Some((name, since))) => {
-                let took = now.saturating_duration_since(since);
+            ("ok", Some(name)) => {
+                let took = self.lap(now);
                 if took < LONG { Vec::new() } else { vec![format!("  {name} {}", seconds(took))] }
             }
-            (_, Some((name, since))) if line.ends_with("FAILED") => {
+            (_, Some(name)) if line.ends_with("FAILED") => {
                 self.failed(&name);
-                let took = now.saturating_duration_since(since);
+                let took = self.lap(now);
                 let head = format!("  {name} FAILED {}", seconds(took));
                 std::iter::once(head).chain(self.recent.drain(..)).collect()
             }
@@ -195,6 +203,11 @@ impl Digest {
                 Vec::new()
             }
         }
+    }
+
+    /// How long the test took that ends now.
+    fn lap(&mut self, now: Instant) -> Duration {
+        now.saturating_duration_since(std::mem::replace(&mut self.since, now))
     }
 
     /// An executable has ended.
@@ -328,8 +341,8 @@ mod tests {
             "    bad",
             "test result: FAILED. 2 passed; 1 failed; 0 ignored; finished in 9.00s",
         ]);
-        assert_eq!(lines[0], "  slow 3.0 s");
-        let bad = ["  bad FAILED 2.0 s", "test bad ... booting", "panicked at guest.rs", "FAILED"];
+        assert_eq!(lines[0], "  slow 4.0 s");
+        let bad = ["  bad FAILED 3.0 s", "test bad ... booting", "panicked at guest.rs", "FAILED"];
         assert_eq!(lines[1..5], bad);
         assert_eq!(digest.end(), ["bad (tests/guest.rs)"]);
     }

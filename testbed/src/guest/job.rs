@@ -8,6 +8,9 @@ use super::link::Event;
 use crate::error::{Error, Result};
 use crate::protocol::{BODY, Head, Stream};
 
+/// How much of each stream stands in the message that it did not end in time.
+const LAST_LINES: usize = 20;
+
 /// A process in the guest. Dropping it kills it and what it started.
 #[derive(Debug)]
 pub struct Job<'a> {
@@ -209,10 +212,24 @@ impl<'a> Job<'a> {
         match self.events.recv_timeout(left) {
             Ok(event) => Ok(event),
             Err(RecvTimeoutError::Timeout) => {
-                Err(Error::TimedOut { what: format!("{} in the guest", self.name), limit })
+                let (name, said) = (&self.name, self.last_words());
+                Err(Error::TimedOut { what: format!("{name} in the guest{said}"), limit })
             }
             Err(RecvTimeoutError::Disconnected) => Err(self.guest.death(&self.name)),
         }
+    }
+
+    /// What it printed last of what was kept, for a message.
+    fn last_words(&self) -> String {
+        let (out, err) = (self.stdout_so_far(), self.stderr_so_far());
+        let tail = |text: &str| {
+            let lines: Vec<_> = text.lines().collect();
+            lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
+        };
+        if out.is_empty() && err.is_empty() {
+            return String::new();
+        }
+        format!(", whose last words were\n{}\n{}\nand which", tail(&out), tail(&err))
     }
 
     fn hear(&mut self, event: Event) {

@@ -144,10 +144,16 @@ impl Topology {
         KNOWN.iter().map(|(name, _)| *name)
     }
 
-    /// Whether a device has a BAR of memory.
+    /// Whether QEMU is to emulate all CPUs by one thread. With one for each, QEMU 10.0 may take an access
+    /// to one piece of the address space for one to another while BARs move, which a reset makes them do.
+    /// Where a BAR of memory comes or goes it aborts (`iotlb_to_section`); where the end of an interrupt
+    /// is written to memory (xAPIC, without Intel's remapping) it loses that, and the CPU has had its
+    /// last timer interrupt. In x2APIC mode the end of an interrupt is no access to memory.
     #[must_use]
-    pub(crate) fn has_memory(&self) -> bool {
-        self.devices().iter().any(|device| matches!(device.kind, Kind::Ivshmem { .. }))
+    pub(crate) fn wants_one_thread(&self) -> bool {
+        let has_memory =
+            self.devices().iter().any(|device| matches!(device.kind, Kind::Ivshmem { .. }));
+        has_memory || self.iommu != Iommu::Intel
     }
 
     /// All devices, in the order of the file.

@@ -15,7 +15,7 @@ impl Topology {
     pub(crate) fn qemu_arguments(&self, out: &Path) -> Vec<String> {
         let mut arguments = Arguments { words: Vec::new(), out, topology: self };
         match self.iommu {
-            Iommu::Intel => arguments.device("intel-iommu,intremap=on,caching-mode=on"),
+            Iommu::Intel => arguments.device("intel-iommu,intremap=on,eim=on,caching-mode=on"),
             Iommu::Virtio => arguments.device(&format!("virtio-iommu-pci,addr={IOMMU_SLOT}")),
             Iommu::None => {}
         }
@@ -228,7 +228,7 @@ mod tests {
             words,
             [
                 "-device",
-                "intel-iommu,intremap=on,caching-mode=on",
+                "intel-iommu,intremap=on,eim=on,caching-mode=on",
                 "-device",
                 "pcie-root-port,id=root-n,bus=pcie.0,addr=01.0,chassis=1,slot=1",
                 "-netdev",
