@@ -1,7 +1,7 @@
-//! Runs one case and prints one row: `case <TAB> least <TAB> median <TAB> instructions <TAB>
-//! placement`, ticks of the time-stamp counter per object. The C peer prints the same.
+//! Runs one case and prints one row: `case <TAB> least <TAB> median <TAB> 90th percentile <TAB>
+//! instructions <TAB> placement`, ticks of the time-stamp counter per object. The peers in C print the same.
 
-use benches::{cases::CASES, placement};
+use benches::{cases::CASES, placement, window::Ticks};
 use clap::Parser;
 
 /// Measures one case of memwire's bars.
@@ -9,16 +9,23 @@ use clap::Parser;
 struct Args {
     /// The case; without one, all are listed.
     case: Option<String>,
+    /// Print how many ticks of the time-stamp counter a nanosecond has.
+    #[arg(long)]
+    clock: bool,
     /// Windows to take the least and the median of.
     #[arg(long, default_value_t = 61)]
     windows: usize,
-    /// Measure the same without what the case is about.
-    #[arg(long)]
-    without: bool,
+    /// Measure the same done in another way: without what the case is about, by another crate.
+    #[arg(long, value_name = "NAME")]
+    peer: Option<String>,
 }
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
+    if args.clock {
+        println!("{:.4}", benches::window::ticks_per_nano());
+        return Ok(());
+    }
     let Some(name) = args.case else {
         CASES.iter().for_each(|case| println!("{:<14} {}", case.name, case.about));
         return Ok(());
@@ -26,9 +33,12 @@ fn main() -> anyhow::Result<()> {
     let case = CASES.iter().find(|case| case.name == name);
     let case =
         case.ok_or_else(|| anyhow::anyhow!("no case '{name}'; run without one for a list"))?;
-    let run = match args.without {
-        false => case.run,
-        true => case.without.ok_or_else(|| anyhow::anyhow!("'{name}' has nothing to leave out"))?,
+    let run = match &args.peer {
+        None => case.run,
+        Some(peer) => {
+            let peer = case.peers.iter().find(|(name, _)| name == peer);
+            peer.ok_or_else(|| anyhow::anyhow!("'{name}' has no peer of that name here"))?.1
+        }
     };
     if case.is_pinned && !placement::pin(0) {
         eprintln!("could not pin to a core: figures will vary");
@@ -40,7 +50,7 @@ fn main() -> anyhow::Result<()> {
         Some((before, after)) if before == after => before.name(),
         Some(_) => "mixed",
     };
-    let ticks = outcome.ticks;
-    println!("{name}\t{:.2}\t{:.2}\t{instructions}\t{placed}", ticks.least, ticks.median);
+    let Ticks { least, median, p90 } = outcome.ticks;
+    println!("{name}\t{least:.3}\t{median:.3}\t{p90:.3}\t{instructions}\t{placed}");
     Ok(())
 }

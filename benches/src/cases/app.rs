@@ -15,7 +15,7 @@ use anyhow::Context;
 use serde_json::Value;
 
 use super::Outcome;
-use crate::window::{Ticks, tsc};
+use crate::window::{summarise, tsc};
 
 /// Runs taken at a time; the least counts. Many short ones, since others may have the core for a while.
 const RUNS: usize = 4;
@@ -56,9 +56,7 @@ fn least(windows: usize, arguments: &str, view: View) -> anyhow::Result<Outcome>
     for _ in 0..RUNS {
         samples.push(run("l2fwd", &format!("{arguments} -t {millis}ms"), view)?);
     }
-    samples.sort_by(f64::total_cmp);
-    let ticks = Ticks { least: samples[0], median: samples[samples.len() / 2] };
-    Ok(Outcome { ticks, instructions: None, placement: None })
+    Ok(Outcome { ticks: summarise(samples), instructions: None, placement: None })
 }
 
 /// One run; ticks per frame received.

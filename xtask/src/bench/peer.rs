@@ -33,26 +33,25 @@ const STATIC_LIBRARIES: [&str; 16] = [
 ];
 const SYSTEM_LIBRARIES: [&str; 6] = ["-lpcap", "-lnuma", "-lbsd", "-ldl", "-lm", "-lpthread"];
 
-/// The peer's programs, and what they are in words.
+/// The programs of peers.
 pub(super) struct Peers {
-    pub(super) programs: Vec<PathBuf>,
-    pub(super) description: String,
+    /// DPDK's, one a build; none where it is not installed.
+    pub(super) dpdk: Vec<PathBuf>,
+    /// What DPDK's are in words, or why there are none.
+    pub(super) about: String,
 }
 
 /// Builds what can be built here; no program, and the reason, where DPDK is not installed.
 pub(super) fn build(workspace: &Workspace) -> Result<Peers> {
-    let none = |reason: &str| Peers {
-        programs: Vec::new(),
-        description: format!("DPDK column: SKIP {reason}"),
-    };
+    let none = |reason: &str| Peers { dpdk: Vec::new(), about: format!("SKIP {reason}") };
     if !succeeds("pkg-config", &["--version"]) {
-        return Ok(none("pkg-config is not installed"));
+        return Ok(none("pkg-config is not installed: apt-get install pkg-config"));
     }
     if !succeeds("pkg-config", &["--exists", "libdpdk"]) {
-        return Ok(none("libdpdk-dev is not installed"));
+        return Ok(none("libdpdk-dev is not installed: apt-get install libdpdk-dev"));
     }
     if !succeeds("cc", &["--version"]) {
-        return Ok(none("there is no C compiler (cc)"));
+        return Ok(none("there is no C compiler (cc): apt-get install gcc"));
     }
     let folder = workspace.target.join("peer");
     fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
@@ -74,8 +73,8 @@ pub(super) fn build(workspace: &Workspace) -> Result<Peers> {
         }
         _ => eprintln!("no static libdpdk to link: the shared one only"),
     }
-    let description = format!("DPDK column: libdpdk {version}, {builds}, -O3 -march=native");
-    Ok(Peers { programs, description })
+    let about = format!("libdpdk {version}, {builds}, -O3 -march=native");
+    Ok(Peers { dpdk: programs, about })
 }
 
 /// Compiles; what the compiler said if it failed.

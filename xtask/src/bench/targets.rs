@@ -17,28 +17,31 @@ pub(crate) enum Suite {
     Burst,
     /// Rings on one core and across two.
     Ring,
-    /// Making traffic.
-    Pktgen,
-    /// Capture files, read and written.
-    Pcap,
+    /// Drivers without hardware: null, ring, pcap; and apps on them.
+    Wire,
     /// The queues of e1000e and igb, on chips in software.
     Nic,
-    /// The app l2fwd.
-    L2fwd,
     /// What it costs to watch an app.
     Watch,
 }
 
-/// What a case is compared with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Against {
-    /// DPDK doing the same.
-    Dpdk,
-    /// Ours without what the case is about.
-    Without,
-    /// Nothing.
-    Nothing,
+impl Suite {
+    /// As it is called on the command line and in the file.
+    pub(super) fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
+    /// What its cases are, in a line.
+    pub(super) fn about(self) -> String {
+        let help = self.to_possible_value().and_then(|value| Some(value.get_help()?.to_string()));
+        help.unwrap_or_default()
+    }
 }
+
+/// The peer of a case whose line names none: our C against libdpdk.
+pub(super) const DPDK: &str = "dpdk";
+/// The last word of a case without a peer.
+const ALONE: &str = "alone";
 
 /// A case and its targets; none where there is no limit.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,9 +53,10 @@ pub(super) struct Case {
     pub(super) ticks: Option<f64>,
     /// The most user instructions per object.
     pub(super) instructions: Option<f64>,
-    /// The most of the peer's ticks in the same run, as a ratio.
+    /// The most of the first peer's ticks in the same run, as a ratio.
     pub(super) ratio: Option<f64>,
-    pub(super) against: Against,
+    /// Who does the same: `dpdk`, or a name that our program knows for the case.
+    pub(super) peers: Vec<String>,
 }
 
 /// Reads the checked-in targets.
@@ -72,13 +76,13 @@ fn parse(text: &str) -> Result<Vec<Case>> {
 
 fn case(line: &str) -> Result<Case> {
     let fields: Vec<&str> = line.split_whitespace().collect();
-    let (fields, against) = match fields[..] {
-        [.., "alone"] => (&fields[..fields.len() - 1], Against::Nothing),
-        [.., "without"] => (&fields[..fields.len() - 1], Against::Without),
-        _ => (&fields[..], Against::Dpdk),
+    let (fields, peers) = match fields[..] {
+        [.., ALONE] if fields.len() == 7 => (&fields[..6], Vec::new()),
+        [.., peers] if fields.len() == 7 => (&fields[..6], peers.split(',').collect()),
+        _ => (&fields[..], vec![DPDK]),
     };
     let [suite, name, cores, ticks, instructions, ratio] = *fields else {
-        bail!("six fields expected: suite case cores ticks instructions ratio");
+        bail!("expected: suite case cores ticks instructions ratio, and the peers if not dpdk");
     };
     let Ok(suite) = Suite::from_str(suite, false) else { bail!("no suite `{suite}`") };
     Ok(Case {
@@ -92,7 +96,7 @@ fn case(line: &str) -> Result<Case> {
         ticks: limit(ticks)?,
         instructions: limit(instructions)?,
         ratio: limit(ratio)?,
-        against,
+        peers: peers.into_iter().map(str::to_owned).collect(),
     })
 }
 
@@ -117,10 +121,9 @@ mod tests {
 
     #[test]
     fn a_last_word_says_what_to_compare_with() {
-        let text = "pool a 1 - - -\npktgen b 1 9 - - alone\nwatch c 1 - - 1.01 without\n";
-        let against: Vec<_> =
-            parse(text).expect("fine").into_iter().map(|case| case.against).collect();
-        assert_eq!(against, [Against::Dpdk, Against::Nothing, Against::Without]);
+        let text = "pool a 1 - - -\nwire b 1 9 - - alone\nring c 1 - - 1.01 dpdk,rtrb\n";
+        let peers: Vec<_> = parse(text).expect("fine").into_iter().map(|case| case.peers).collect();
+        assert_eq!(peers, [vec!["dpdk"], vec![], vec!["dpdk", "rtrb"]]);
     }
 
     #[test]
