@@ -1,7 +1,13 @@
 //! Runs one case and prints one row: `case <TAB> least <TAB> median <TAB> 90th percentile <TAB>
 //! instructions <TAB> placement`, ticks of the time-stamp counter per object. The peers in C print the same.
 
-use benches::{cases::CASES, placement, window::Ticks};
+use std::process::ExitCode;
+
+use benches::{
+    cases::{CASES, CannotRunHere, Outcome, SWEEPS},
+    placement,
+    window::{self, Ticks},
+};
 use clap::Parser;
 
 /// Measures one case of memwire's bars.
@@ -20,30 +26,38 @@ struct Args {
     peer: Option<String>,
 }
 
-fn main() -> anyhow::Result<()> {
-    let args = Args::parse();
+/// The exit status of a case that cannot run on this machine.
+const CANNOT_RUN_HERE: u8 = 3;
+
+fn main() -> anyhow::Result<ExitCode> {
+    match run(&Args::parse()) {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(error) => match error.downcast::<CannotRunHere>() {
+            Ok(why) => {
+                eprintln!("{why}");
+                Ok(ExitCode::from(CANNOT_RUN_HERE))
+            }
+            Err(error) => Err(error),
+        },
+    }
+}
+
+fn run(args: &Args) -> anyhow::Result<()> {
     if args.clock {
-        println!("{:.4}", benches::window::ticks_per_nano());
+        println!("{:.4}", window::ticks_per_nano());
         return Ok(());
     }
-    let Some(name) = args.case else {
-        CASES.iter().for_each(|case| println!("{:<14} {}", case.name, case.about));
+    let Some(name) = &args.case else {
+        CASES.iter().for_each(|case| println!("{:<18} {}", case.name, case.about));
+        SWEEPS
+            .iter()
+            .for_each(|sweep| println!("{:<18} {}", format!("{}@N", sweep.name), sweep.about));
         return Ok(());
     };
-    let case = CASES.iter().find(|case| case.name == name);
-    let case =
-        case.ok_or_else(|| anyhow::anyhow!("no case '{name}'; run without one for a list"))?;
-    let run = match &args.peer {
-        None => case.run,
-        Some(peer) => {
-            let peer = case.peers.iter().find(|(name, _)| name == peer);
-            peer.ok_or_else(|| anyhow::anyhow!("'{name}' has no peer of that name here"))?.1
-        }
+    let outcome = match name.split_once('@') {
+        Some((curve, size)) => point(args, curve, size)?,
+        None => case(args, name)?,
     };
-    if case.is_pinned && !placement::pin(0) {
-        eprintln!("could not pin to a core: figures will vary");
-    }
-    let outcome = run(args.windows)?;
     let instructions = outcome.instructions.map_or("-".into(), |count| format!("{count:.1}"));
     let placed = match outcome.placement {
         None => "-",
@@ -53,4 +67,41 @@ fn main() -> anyhow::Result<()> {
     let Ticks { least, median, p90 } = outcome.ticks;
     println!("{name}\t{least:.3}\t{median:.3}\t{p90:.3}\t{instructions}\t{placed}");
     Ok(())
+}
+
+/// One point of a curve.
+fn point(args: &Args, curve: &str, size: &str) -> anyhow::Result<Outcome> {
+    let sweep = SWEEPS.iter().find(|sweep| sweep.name == curve);
+    let sweep = sweep.ok_or_else(|| no_case(curve))?;
+    let size = size.parse().ok().filter(|size| *size > 0);
+    let size = size.ok_or_else(|| anyhow::anyhow!("after the @ is a size, 1 at least"))?;
+    if sweep.is_pinned {
+        pin();
+    }
+    (sweep.run)(args.windows, size)
+}
+
+fn case(args: &Args, name: &str) -> anyhow::Result<Outcome> {
+    let case = CASES.iter().find(|case| case.name == name).ok_or_else(|| no_case(name))?;
+    let run = match &args.peer {
+        None => case.run,
+        Some(peer) => {
+            let peer = case.peers.iter().find(|(name, _)| name == peer);
+            peer.ok_or_else(|| anyhow::anyhow!("'{name}' has no peer of that name here"))?.1
+        }
+    };
+    if case.is_pinned {
+        pin();
+    }
+    run(args.windows)
+}
+
+fn no_case(name: &str) -> anyhow::Error {
+    anyhow::anyhow!("no case '{name}'; run without one for a list")
+}
+
+fn pin() {
+    if !placement::pin(0) {
+        eprintln!("could not pin to a core: figures will vary");
+    }
 }

@@ -1,12 +1,19 @@
 //! What is measured, by name. The C peer has the same names.
 
+mod af_packet;
 mod app;
 mod forward;
+mod gpurx;
 mod nic;
 mod pcap;
 mod pktgen;
 mod pool;
 mod ring;
+mod sweep;
+
+use std::fmt;
+
+pub use sweep::{SWEEPS, Sweep};
 
 use crate::{instructions, placement::Placement, window::Ticks};
 
@@ -20,6 +27,18 @@ pub struct Outcome {
     /// Where the cores were, before and after; for cross-core cases.
     pub placement: Option<(Placement, Placement)>,
 }
+
+/// This machine lacks what a case needs.
+#[derive(Debug)]
+pub struct CannotRunHere(pub String);
+
+impl fmt::Display for CannotRunHere {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for CannotRunHere {}
 
 /// Measures with that many windows.
 pub type Run = fn(usize) -> anyhow::Result<Outcome>;
@@ -98,6 +117,18 @@ pub const CASES: &[Case] = &[
         peers: &[("rtrb", ring::rtrb::round_trip), ("arrayqueue", ring::array_queue::round_trip)],
         ..free("spsc-rtt", "SPSC round trip, two rings", ring::round_trip)
     },
+    Case {
+        peers: &[("bounce", gpurx::bounce_64)],
+        ..free("gpurx-64", "gpurx on its demo wire, payloads of 64 B, directly", gpurx::direct_64)
+    },
+    Case {
+        peers: &[("bounce", gpurx::bounce_1400)],
+        ..free("gpurx-1400", "the same, 1400 B", gpurx::direct_1400)
+    },
+    case("af-tx-64", "packet sockets over veth: send frames of 64 B", af_packet::tx_64),
+    case("af-tx-1500", "the same, 1500 B", af_packet::tx_1500),
+    case("af-rx-64", "packet sockets over veth: receive frames of 64 B", af_packet::rx_64),
+    case("af-rx-1500", "the same, 1500 B", af_packet::rx_1500),
 ];
 
 /// Measures work on one core: `step` handles `objects` objects.

@@ -21,7 +21,6 @@ pub(super) fn text(scene: &Scene, outcomes: &[Outcome]) -> String {
         "machine": facts(&scene.machine),
         "versions": facts(&scene.versions),
         "tsc_ghz": scene.tsc_ghz,
-        "unit": "TSC ticks and user instructions per object",
         "cases": outcomes.iter().map(case).collect::<Vec<_>>(),
     });
     format!("{report:#}\n")
@@ -31,6 +30,7 @@ fn case(outcome: &Outcome) -> Value {
     let case = &outcome.case;
     json!({
         "suite": case.suite.name(),
+        "unit": case.suite.unit().name(),
         "case": case.name,
         "target": {
             "ticks": case.ticks, "instructions": case.instructions, "ratio": case.ratio,

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::Options;
+use super::netns;
 use super::outcome::{Outcome, Round};
 use super::peer::Peers;
 use super::row::Row;
-use super::targets::{Case, DPDK};
+use super::targets::{Case, DPDK, SOCKETS, Suite};
 use crate::child::Child;
 
 /// How many more rounds a two-core case may take to find two of one placement, in multiples.
@@ -65,11 +66,8 @@ pub(super) fn measure(case: Case, programs: &Programs, options: &Options) -> Res
 /// A row for each build of that peer.
 fn run_peer(name: &str, case: &Case, programs: &Programs, options: &Options) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    if name == DPDK {
-        // Across cores the ring is all inline, so one build is as good as another.
-        let builds = &programs.peers.dpdk;
-        let builds = if case.two_cores { &builds[..builds.len().min(1)] } else { builds };
-        for build in builds {
+    if [DPDK, SOCKETS].contains(&name) {
+        for build in programs.peers.of(name, case) {
             if let Ran::Row(row) = run_bar(build, case, &[], options)? {
                 rows.push(row);
             }
@@ -82,9 +80,18 @@ fn run_peer(name: &str, case: &Case, programs: &Programs, options: &Options) -> 
 
 /// One run of one bar.
 fn run_bar(program: &Path, case: &Case, extra: &[&str], options: &Options) -> Result<Ran> {
+    let wrapper = match case.suite {
+        Suite::AfPacket => match netns::wrapper() {
+            Ok(words) => words.to_vec(),
+            Err(why) => return Ok(Ran::Cannot(why.to_owned())),
+        },
+        _ => Vec::new(),
+    };
     let (name, case) = (program.to_string_lossy(), &case.name);
-    let arguments = [case, "--windows", options.windows()].into_iter().chain(extra.iter().copied());
-    let output = Child::new(&name).args(arguments).output()?;
+    let mut words = wrapper;
+    words.extend([&*name, case, "--windows", options.windows()]);
+    words.extend(extra);
+    let output = Child::new(words[0]).args(words[1..].iter().copied()).output()?;
     if output.code == Some(CANNOT_RUN_HERE) {
         let why = output.stderr.lines().last().unwrap_or("it does not say why");
         return Ok(Ran::Cannot(why.trim().to_owned()));

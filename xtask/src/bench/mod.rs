@@ -5,8 +5,10 @@
 //! placement of the two cores are compared, by their medians.
 
 mod curves;
+mod guest;
 mod json;
 mod measure;
+mod netns;
 mod outcome;
 mod peer;
 mod ranges;
@@ -30,13 +32,15 @@ use targets::{Case, Suite};
 
 /// A load average that says that others use the processors too.
 const BUSY: f64 = 1.0;
+/// Rounds in a guest whose time is counted in instructions: more say the same.
+const GUEST_ROUNDS: usize = 2;
 /// The exit status of `--strict` when a target is missed (as the apps: a check failed).
 const TARGET_MISSED: u8 = 4;
 
 /// What to measure.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// The suites to run; all if none is named.
+    /// The suites to run; all if none is named, with --quick all but guest and sweep.
     suites: Vec<Suite>,
     /// Fewer rounds: shows that everything runs, and roughly how fast.
     #[arg(long)]
@@ -84,10 +88,16 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let cases = chosen(options, targets::read(&workspace.root)?);
     let programs = Programs { ours: build_ours(&workspace)?, peers: peer::build(&workspace)? };
     let mut scene = Scene::of(&workspace, &programs.ours, &programs.peers.about, &load)?;
+    let (mut lab, l2fwd) = (guest::Lab::default(), programs.ours.with_file_name("l2fwd"));
     let mut outcomes = Vec::new();
     for case in cases {
         eprintln!("{} …", case.name);
-        outcomes.push(measure(case, &programs, options)?);
+        outcomes.push(match case.suite {
+            Suite::Guest => {
+                guest::measure(case, &mut lab, &l2fwd, options.rounds().min(GUEST_ROUNDS))?
+            }
+            _ => measure(case, &programs, options)?,
+        });
     }
     let measured = if options.instructions { table::Show::Instructions } else { table::Show::All };
     println!("dpdk: {}", programs.peers.about);
@@ -119,9 +129,14 @@ fn write(path: &Path, text: &str) -> Result<()> {
 }
 
 fn chosen(options: &Options, mut cases: Vec<Case>) -> Vec<Case> {
-    cases.retain(|case| options.suites.is_empty() || options.suites.contains(&case.suite));
-    // Two cores have no instruction counts.
-    cases.retain(|case| !options.instructions || !case.two_cores);
+    let is_short = options.quick || options.instructions;
+    cases.retain(|case| match options.suites.is_empty() {
+        true => !(is_short && case.suite.is_long()),
+        false => options.suites.contains(&case.suite),
+    });
+    // Two cores and a guest have no instruction counts.
+    let is_counted = |case: &Case| !case.two_cores && case.suite != Suite::Guest;
+    cases.retain(|case| !options.instructions || is_counted(case));
     cases
 }
 

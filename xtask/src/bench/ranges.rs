@@ -9,9 +9,10 @@ use super::table::named;
 
 /// All that are no points of curves.
 pub(super) fn of(outcomes: &[&Outcome]) -> Ranges {
+    let unit = outcomes.first().map_or("", |outcome| outcome.case.suite.unit().name());
     let mut chart = Ranges {
-        title: "Ticks per object".to_owned(),
-        unit: "ticks".to_owned(),
+        title: format!("Cost of an object in {unit}"),
+        unit: String::new(),
         series: vec![MEMWIRE.to_owned()],
         rows: Vec::new(),
     };

@@ -103,7 +103,7 @@ fn charts(body: &mut String, outcomes: &[&Outcome], scene: &Scene) -> std::fmt::
     if !ranges.is_empty() {
         writeln!(body, "<div class=\"charts\">")?;
         let size = (WIDTH, ranges.height());
-        page::card(body, "ticks per object", size, &ranges.draw(WIDTH))?;
+        page::card(body, &ranges.title, size, &ranges.draw(WIDTH))?;
         writeln!(body, "</div>")?;
     }
     Ok(())
@@ -160,7 +160,7 @@ fn lines(
             time(Some(spread.least)),
             time(Some(spread.median)),
             time(Some(spread.p90)),
-            time((scene.tsc_ghz > 0.0).then(|| ticks / scene.tsc_ghz)),
+            time(outcome.case.suite.unit().nanos(ticks, scene.tsc_ghz)),
             cell(&number(spread.instructions), Kind::Figure),
             time(ratio),
         ]

@@ -23,12 +23,57 @@ pub(crate) enum Suite {
     Nic,
     /// What it costs to watch an app.
     Watch,
+    /// Packet sockets over a veth pair; sending by the thread's CPU time.
+    #[value(name = "af_packet")]
+    AfPacket,
+    /// The app gpurx over the ring wire with two cores: payloads straight into their memory, beside the bounce path.
+    Gpurx,
+    /// The app l2fwd beside testpmd in the testbed's guest, on emulated 82574s and 82576s.
+    Guest,
+    /// How costs grow: with frames, bursts, queues, buffers in use, cores.
+    Sweep,
+}
+
+/// What times are given in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unit {
+    /// Of the time-stamp counter.
+    Ticks,
+    /// Nanoseconds of the guest's time, in which an instruction takes 4.
+    GuestNanos,
+}
+
+impl Unit {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Ticks => "ticks",
+            Self::GuestNanos => "ns of the guest's time",
+        }
+    }
+
+    /// In nanoseconds.
+    pub(super) fn nanos(self, value: f64, tsc_ghz: f64) -> Option<f64> {
+        match self {
+            Self::GuestNanos => Some(value),
+            Self::Ticks => (tsc_ghz > 0.0).then(|| value / tsc_ghz),
+        }
+    }
 }
 
 impl Suite {
     /// As it is called on the command line and in the file.
     pub(super) fn name(self) -> String {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
+    /// What its figures are, per object.
+    pub(super) fn unit(self) -> Unit {
+        if self == Self::Guest { Unit::GuestNanos } else { Unit::Ticks }
+    }
+
+    /// Whether it takes minutes, so that `--quick` runs it only by name.
+    pub(super) fn is_long(self) -> bool {
+        matches!(self, Self::Guest | Self::Sweep)
     }
 
     /// What its cases are, in a line.
@@ -40,6 +85,10 @@ impl Suite {
 
 /// The peer of a case whose line names none: our C against libdpdk.
 pub(super) const DPDK: &str = "dpdk";
+/// Packet sockets without a framework, by a program in C.
+pub(super) const SOCKETS: &str = "sockets";
+/// DPDK's forwarder, where it runs as it is.
+pub(super) const TESTPMD: &str = "testpmd";
 /// The last word of a case without a peer.
 const ALONE: &str = "alone";
 
