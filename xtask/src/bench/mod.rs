@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: memwire's bars against their targets and against DPDK in the same run.
+//! `cargo xtask bench`: memwire's bars against their targets and against peers in the same run.
 //!
 //! Ours and DPDK's run in turn, so that what else happens on the machine hits both alike. On one
 //! core the least of all rounds counts; across cores only rounds in which both saw the same
