@@ -4,7 +4,8 @@
 use std::process::ExitCode;
 
 use benches::{
-    cases::{CASES, CannotRunHere, Outcome, SWEEPS},
+    CannotRunHere,
+    cases::{CASES, Outcome, SWEEPS},
     placement,
     window::{self, Ticks},
 };
@@ -26,7 +27,7 @@ struct Args {
     peer: Option<String>,
 }
 
-/// The exit status of a case that cannot run on this machine.
+/// The exit status where the machine or the build lacks what the case needs; the peers' too.
 const CANNOT_RUN_HERE: u8 = 3;
 
 fn main() -> anyhow::Result<ExitCode> {

@@ -15,7 +15,7 @@ const RUNS: usize = 3;
 
 fn measure(windows: usize, payload: u32, path: &str) -> anyhow::Result<Outcome> {
     let &[first, second, ..] = placement::cores().as_slice() else {
-        return Err(super::CannotRunHere("needs two cores".into()).into());
+        return Err(crate::CannotRunHere("needs two cores".into()).into());
     };
     let before = placement::probe([first, second]);
     let millis = (windows * 8).clamp(150, 500);

@@ -2,6 +2,7 @@
 
 mod af_packet;
 mod app;
+mod ethdev;
 mod forward;
 mod gpurx;
 mod nic;
@@ -10,8 +11,6 @@ mod pktgen;
 mod pool;
 mod ring;
 mod sweep;
-
-use std::fmt;
 
 pub use sweep::{SWEEPS, Sweep};
 
@@ -27,18 +26,6 @@ pub struct Outcome {
     /// Where the cores were, before and after; for cross-core cases.
     pub placement: Option<(Placement, Placement)>,
 }
-
-/// This machine lacks what a case needs.
-#[derive(Debug)]
-pub struct CannotRunHere(pub String);
-
-impl fmt::Display for CannotRunHere {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for CannotRunHere {}
 
 /// Measures with that many windows.
 pub type Run = fn(usize) -> anyhow::Result<Outcome>;
@@ -98,6 +85,12 @@ pub const CASES: &[Case] = &[
     case("igb-rx", "82576 in software: receive 32 frames of 64 B", nic::igb_rx),
     case("igb-split", "frames of 256 B, heads and payloads split", nic::igb_split),
     case("igb-tx", "82576 in software: send 32 frames of 64 B, reap as many", nic::igb_tx),
+    case("ethdev-null-32", "DPDK's net_null to net_null, burst 32", ethdev::null_32),
+    case("ethdev-null-1", "the same, burst 1", ethdev::null_1),
+    case("ethdev-null-rx", "DPDK's net_null: receive 32 and free", ethdev::null_rx),
+    case("ethdev-null-tx", "DPDK's net_null: take 32 and send", ethdev::null_tx),
+    case("ethdev-ring-32", "round DPDK's net_ring, burst 32", ethdev::ring_32),
+    case("ethdev-ring-1", "the same, burst 1", ethdev::ring_1),
     Case {
         peers: &[
             ("rtrb", ring::rtrb::same_core_32),

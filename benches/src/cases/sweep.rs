@@ -6,9 +6,9 @@ use std::sync::Barrier;
 use mempool::{Burst, Cpu, Pool, heap::Heap};
 use pmd::{Config, Registry, RxMemory, RxQueue, TxQueue};
 
-use super::{CannotRunHere, Outcome, forward, pcap, stepped};
+use super::{Outcome, forward, pcap, stepped};
 use crate::{
-    placement,
+    CannotRunHere, placement,
     window::{measure, summarise},
 };
 

@@ -33,7 +33,10 @@ fn case(outcome: &Outcome) -> Value {
         "unit": case.suite.unit().name(),
         "case": case.name,
         "target": {
-            "ticks": case.ticks, "instructions": case.instructions, "ratio": case.ratio,
+            "ticks": case.ticks,
+            "instructions": case.instructions,
+            "instructions_above_peer": case.more,
+            "ratio": case.ratio,
         },
         "skipped": outcome.skipped,
         "figures": outcome.figures().iter().map(|line| figures(outcome, line)).collect::<Vec<_>>(),

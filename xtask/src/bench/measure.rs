@@ -10,7 +10,7 @@ use super::netns;
 use super::outcome::{Outcome, Round};
 use super::peer::Peers;
 use super::row::Row;
-use super::targets::{Case, DPDK, SOCKETS, Suite};
+use super::targets::{Case, DPDK, DPDK_SHARED, SOCKETS, Suite};
 use crate::child::Child;
 
 /// How many more rounds a two-core case may take to find two of one placement, in multiples.
@@ -66,7 +66,7 @@ pub(super) fn measure(case: Case, programs: &Programs, options: &Options) -> Res
 /// A row for each build of that peer.
 fn run_peer(name: &str, case: &Case, programs: &Programs, options: &Options) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    if [DPDK, SOCKETS].contains(&name) {
+    if [DPDK, DPDK_SHARED, SOCKETS].contains(&name) {
         for build in programs.peers.of(name, case) {
             if let Ran::Row(row) = run_bar(build, case, &[], options)? {
                 rows.push(row);

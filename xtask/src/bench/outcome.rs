@@ -60,6 +60,8 @@ pub(super) struct Figures {
     pub(super) peers: Vec<Peer>,
     /// Against the first peer of the case.
     pub(super) ratio: Option<f64>,
+    /// Our instructions less the first peer's.
+    pub(super) more: Option<f64>,
 }
 
 impl Outcome {
@@ -102,6 +104,12 @@ impl Outcome {
                 misses.push(format!("{what} by {:.0} %", ((figure / most - 1.0) * 100.0).ceil()));
             }
         }
+        if let Some(most) = self.case.more {
+            let more = figures.more?;
+            if more > most {
+                misses.push(format!("{:.1} instructions more", more - most));
+            }
+        }
         Some(misses)
     }
 
@@ -116,21 +124,25 @@ impl Outcome {
         let stands =
             |spread: &Spread| if self.case.two_cores { spread.median } else { spread.least };
         let mut peers = Vec::new();
-        let mut ratio = None;
+        let (mut ratio, mut more) = (None, None);
         for (at, name) in self.case.peers.iter().enumerate() {
             // Each peer is compared over the rounds in which it and ours saw the same.
             let like: Vec<&Round> =
                 self.rounds.iter().filter(|round| round.is_in(placement, at)).collect();
             let (Some(ours), Some(theirs)) = (ours(&like), best_build(&like, at)) else { continue };
             let of_peer = stands(&ours) / stands(&theirs);
-            ratio = ratio.or((at == 0).then_some(of_peer));
+            if at == 0 {
+                ratio = Some(of_peer);
+                more =
+                    ours.instructions.zip(theirs.instructions).map(|(ours, theirs)| ours - theirs);
+            }
             let ticks = stands(&theirs);
             peers.push(Peer { name: name.clone(), spread: theirs, ticks, ratio: of_peer });
         }
         let like = self.rounds.iter().filter(|round| round.is_in(placement, 0));
         let spread = ours(&like.collect::<Vec<_>>())?;
         let placement = placement.map(str::to_owned);
-        Some(Figures { placement, spread, ticks: stands(&spread), peers, ratio })
+        Some(Figures { placement, spread, ticks: stands(&spread), peers, ratio, more })
     }
 
     /// The placements in which ours and the first peer ran in one round, each once.
@@ -208,6 +220,7 @@ pub(super) mod tests {
             two_cores,
             ticks: None,
             instructions: None,
+            more: None,
             ratio: Some(1.0),
             peers: vec![DPDK.to_owned()],
         }
@@ -301,6 +314,20 @@ pub(super) mod tests {
 
         assert_eq!((figures.ratio, figures.peers[0].ratio), (None, 0.5));
         assert_eq!(outcome.misses_of(figures, true), None);
+    }
+
+    #[test]
+    fn instructions_above_the_peers_are_a_difference() {
+        let verdict = |theirs: Vec<Row>| {
+            let round = Round { memwire: row(3.0, 3.0, None), peers: vec![theirs] };
+            let mut outcome = outcome(false, vec![round]);
+            (outcome.case.ratio, outcome.case.more) = (None, Some(4.0));
+            outcome.misses_of(&outcome.figures()[0], false)
+        };
+        assert_eq!(verdict(vec![]), None, "nothing to compare with");
+        // 30 instructions are ours.
+        assert_eq!(verdict(vec![row(2.55, 3.0, None)]).unwrap(), ["0.5 instructions more"]);
+        assert!(verdict(vec![row(2.6, 3.0, None)]).unwrap().is_empty());
     }
 
     #[test]

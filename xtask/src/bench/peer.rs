@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
-use super::targets::{Case, SOCKETS, Suite};
+use super::targets::{Case, DPDK_SHARED, SOCKETS, Suite};
 use crate::child::Child;
 use crate::workspace::{Workspace, succeeds};
 
@@ -16,7 +16,7 @@ const AF_PACKET: &str = "benches/peer/dpdk_af_packet.c";
 const PLAIN_SOCKETS: &str = "benches/peer/sockets.c";
 /// What the bars link when static; those that a release does not have are left out. The list of
 /// pkg-config names every driver and every library that any of them wants.
-const STATIC_LIBRARIES: [&str; 16] = [
+const STATIC_LIBRARIES: [&str; 17] = [
     "eal",
     "kvargs",
     "telemetry",
@@ -33,6 +33,7 @@ const STATIC_LIBRARIES: [&str; 16] = [
     "mempool_ring",
     "net_null",
     "net_pcap",
+    "net_ring",
 ];
 const SYSTEM_LIBRARIES: [&str; 6] = ["-lpcap", "-lnuma", "-lbsd", "-ldl", "-lm", "-lpthread"];
 
@@ -54,6 +55,8 @@ impl Peers {
         match (name, case.suite) {
             (SOCKETS, _) => self.sockets.iter().map(PathBuf::as_path).collect(),
             (_, Suite::AfPacket) => self.dpdk_af_packet.iter().map(PathBuf::as_path).collect(),
+            // The last is the one by shared libraries.
+            (DPDK_SHARED, _) => self.dpdk.last().map(PathBuf::as_path).into_iter().collect(),
             // Across cores the ring is all inline, so one build is as good as another.
             _ if case.two_cores => self.dpdk.iter().take(1).map(PathBuf::as_path).collect(),
             _ => self.dpdk.iter().map(PathBuf::as_path).collect(),
@@ -112,6 +115,11 @@ pub(super) fn build(workspace: &Workspace) -> Result<Peers> {
 fn must_build(source: &str, failure: Option<String>) -> Result<()> {
     ensure!(failure.is_none(), "{source} does not build:\n{}", failure.unwrap_or_default());
     Ok(())
+}
+
+/// Whether libdpdk can be built against.
+pub(super) fn is_here() -> bool {
+    succeeds("pkg-config", &["--exists", "libdpdk"])
 }
 
 /// Compiles; what the compiler said if it failed.

@@ -126,7 +126,9 @@ fn empty_line(outcome: &Outcome) -> Vec<String> {
 }
 
 fn has_target(case: &Case, show: Show) -> bool {
-    case.instructions.is_some() || (show.times() && (case.ticks.is_some() || case.ratio.is_some()))
+    case.instructions.is_some()
+        || case.more.is_some()
+        || (show.times() && (case.ticks.is_some() || case.ratio.is_some()))
 }
 
 pub(super) fn target(case: &Case, show: Show) -> String {
@@ -134,6 +136,7 @@ pub(super) fn target(case: &Case, show: Show) -> String {
     let parts = [
         case.ticks.filter(|_| show.times()).map(|most| format!("<= {most}")),
         case.instructions.map(|most| format!("<= {most} instr")),
+        case.more.map(|most| format!("<= {peer} + {most} instr")),
         case.ratio.filter(|_| show.times()).map(|most| format!("<= {most} x {peer}")),
     ];
     let parts: Vec<String> = parts.into_iter().flatten().collect();

@@ -21,6 +21,8 @@ pub(crate) enum Suite {
     Wire,
     /// The queues of e1000e and igb, on chips in software.
     Nic,
+    /// Ports of DPDK's through our driver, beside a C loop over ethdev.
+    Dpdk,
     /// What it costs to watch an app.
     Watch,
     /// Packet sockets over a veth pair; sending by the thread's CPU time.
@@ -85,6 +87,8 @@ impl Suite {
 
 /// The peer of a case whose line names none: our C against libdpdk.
 pub(super) const DPDK: &str = "dpdk";
+/// The same by its shared libraries, which ours calls too.
+pub(super) const DPDK_SHARED: &str = "dpdk-shared";
 /// Packet sockets without a framework, by a program in C.
 pub(super) const SOCKETS: &str = "sockets";
 /// DPDK's forwarder, where it runs as it is.
@@ -102,6 +106,8 @@ pub(super) struct Case {
     pub(super) ticks: Option<f64>,
     /// The most user instructions per object.
     pub(super) instructions: Option<f64>,
+    /// The most user instructions per object above the first peer's.
+    pub(super) more: Option<f64>,
     /// The most of the first peer's ticks in the same run, as a ratio.
     pub(super) ratio: Option<f64>,
     /// Who does the same: `dpdk`, or a name that our program knows for the case.
@@ -134,6 +140,10 @@ fn case(line: &str) -> Result<Case> {
         bail!("expected: suite case cores ticks instructions ratio, and the peers if not dpdk");
     };
     let Ok(suite) = Suite::from_str(suite, false) else { bail!("no suite `{suite}`") };
+    let (instructions, more) = match instructions.strip_prefix('+') {
+        Some(more) => ("-", more),
+        None => (instructions, "-"),
+    };
     Ok(Case {
         suite,
         name: name.to_owned(),
@@ -144,6 +154,7 @@ fn case(line: &str) -> Result<Case> {
         },
         ticks: limit(ticks)?,
         instructions: limit(instructions)?,
+        more: limit(more)?,
         ratio: limit(ratio)?,
         peers: peers.into_iter().map(str::to_owned).collect(),
     })
@@ -173,6 +184,12 @@ mod tests {
         let text = "pool a 1 - - -\nwire b 1 9 - - alone\nring c 1 - - 1.01 dpdk,rtrb\n";
         let peers: Vec<_> = parse(text).expect("fine").into_iter().map(|case| case.peers).collect();
         assert_eq!(peers, [vec!["dpdk"], vec![], vec!["dpdk", "rtrb"]]);
+    }
+
+    #[test]
+    fn a_plus_makes_instructions_those_above_the_peers() {
+        let cases = parse("dpdk a 1 - +4 1.03 dpdk-shared\n").expect("fine");
+        assert_eq!((cases[0].instructions, cases[0].more), (None, Some(4.0)));
     }
 
     #[test]

@@ -38,7 +38,7 @@ fn cross(
     mut consume: impl FnMut() -> usize + Send,
 ) -> anyhow::Result<Outcome> {
     let &[first, second, ..] = placement::cores().as_slice() else {
-        return Err(super::CannotRunHere("needs two cores".into()).into());
+        return Err(crate::CannotRunHere("needs two cores".into()).into());
     };
     let before = placement::probe([first, second]);
     let stop = CachePadded::new(AtomicBool::new(false));
