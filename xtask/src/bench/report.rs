@@ -101,7 +101,7 @@ fn charts(body: &mut String, outcomes: &[&Outcome], scene: &Scene) -> std::fmt::
     }
     let ranges = ranges::of(outcomes);
     if !ranges.is_empty() {
-        writeln!(body, "<div class=\"charts\">")?;
+        writeln!(body, "<div class=\"narrow\">")?;
         let size = (WIDTH, ranges.height());
         page::card(body, &ranges.title, size, &ranges.draw(WIDTH))?;
         writeln!(body, "</div>")?;
