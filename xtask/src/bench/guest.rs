@@ -31,19 +31,21 @@ const MEMORY_MIB: u32 = 1536;
 #[derive(Default)]
 pub(super) struct Lab {
     guest: Option<Guest>,
+    /// Why there is none: it is not tried again.
+    failed: Option<String>,
 }
 
 /// Runs one case: `NAME-io`, where the NICs are `NAME0` and `NAME1`.
 pub(super) fn measure(case: Case, lab: &mut Lab, l2fwd: &Path, rounds: usize) -> Result<Outcome> {
     let mut outcome = Outcome::new(case);
+    // What other suites have measured is not to be lost.
     let guest = match lab.open() {
         Ok(guest) => guest,
-        Err(error @ Error::NotSetUp(_)) => {
-            eprintln!("SKIP {}: {error}", outcome.case.name);
-            outcome.skipped = Some(error.to_string());
+        Err(why) => {
+            eprintln!("SKIP {}: {why}", outcome.case.name);
+            outcome.skipped = Some(why);
             return Ok(outcome);
         }
-        Err(error) => return Err(error).context(TOPOLOGY),
     };
     let nic = outcome.case.name.trim_end_matches("-io").to_owned();
     let bench = Bench { guest, nics: [0, 1].map(|at| format!("{nic}{at}")) };
@@ -60,18 +62,38 @@ pub(super) fn measure(case: Case, lab: &mut Lab, l2fwd: &Path, rounds: usize) ->
 }
 
 impl Lab {
-    fn open(&mut self) -> ::testbed::Result<&Guest> {
-        if self.guest.is_none() {
-            let mut options = Options::new(TOPOLOGY)?;
-            options.clock = Clock::Instructions;
-            options.hugepages = HUGEPAGES;
-            options.memory_mib = MEMORY_MIB;
-            let guest = Guest::boot(&options)?;
-            guest.bind(&["e1000e0", "e1000e1", "igb0", "igb1"])?;
-            self.guest = Some(guest);
+    fn open(&mut self) -> Result<&Guest, String> {
+        if let Some(why) = &self.failed {
+            return Err(why.clone());
         }
-        Ok(self.guest.as_ref().expect("booted above"))
+        let guest = match self.guest.take() {
+            Some(guest) => guest,
+            None => boot().map_err(|error| {
+                let text = error.to_string();
+                let why = text.lines().next().unwrap_or("the guest does not boot").to_owned();
+                self.failed = Some(why.clone());
+                why
+            })?,
+        };
+        Ok(self.guest.insert(guest))
     }
+}
+
+fn boot() -> ::testbed::Result<Guest> {
+    let mut options = Options::new(TOPOLOGY)?;
+    options.clock = Clock::Instructions;
+    options.hugepages = HUGEPAGES;
+    options.memory_mib = MEMORY_MIB;
+    let guest = match Guest::boot(&options) {
+        // An emulator that shares its cores may fail while the kernel boots, and not the next time.
+        Err(error @ Error::Died { .. }) => {
+            eprintln!("the guest is booted once more: {error}");
+            Guest::boot(&options)?
+        }
+        other => other?,
+    };
+    guest.bind(&["e1000e0", "e1000e1", "igb0", "igb1"])?;
+    Ok(guest)
 }
 
 /// A guest and the two NICs of a case.
