@@ -6,14 +6,16 @@
 #![allow(unsafe_code, reason = "calls DPDK's set-up functions")]
 
 use std::{
-    ffi::{CStr, CString, c_char, c_int},
+    ffi::{CStr, CString, c_char, c_int, c_void},
     fs,
     ptr::from_mut,
     sync::{
         OnceLock,
         atomic::{AtomicUsize, Ordering},
+        mpsc::{self, SyncSender},
     },
     thread,
+    time::Duration,
 };
 
 use dpdk_sys as sys;
@@ -65,6 +67,39 @@ impl Drop for Share {
     fn drop(&mut self) {
         PORTS.fetch_sub(1, Ordering::AcqRel);
     }
+}
+
+/// Has the layer never be cleaned up: something may still be used.
+pub(super) fn keep() {
+    PORTS.fetch_add(1, Ordering::AcqRel);
+}
+
+/// Longest wait for DPDK's interrupt thread, whose handlers are short.
+const SETTLED: Duration = Duration::from_secs(2);
+
+/// Waits until DPDK's interrupt thread has finished what it was doing when this was called; false if it did
+/// not in time.
+///
+/// A handler that runs there (a peer's socket was closed) uses its port without keeping it. Once a port is
+/// stopped no new one begins; one that had begun has to end before the port's memory goes.
+pub(super) fn settle() -> bool {
+    let (done, is_done) = mpsc::sync_channel::<()>(1);
+    let done = Box::into_raw(Box::new(done));
+    // SAFETY: alarms go off once, on the interrupt thread, between handlers; the callback takes `done` over.
+    let failed = unsafe { sys::rte_eal_alarm_set(1, Some(tell), done.cast()) };
+    if failed != 0 {
+        // SAFETY: made above; without an alarm nobody else has it.
+        drop(unsafe { Box::from_raw(done) });
+        return false;
+    }
+    is_done.recv_timeout(SETTLED).is_ok()
+}
+
+unsafe extern "C" fn tell(done: *mut c_void) {
+    // SAFETY: from `settle`, and an alarm goes off once.
+    let done = unsafe { Box::from_raw(done.cast::<SyncSender<()>>()) };
+    // Whoever waited may have given up.
+    let _ = done.try_send(());
 }
 
 /// Ports there are now.

@@ -110,10 +110,12 @@ impl Port {
         // SAFETY: a string; DPDK is initialised.
         let failed = unsafe { sys::rte_dev_probe(devargs.as_ptr()) };
         if failed != 0 {
-            let error = eal::strerror(failed);
+            let why = log::why("its driver refuses it, and does not say why");
             return Err(match -failed {
                 libc::EEXIST => Refusal::Exists,
-                _ => Refusal::NotThere(format!("{} ({error})", log::why("no driver takes it"))),
+                // A driver's -1 is no error number.
+                1 => Refusal::NotThere(why),
+                _ => Refusal::NotThere(format!("{why} ({})", eal::strerror(failed))),
             });
         }
         let id = find(&name).ok_or_else(|| {
@@ -439,6 +441,16 @@ impl Port {
             // SAFETY: started; no queue is left (this is the last owner).
             let failed = unsafe { sys::rte_eth_dev_stop(self.id) };
             self.note("stopping", failed);
+        }
+        if !eal::settle() {
+            // It may be in the midst of this port: what it uses stays.
+            tracing::warn!(
+                port = %self.name.to_string_lossy(),
+                "DPDK's interrupt thread does not answer: a port is left open, with its buffers"
+            );
+            std::mem::forget(std::mem::take(&mut self.memory));
+            eal::keep();
+            return;
         }
         // SAFETY: stopped.
         let failed = unsafe { sys::rte_eth_dev_close(self.id) };
