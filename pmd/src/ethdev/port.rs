@@ -220,15 +220,17 @@ impl Port {
         Ok(QueueMemory { mempool })
     }
 
-    /// Configures the port, sets its queues up on `memory`, and starts it.
+    /// Configures the port, sets its queues up, a receive queue on each `memory` and `senders` to transmit,
+    /// and starts it. There may be more than `config` has.
     pub(super) fn start(
         &mut self,
         config: &Config,
         (rx_offloads, tx_offloads): (u64, u64),
         memory: &[QueueMemory],
+        senders: usize,
     ) -> Result<(), Refusal> {
         log::forget();
-        let (rx, tx) = (queue_count(memory.len()), queue_count(config.tx.len()));
+        let (rx, tx) = (queue_count(memory.len()), queue_count(senders));
         // SAFETY: a plain structure; all zeroes are its defaults.
         let mut conf: sys::rte_eth_conf = unsafe { eal::zeroed() };
         conf.rxmode.offloads = rx_offloads;
@@ -247,7 +249,7 @@ impl Port {
         // SAFETY: the port exists and is stopped; DPDK copies the structure.
         let failed = unsafe { sys::rte_eth_dev_configure(self.id, rx, tx, &raw const conf) };
         self.step("configuring it", failed)?;
-        self.set_up_queues(config, (rx_offloads, tx_offloads), memory)?;
+        self.set_up_queues(config, (rx_offloads, tx_offloads), memory, senders)?;
         // SAFETY: configured, with all its queues set up.
         let failed = unsafe { sys::rte_eth_dev_start(self.id) };
         self.step("starting it", failed)?;
@@ -260,6 +262,7 @@ impl Port {
         config: &Config,
         (rx_offloads, tx_offloads): (u64, u64),
         memory: &[QueueMemory],
+        senders: usize,
     ) -> Result<(), Refusal> {
         let ring = |ring: usize| u16::try_from(ring).unwrap_or(1 << 15);
         let default = config.tx.first().map_or(crate::config::DEFAULT_RING, |queue| queue.ring);
@@ -277,10 +280,11 @@ impl Port {
             };
             self.step("setting a receive queue up on the pool's memory", failed)?;
         }
-        for (index, queue) in config.tx.iter().enumerate() {
+        let default = config.rx.first().map_or(crate::config::DEFAULT_RING, |queue| queue.ring);
+        for index in 0..senders {
             let mut conf = self.info.default_txconf;
             conf.offloads = tx_offloads & self.info.tx_queue_offload_capa;
-            let mut count = ring(queue.ring);
+            let mut count = ring(config.tx.get(index).map_or(default, |queue| queue.ring));
             // SAFETY: the port exists; the count has its place.
             unsafe { sys::rte_eth_dev_adjust_nb_rx_tx_desc(self.id, null_mut(), &raw mut count) };
             let (index, conf) = (queue_count(index), &raw const conf);

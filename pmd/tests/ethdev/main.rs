@@ -6,6 +6,7 @@
 mod af_packet;
 mod build_script;
 mod errors;
+mod flight;
 #[path = "../netns/lab.rs"]
 #[allow(dead_code, reason = "shared with other tests, which use other parts of it")]
 mod lab;

@@ -16,7 +16,7 @@ fn len_of(number: u64) -> usize {
 }
 
 /// Sends and receives numbered frames.
-struct Traffic {
+pub(crate) struct Traffic {
     out: Burst<mempool::Cpu>,
     back: Burst<mempool::Cpu>,
     /// Frames made.
@@ -28,13 +28,18 @@ struct Traffic {
 }
 
 impl Traffic {
-    fn new(rig: &Rig) -> Self {
+    pub(crate) fn new(rig: &Rig) -> Self {
         let (out, back) = (Burst::new(&rig.pool), Burst::new(&rig.pool));
         Self { out, back, made: 0, came: 0, next: 0 }
     }
 
+    /// Frames that came back.
+    pub(crate) fn came(&self) -> u64 {
+        self.came
+    }
+
     /// Makes frames up to `limit` in all, sends what the port takes, and receives what is there.
-    fn turn(&mut self, rig: &mut Rig, limit: u64) {
+    pub(crate) fn turn(&mut self, rig: &mut Rig, limit: u64) {
         while self.out.room() > 0 && self.made < limit {
             let Some(mut frame) = rig.cache.take_one() else { break };
             let number = self.made;
