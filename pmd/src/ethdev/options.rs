@@ -74,10 +74,12 @@ impl Options {
 
 /// Arguments that a device is given unless the user does.
 fn default_arguments(name: &str, spec: &PortSpec) -> &'static str {
-    if name.contains("af_packet") && !spec.options.contains_key("framesz") {
+    let is_shaped = ["framesz", "blocksz"].iter().any(|key| spec.options.contains_key(*key));
+    if name.contains("af_packet") && !is_shaped {
         // The driver refuses buffers that are smaller than a frame of its ring, whose default of 2048 bytes is
-        // more than a slot of 2048 bytes has behind its headroom. Its frames have 1514 bytes anyway.
-        return ",framesz=1600";
+        // more than a slot of 2048 bytes has behind its headroom. Its frames have 1514 bytes anyway. Blocks are
+        // whole pages and hold whole frames, without a gap (the driver counts on it).
+        return ",framesz=1600,blocksz=102400";
     }
     ""
 }
@@ -148,7 +150,7 @@ mod tests {
         let options = of("dpdk:0000:01:00.0,eal-mem=128").unwrap();
         assert_eq!((options.name.as_str(), options.eal.megabytes), ("0000:01:00.0", Some(128)));
         let devargs = |text: &str| of(text).unwrap().devargs;
-        assert_eq!(devargs("dpdk:net_af_packet0,iface=a"), "net_af_packet0,iface=a,framesz=1600");
+        assert_eq!(devargs("dpdk:net_af_packet0,iface=a"), "net_af_packet0,iface=a,framesz=1600,blocksz=102400");
         let asked = "dpdk:net_af_packet0,framesz=2048,iface=a";
         assert_eq!(devargs(asked), "net_af_packet0,framesz=2048,iface=a");
     }

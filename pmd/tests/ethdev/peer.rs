@@ -69,15 +69,25 @@ impl Traffic {
     }
 }
 
-/// Sends `count` frames, few at a time, and takes each back.
+/// Has `count` frames echoed, few at a time. Those before the first that comes back are lost if the peer's
+/// other direction was not there yet (vhost-user says so queue by queue).
 pub(crate) fn echo(rig: &mut Rig, count: u64) {
     let mut traffic = Traffic::new(rig);
     let patience = Patience::new();
+    while traffic.came == 0 {
+        traffic.turn(rig, traffic.made + 1);
+        let a_while = Patience::short();
+        while traffic.came == 0 && !a_while.is_over() {
+            traffic.receive(rig);
+        }
+        assert!(!patience.is_over(), "nothing comes back of {} frames", traffic.made);
+    }
+    let lost = traffic.made - traffic.came;
     while traffic.came < count {
-        let limit = count.min(traffic.came + 128);
+        let limit = lost + count.min(traffic.came + 128);
         traffic.turn(rig, limit);
         let Traffic { made, came, .. } = traffic;
-        assert!(!patience.is_over(), "{came} of {count} frames came, {made} were made");
+        assert!(!patience.is_over(), "{came} of {count} frames came, {made} were made, {lost} lost");
     }
 }
 
@@ -176,9 +186,7 @@ fn a_memif_server_goes_on_by_itself_each_time_its_killed_peer_comes_again() {
             let peer = Testpmd::start(&its);
             until_it_goes(&mut rig, peer);
         }
-        let sent = rig.tx.counters().snapshot();
-        assert_eq!(sent.delivered, 2000 * kills() as u64);
-        assert_eq!(sent.drops.total(), 0);
+        assert_eq!(rig.tx.counters().snapshot().drops.total(), 0);
         is_home(rig);
     }
 }

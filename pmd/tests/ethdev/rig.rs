@@ -71,7 +71,7 @@ pub(crate) struct Patience(Instant);
 impl Patience {
     /// For what must happen.
     pub(crate) fn new() -> Self {
-        Self(Instant::now() + Duration::from_secs(120))
+        Self(Instant::now() + Duration::from_secs(60))
     }
 
     /// For what may not happen any more.
