@@ -11,7 +11,7 @@ use std::{
     ptr::from_mut,
     sync::{
         OnceLock,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc::{self, SyncSender},
     },
     thread,
@@ -38,6 +38,9 @@ const ORDINARY_MEGABYTES: u32 = 256;
 static EAL: OnceLock<(Settings, Result<(), String>)> = OnceLock::new();
 /// Ports that DPDK has of us.
 static PORTS: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether it is to stay as it is when the process ends.
+static KEPT: AtomicBool = AtomicBool::new(false);
 
 /// A port's share in the layer: it is not cleaned up while one lives.
 #[derive(Debug)]
@@ -69,9 +72,9 @@ impl Drop for Share {
     }
 }
 
-/// Has the layer never be cleaned up: something may still be used.
+/// Has the layer never be cleaned up: DPDK's interrupt thread, which runs to the end, may still use something.
 pub(super) fn keep() {
-    PORTS.fetch_add(1, Ordering::AcqRel);
+    KEPT.store(true, Ordering::Release);
 }
 
 /// Longest wait for DPDK's interrupt thread, whose handlers are short.
@@ -209,8 +212,9 @@ fn hugepages() -> String {
 /// At the end of the process, once nobody uses DPDK. With a port still open nothing is touched: the kernel
 /// cleans up behind a process too.
 extern "C" fn clean_up() {
-    if ports() == 0 {
-        // SAFETY: initialised (registered by `init_here`), no port is left, and this is the process's end.
+    if ports() == 0 && !KEPT.load(Ordering::Acquire) {
+        // SAFETY: initialised (registered by `init_here`), no port is left, nothing of one that the interrupt
+        // thread knows, and this is the process's end.
         unsafe { sys::rte_eal_cleanup() };
     }
 }

@@ -150,7 +150,10 @@ mod tests {
         let options = of("dpdk:0000:01:00.0,eal-mem=128").unwrap();
         assert_eq!((options.name.as_str(), options.eal.megabytes), ("0000:01:00.0", Some(128)));
         let devargs = |text: &str| of(text).unwrap().devargs;
-        assert_eq!(devargs("dpdk:net_af_packet0,iface=a"), "net_af_packet0,iface=a,framesz=1600,blocksz=102400");
+        assert_eq!(
+            devargs("dpdk:net_af_packet0,iface=a"),
+            "net_af_packet0,iface=a,framesz=1600,blocksz=102400"
+        );
         let asked = "dpdk:net_af_packet0,framesz=2048,iface=a";
         assert_eq!(devargs(asked), "net_af_packet0,framesz=2048,iface=a");
     }
@@ -165,7 +168,10 @@ mod tests {
         );
         assert!(of("dpdk:net_null0,eal-mem=1").unwrap_err().contains("64 or more"));
         let error = of("dpdk:net_virtio_user0,path=/tmp/s,server=1").unwrap_err();
-        assert!(error.contains("without a limit") && error.contains("net_vhost0,iface="), "{error}");
+        assert!(
+            error.contains("without a limit") && error.contains("net_vhost0,iface="),
+            "{error}"
+        );
         assert!(of("dpdk:net_virtio_user0,path=/tmp/s,server=0").is_ok());
         assert!(of("dpdk:net_null0,buffers=mine").unwrap_err().contains("should be pool or copy"));
     }

@@ -29,7 +29,10 @@ fn a_device_that_no_driver_knows_is_named_with_what_could_be() {
 fn an_argument_that_a_driver_does_not_take_is_refused_in_its_own_words() {
     for (device, why) in [
         ("net_memif9,role=nonsense", "memif_set_role(): Unknown role: nonsense."),
-        ("net_memif9,zero-copy=yes", "memif_set_zc(): Zero-copy doesn't support multi-file segments."),
+        (
+            "net_memif9,zero-copy=yes",
+            "memif_set_zc(): Zero-copy doesn't support multi-file segments.",
+        ),
         ("net_null9,bogus=1", "its driver refuses it, and does not say why"),
         ("net_ring9,nodeaction=nonsense", "its driver refuses it, and does not say why"),
         ("net_vhost9", "its driver refuses it, and does not say why"),
@@ -127,7 +130,10 @@ const UNPRIVILEGED: &str = "MEMWIRE_TEST_EAL_UNPRIVILEGED";
 fn without_privileges_virtual_devices_work_and_hardware_is_refused() {
     let test = "without_privileges_virtual_devices_work_and_hardware_is_refused";
     if env::var_os(UNPRIVILEGED).is_some() {
-        println!("virtual: {}", open("net_null0").map_or_else(|e| e.to_string(), |_| "works".into()));
+        println!(
+            "virtual: {}",
+            open("net_null0").map_or_else(|e| e.to_string(), |_| "works".into())
+        );
         println!("hardware: {}", refusal("0000:ff:1f.6"));
         return;
     }

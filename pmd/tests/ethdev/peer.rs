@@ -87,7 +87,10 @@ pub(crate) fn echo(rig: &mut Rig, count: u64) {
         let limit = lost + count.min(traffic.came + 128);
         traffic.turn(rig, limit);
         let Traffic { made, came, .. } = traffic;
-        assert!(!patience.is_over(), "{came} of {count} frames came, {made} were made, {lost} lost");
+        assert!(
+            !patience.is_over(),
+            "{came} of {count} frames came, {made} were made, {lost} lost"
+        );
     }
 }
 
@@ -109,7 +112,10 @@ pub(crate) fn flood(mut rig: Rig, peer: Testpmd, count: u64) {
     }
     let books = peer.finish();
     let (tx, rx) = (rig.tx.counters().snapshot(), rig.rx.counters().snapshot());
-    println!("{count} frames in {:?}: sent {tx:?}, testpmd {books:?}, came {rx:?}", begin.elapsed());
+    println!(
+        "{count} frames in {:?}: sent {tx:?}, testpmd {books:?}, came {rx:?}",
+        begin.elapsed()
+    );
     assert_eq!(tx.delivered + tx.drops.total(), count);
     assert_eq!(books.received + books.missed, tx.delivered, "{books:?}");
     assert_eq!(books.sent + books.unsent, books.received, "{books:?}");

@@ -142,7 +142,12 @@ fn executable_of(
 
 /// Runs tests with the tools that setup fetched, in the long form if asked. What they print goes to a
 /// file of that name, and what matters of it to the terminal.
-pub(super) fn tests_of(name: &str, tests: Child, workspace: &Workspace, full: bool) -> Result<Counts> {
+pub(super) fn tests_of(
+    name: &str,
+    tests: Child,
+    workspace: &Workspace,
+    full: bool,
+) -> Result<Counts> {
     let tests = tests.env("PATH", workspace.search_path());
     let tests = if full { tests.env("MEMWIRE_FULL", "1") } else { tests };
     let mut digest = Digest::new(&workspace.test_log(name))?;

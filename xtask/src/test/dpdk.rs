@@ -28,9 +28,8 @@ pub(super) fn run(workspace: &Workspace, full: bool) -> Result<Counts> {
         return Ok(Counts::skip(NAME, "needs libdpdk 22.11 or newer (libdpdk-dev) and pkg-config"));
     }
     let (profile, folder) = if full { (Some("--release"), "release") } else { (None, "debug") };
-    let with_feature = |command: &str| -> Child {
-        cargo(&[command, "--workspace"]).args(FEATURE).args(profile)
-    };
+    let with_feature =
+        |command: &str| -> Child { cargo(&[command, "--workspace"]).args(FEATURE).args(profile) };
     let apps = APPS.iter().flat_map(|app| ["--bin", app]);
     let built = with_feature("build").args(apps).stream()?;
     if !built.success {
@@ -48,8 +47,11 @@ pub(super) fn run(workspace: &Workspace, full: bool) -> Result<Counts> {
         .env("MEMWIRE_BIN_DIR", workspace.target.join(folder));
     let mut counts = tests_of(NAME, tests, workspace, full)?;
     // What the driver's modules check of themselves.
-    let modules = cargo(&["test", "-p", "memwire-pmd", "--features", "dpdk", "--lib"])
-        .args(["--", "--show-output", "ethdev::"]);
+    let modules = cargo(&["test", "-p", "memwire-pmd", "--features", "dpdk", "--lib"]).args([
+        "--",
+        "--show-output",
+        "ethdev::",
+    ]);
     counts += tests_of("dpdk-modules", modules, workspace, full)?;
     Ok(counts)
 }
@@ -68,8 +70,11 @@ mod tests {
     fn what_is_not_installed_is_told_from_what_does_not_build() {
         let said = "   Compiling dpdk-sys v0.1.0\nwarning: dpdk-sys@0.1.0: dpdk-sys: the feature 'dpdk' \
                     needs libclang, which is not here (x); install it\nerror: failed to run";
-        assert!(why_not(said).is_some_and(|why| why.starts_with("the feature 'dpdk' needs libclang")));
-        let said = "warning: dpdk-sys@0.1.0: dpdk-sys: libdpdk's headers cannot be read: x\nerror: y";
+        assert!(
+            why_not(said).is_some_and(|why| why.starts_with("the feature 'dpdk' needs libclang"))
+        );
+        let said =
+            "warning: dpdk-sys@0.1.0: dpdk-sys: libdpdk's headers cannot be read: x\nerror: y";
         assert_eq!(why_not(said), None);
         assert_eq!(why_not("error[E0308]: mismatched types"), None);
     }

@@ -14,7 +14,8 @@ fn is_refused(place: &Place, port: &str, code: i32, said: &[&str]) {
 
 #[test]
 fn a_port_that_cannot_be_had_is_refused_with_what_would_work() {
-    let Some(place) = Place::open("a_port_that_cannot_be_had_is_refused_with_what_would_work") else {
+    let Some(place) = Place::open("a_port_that_cannot_be_had_is_refused_with_what_would_work")
+    else {
         return;
     };
     let device = |device: &str| format!("dpdk:{device},{ORDINARY}");

@@ -6,11 +6,11 @@
 
 mod apps;
 mod bad_input;
-mod place;
 #[path = "../netns/lab.rs"]
 #[allow(dead_code, reason = "shared with other tests, which use other parts of it")]
 mod lab;
 mod peers;
+mod place;
 #[path = "../netns/process.rs"]
 #[allow(dead_code, reason = "shared with other tests, which use other parts of it")]
 mod process;

@@ -37,7 +37,10 @@ fn pktgen_measures_testpmd_over_virtio_user() {
     let Some(place) = Place::open(test).filter(|_| has_testpmd(test)) else { return };
     let socket = place.path("s");
     let _testpmd = place.testpmd(&format!("net_vhost0,iface={},queues=1", socket.display()));
-    measures(&place, &format!("dpdk:net_virtio_user0,path={},{ORDINARY}", socket.display()));
+    measures(
+        &place,
+        &format!("dpdk:net_virtio_user0,path={},queue_size=1024,{ORDINARY}", socket.display()),
+    );
 }
 
 #[test]
@@ -54,7 +57,7 @@ fn gpurx_on_vhost_receives_what_pktgen_sends_by_virtio() {
     let mut gpurx = place.start("gpurx", &arguments);
     place.wait_for_socket("s", &mut gpurx);
     let arguments = format!(
-        "-p dpdk:net_virtio_user0,path={},{ORDINARY} --rx --ip-id --size 1000 -c {FRAMES} --rate {RATE} \
+        "-p dpdk:net_virtio_user0,path={},queue_size=1024,{ORDINARY} --rx --ip-id --size 1000 -c {FRAMES} --rate {RATE} \
          -t 50s --json",
         socket.display()
     );

@@ -12,9 +12,9 @@ use crate::process::{Finished, Process, binary, wait_for};
 
 /// Frames of a run. Who sends them receives, too (`--rx`): it then waits a while before it closes its port,
 /// and what lies in a ring at that moment is lost.
-pub(crate) const FRAMES: u64 = 20_000;
-/// So many a second: a busy machine must not fill a ring.
-pub(crate) const RATE: &str = "20kpps";
+pub(crate) const FRAMES: u64 = 5_000;
+/// So many a second: rings hold what comes in a fifth of one, while a busy machine does something else.
+pub(crate) const RATE: &str = "5kpps";
 /// Options of every port: DPDK does without hugepages, and needs no privileges.
 pub(crate) const ORDINARY: &str = "eal-no-huge,eal-mem=128";
 
