@@ -22,7 +22,7 @@ mod system {
         "rte_openlog_stream",
         "rte_log_cur_msg_log(level|type)",
         "rte_eal_(init|cleanup|iova_mode|has_hugepages)",
-        "rte_eal_hotplug_remove",
+        "rte_eal_(hotplug_remove|alarm_set)",
         "rte_dev_(probe|remove|name|dma_map|dma_unmap)",
         "rte_dev_driver|rte_dev_numa_node|rte_driver_name",
         "rte_extmem_(un)?register",

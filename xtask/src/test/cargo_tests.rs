@@ -1,4 +1,4 @@
-//! The stages that are `cargo test` runs. Which tests exist is asked of cargo; the names `soak`,
+//! The stages that are `cargo test` runs. Which tests exist is asked of cargo; the names `dpdk`, `soak`,
 //! `netns`, `guest` and `loom` are conventions and mark the stage that a test file belongs to.
 
 use std::path::PathBuf;
@@ -22,7 +22,7 @@ const IN_GUESTS: [(&str, &str, &str, bool); 4] = [
     ("MEMWIRE_VFIO_TEST", "memwire-vfio", "vfio", false),
 ];
 /// Test files that have a stage of their own.
-const OWN_STAGE: [&str; 4] = ["guest", "loom", "netns", "soak"];
+const OWN_STAGE: [&str; 6] = ["dpdk", "ethdev", "guest", "loom", "netns", "soak"];
 
 /// The arguments that select everything the unit stage runs, doc tests left out.
 pub(super) fn unit_selection(workspace: &Workspace) -> Vec<String> {
@@ -142,7 +142,12 @@ fn executable_of(
 
 /// Runs tests with the tools that setup fetched, in the long form if asked. What they print goes to a
 /// file of that name, and what matters of it to the terminal.
-fn tests_of(name: &str, tests: Child, workspace: &Workspace, full: bool) -> Result<Counts> {
+pub(super) fn tests_of(
+    name: &str,
+    tests: Child,
+    workspace: &Workspace,
+    full: bool,
+) -> Result<Counts> {
     let tests = tests.env("PATH", workspace.search_path());
     let tests = if full { tests.env("MEMWIRE_FULL", "1") } else { tests };
     let mut digest = Digest::new(&workspace.test_log(name))?;
