@@ -2,7 +2,10 @@
 //! Keeps one byte per slot: whether it is with DPDK. Calls nothing of DPDK's.
 #![allow(unsafe_code, reason = "writes fields of mbufs that it owns")]
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::{
+    ptr::null_mut,
+    sync::atomic::{AtomicU8, Ordering},
+};
 
 use dpdk_sys::{self as sys, mbuf};
 use mempool::AreaInfo;
@@ -26,6 +29,17 @@ struct Chunk {
     start: usize,
 }
 
+/// The first area's slots and mbufs, all in registers while a burst is gone through; other areas' are found as
+/// ever.
+#[derive(Clone, Copy)]
+pub(super) struct First<'a> {
+    all: &'a Layout,
+    lent: &'a [AtomicU8],
+    first_slot: u32,
+    first: Mbuf,
+    shift: u32,
+}
+
 /// Slots and their mbufs.
 pub(super) struct Layout {
     chunks: Vec<Chunk>,
@@ -40,6 +54,41 @@ pub(super) struct Layout {
 unsafe impl Send for Layout {}
 // SAFETY: as above.
 unsafe impl Sync for Layout {}
+
+impl First<'_> {
+    /// As [`Layout::lend`].
+    #[inline(always)]
+    pub(super) fn lend(self, slot: u32) -> Option<Mbuf> {
+        let index = slot.wrapping_sub(self.first_slot) as usize;
+        let Some(lent) = self.lent.get(index) else { return self.lend_other(slot) };
+        lent.store(1, Ordering::Relaxed);
+        Some(self.first.wrapping_byte_add(index << self.shift))
+    }
+
+    /// As [`Layout::take_back`].
+    #[inline(always)]
+    pub(super) fn take_back(self, mbuf: Mbuf) -> Option<u32> {
+        let index = mbuf.addr().wrapping_sub(self.first.addr()) >> self.shift;
+        let Some(lent) = self.lent.get(index) else { return self.take_back_other(mbuf) };
+        #[expect(clippy::cast_possible_truncation, reason = "below the area's slots")]
+        let slot = self.first_slot + index as u32;
+        if lent.load(Ordering::Relaxed) == 0 {
+            return twice(slot);
+        }
+        lent.store(0, Ordering::Relaxed);
+        Some(slot)
+    }
+
+    #[cold]
+    fn lend_other(self, slot: u32) -> Option<Mbuf> {
+        self.all.lend(slot)
+    }
+
+    #[cold]
+    fn take_back_other(self, mbuf: Mbuf) -> Option<u32> {
+        self.all.take_back(mbuf)
+    }
+}
 
 impl Layout {
     /// For a pool with slots of `stride` bytes, numbered below `bound`; mbufs are `1 << shift` bytes apart.
@@ -63,6 +112,17 @@ impl Layout {
             first,
             start: first.addr(),
         });
+    }
+
+    /// To go through a burst.
+    #[inline(always)]
+    pub(super) fn first(&self) -> First<'_> {
+        let (first_slot, slots, first) = self
+            .chunks
+            .first()
+            .map_or((0, 0, null_mut()), |chunk| (chunk.first_slot, chunk.slots, chunk.first));
+        let lent = &self.lent[first_slot as usize..][..slots as usize];
+        First { all: self, lent, first_slot, first, shift: self.shift }
     }
 
     /// The mbuf of a slot, if it has one.
@@ -155,7 +215,7 @@ impl Layout {
         let shared = at.wrapping_add(1).cast::<sys::rte_mbuf_ext_shared_info>();
         let info = sys::rte_mbuf_ext_shared_info {
             free_cb: Some(forever),
-            fcb_opaque: std::ptr::null_mut(),
+            fcb_opaque: null_mut(),
             refcnt: 1,
         };
         // SAFETY: the mbuf and what is behind it are writable and nobody else's (caller); `mbuf` has the
@@ -216,6 +276,10 @@ mod tests {
         assert_eq!(layout.lent(), [mbuf]);
         assert_eq!(layout.take_back(mbuf), Some(63));
         assert_eq!(layout.take_back(mbuf), None, "it is ours already");
+        assert_eq!(layout.first().lend(62), layout.mbuf(62));
+        assert_eq!(layout.first().take_back(layout.mbuf(62).unwrap()), Some(62));
+        assert_eq!(layout.first().take_back(mbuf), None, "as before");
+        assert_eq!(layout.first().lend(64), None);
         assert_eq!(layout.slot(start.wrapping_byte_add(64 << 8)), None);
         assert_eq!(layout.slot(std::ptr::without_provenance_mut(0x0ff00)), None);
         assert!(layout.is_of(&pool.areas()));

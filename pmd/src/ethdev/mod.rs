@@ -28,6 +28,7 @@
 mod copying;
 mod device;
 mod eal;
+mod lane;
 mod layout;
 mod log;
 mod memory;

@@ -53,11 +53,17 @@ pub(super) fn to_send(capabilities: u64) -> u64 {
     capabilities & all
 }
 
+/// Whether flags, of one frame or of several together, say nothing of what was received.
+#[inline(always)]
+pub(super) fn is_silent(flags: u64) -> bool {
+    flags & !sys::MEMWIRE_F_EXTERNAL == 0
+}
+
 /// What DPDK found out about a frame.
 #[inline(always)]
 pub(super) fn of_flags(flags: u64, vlan: u16, hash: u32) -> RxMeta {
     // Most frames of most drivers: nothing.
-    if flags & !sys::MEMWIRE_F_EXTERNAL == 0 { RxMeta::default() } else { told(flags, vlan, hash) }
+    if is_silent(flags) { RxMeta::default() } else { told(flags, vlan, hash) }
 }
 
 fn told(flags: u64, vlan: u16, hash: u32) -> RxMeta {

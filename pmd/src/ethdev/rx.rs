@@ -5,20 +5,20 @@
 use std::{ptr::null_mut, slice, sync::Arc};
 
 use dpdk_sys::{self as sys, mbuf};
-use mempool::{Buf, Burst, Cache, Cpu, RxMeta};
+use mempool::{Buf, Burst, Cache, Cpu, RxMeta, Tally};
 
-use super::{layout::Mbuf, mirror::Mirror, offload, port::Port};
+use super::{lane::Lane, layout::Mbuf, mirror::Mirror, offload, port::Port};
 use crate::{DropReason, QueueCounters, RxQueue, copy::copy_frame};
 
 pub(super) struct Rx {
     /// The port is closed when its last queue is gone.
     port: Arc<Port>,
     mirror: Arc<Mirror>,
+    lane: Lane,
+    away: Tally<Cpu>,
     queue: u16,
     headroom: u16,
     mbufs: Box<[Mbuf]>,
-    /// Slots of mbufs in a row that are plain: one segment, of our mirror.
-    run: Vec<u32>,
     /// For the segments of a frame.
     segments: Burst<Cpu>,
     counters: QueueCounters,
@@ -32,14 +32,16 @@ impl Rx {
         let headroom = u16::try_from(mirror.pool().headroom()).unwrap_or(u16::MAX);
         let most = Burst::<Cpu>::CAPACITY;
         let segments = Burst::with_limit(mirror.pool(), most);
-        let (mbufs, run) = (vec![null_mut(); most].into_boxed_slice(), Vec::with_capacity(most));
+        let mbufs = vec![null_mut(); most].into_boxed_slice();
+        let (lane, away) = (Lane::new(&mirror), mirror.stock().away().tally());
         Self {
             port,
             mirror,
+            lane,
+            away,
             queue,
             headroom,
             mbufs,
-            run,
             segments,
             counters: QueueCounters::default(),
         }
@@ -65,7 +67,8 @@ impl Rx {
         (burst.len() - before, bytes)
     }
 
-    /// Delivers plain mbufs from the `from`-th on until one is not; returns their bytes.
+    /// Delivers plain mbufs (one segment, of our mirror) from the `from`-th on until one is not; returns their
+    /// bytes.
     #[inline(always)]
     fn deliver_run(
         &mut self,
@@ -74,31 +77,40 @@ impl Rx {
         burst: &mut Burst<Cpu>,
         done: &mut usize,
     ) -> usize {
-        let layout = self.mirror.stock().layout();
-        self.run.clear();
-        for &mbuf in &self.mbufs[from..to] {
-            if !is_plain(mbuf, self.headroom) {
-                break;
-            }
-            let Some(slot) = layout.take_back(mbuf) else { break };
-            self.run.push(slot);
-        }
-        let (run, at) = (&self.run, burst.len());
-        self.mirror.stock().away().took(run.len());
+        let (layout, headroom) = (self.mirror.stock().layout().first(), self.headroom);
+        let (mbufs, at, mut flags) = (&self.mbufs[from..to], burst.len(), 0);
         // SAFETY: `take_back` yields surrendered slots of the mirror's pool, each once.
-        unsafe {
+        let run = unsafe {
             burst.adopt(false, |free| {
-                free[..run.len()].copy_from_slice(run);
-                run.len()
+                let mut run = 0;
+                for (&mbuf, place) in mbufs.iter().zip(free) {
+                    if !is_plain(mbuf, headroom) {
+                        break;
+                    }
+                    let Some(slot) = layout.take_back(mbuf) else { break };
+                    flags |= ol_flags(mbuf);
+                    *place = slot;
+                    run += 1;
+                }
+                run
             })
         };
-        let mut bytes = 0;
-        for (index, &mbuf) in self.mbufs[from..from + run.len()].iter().enumerate() {
-            let (len, rx) = (data_len(mbuf), told(mbuf));
-            burst.frame_mut(at + index).received(len, &rx);
-            bytes += len;
+        self.away.took(run);
+        *done = from + run;
+        let (mut bytes, mut mbufs) = (0, mbufs[..run].iter());
+        if offload::is_silent(flags) {
+            burst.for_each_mut(at, |mut frame| {
+                let len = mbufs.next().map_or(0, |mbuf| data_len(*mbuf));
+                frame.received(len, &RxMeta::default());
+                bytes += len;
+            });
+        } else {
+            burst.for_each_mut(at, |mut frame| {
+                let Some(&mbuf) = mbufs.next() else { return };
+                frame.received(data_len(mbuf), &told(mbuf));
+                bytes += data_len(mbuf);
+            });
         }
-        *done = from + self.run.len();
         bytes
     }
 
@@ -148,7 +160,7 @@ impl Rx {
     /// The handle of an mbuf's slot.
     fn adopt(&mut self, mbuf: Mbuf) -> Option<Buf<Cpu>> {
         let slot = self.mirror.stock().layout().take_back(mbuf)?;
-        self.mirror.stock().away().took(1);
+        self.away.took(1);
         // SAFETY: `take_back` yields a surrendered slot of the mirror's pool, once.
         unsafe {
             self.segments.adopt(false, |free| {
@@ -178,10 +190,10 @@ impl RxQueue for Rx {
         let room = burst.room().min(self.mbufs.len());
         #[expect(clippy::cast_possible_truncation, reason = "at most a burst's capacity, 512")]
         let most = room as u16;
+        let (port, queue, mbufs) = (self.port.id(), self.queue, self.mbufs.as_mut_ptr());
         // SAFETY: the port is started with this queue, and lives as long as `port`; the queue is ours alone;
         // there is room for `most`.
-        let count =
-            unsafe { sys::rx_burst(self.port.id(), self.queue, self.mbufs.as_mut_ptr(), most) };
+        let count = self.lane.during(cache, || unsafe { sys::rx_burst(port, queue, mbufs, most) });
         if count == 0 {
             return 0;
         }
@@ -242,12 +254,17 @@ pub(super) fn packet_len(at: Mbuf) -> usize {
     chain(at).map(data_len).sum()
 }
 
+#[inline(always)]
+fn ol_flags(at: Mbuf) -> u64 {
+    // SAFETY: an mbuf that DPDK handed over.
+    unsafe { mbuf::ol_flags(at).read() }
+}
+
 /// What DPDK found out about the frame.
 #[inline(always)]
 pub(super) fn told(at: Mbuf) -> RxMeta {
+    let flags = ol_flags(at);
     // SAFETY: an mbuf that DPDK handed over.
-    let flags = unsafe { mbuf::ol_flags(at).read() };
-    // SAFETY: as above.
     let vlan = unsafe { mbuf::vlan_tci(at).read() };
     // SAFETY: as above.
     let hash = unsafe { mbuf::hash_rss(at).read() };

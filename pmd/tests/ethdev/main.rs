@@ -3,6 +3,7 @@
 #![cfg(feature = "dpdk")]
 
 mod errors;
+mod guest;
 mod lifecycle;
 mod peer;
 mod rig;
