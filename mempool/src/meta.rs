@@ -147,6 +147,20 @@ impl Meta {
         self
     }
 
+    /// The same with another length.
+    ///
+    /// # Panics
+    /// If a slot of `stride` bytes has no room for it.
+    #[inline(always)]
+    pub(crate) fn with_len(self, stride: usize, len: usize) -> Self {
+        if len > stride - self.offset() {
+            leaves(len, stride);
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "at most the stride, 2^30")]
+        let len = len as u32;
+        Self { len, ..self }
+    }
+
     /// What the driver stated about the frame besides its bytes.
     #[must_use]
     pub const fn rx(&self) -> RxMeta {

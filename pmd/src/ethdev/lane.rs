@@ -69,27 +69,35 @@ impl Lane {
     #[inline(always)]
     pub(super) fn take(owner: *const c_void, wanted: &mut [MaybeUninit<Mbuf>]) -> Option<bool> {
         Self::current(owner, |lane, pile| {
-            if pile.len < wanted.len() && !lane.refill(pile, wanted.len()) {
-                return lane.take_from_stock(pile, wanted);
-            }
-            pile.len -= wanted.len();
-            wanted.write_copy_of_slice(&pile.mbufs[pile.len..pile.len + wanted.len()]);
+            let Some(rest) = pile.len.checked_sub(wanted.len()) else {
+                return lane.take_more(pile, wanted);
+            };
+            wanted.write_copy_of_slice(&pile.mbufs[rest..pile.len]);
+            pile.len = rest;
             true
         })
     }
 
-    /// Gives mbufs back, under the same condition.
+    /// Gives one mbuf back, under the same condition and if there is room: false if not. Most drivers free one
+    /// at a time, so this is what each costs.
     #[inline(always)]
+    pub(super) fn give_one(owner: *const c_void, mbuf: Mbuf) -> bool {
+        let given = Self::current(owner, |_, pile| {
+            let place = pile.mbufs.get_mut(pile.len)?;
+            *place = mbuf;
+            pile.len += 1;
+            Some(())
+        });
+        given.flatten().is_some()
+    }
+
+    /// Gives mbufs back, under the same condition.
     pub(super) fn give(owner: *const c_void, mbufs: &[Mbuf]) -> Option<()> {
         Self::current(owner, |lane, pile| {
             if pile.mbufs.len() - pile.len < mbufs.len() && !lane.make_room(pile, mbufs.len()) {
                 return lane.mirror.stock().give(mbufs);
             }
-            // Most drivers free one at a time.
-            match mbufs {
-                [one] => pile.mbufs[pile.len] = *one,
-                many => pile.mbufs[pile.len..pile.len + many.len()].copy_from_slice(many),
-            }
+            pile.mbufs[pile.len..pile.len + mbufs.len()].copy_from_slice(mbufs);
             pile.len += mbufs.len();
         })
     }
@@ -108,7 +116,6 @@ impl Lane {
 
     /// Fetches mbufs until `wanted` and some more are here: those that lie in the stock, then slots of the
     /// worker's cache. False if there are too few, or so many do not fit.
-    #[cold]
     fn refill(&self, pile: &mut Pile, wanted: usize) -> bool {
         let target = wanted + pile.mbufs.len() / 4;
         if target > pile.mbufs.len() {
@@ -126,10 +133,16 @@ impl Lane {
         pile.len >= wanted
     }
 
-    /// Takes mbufs that are not to be had here; the few that are go the same way.
+    /// Takes more mbufs than are here: after fetching some, or all of them from the stock.
     #[cold]
-    fn take_from_stock(&self, pile: &mut Pile, wanted: &mut [MaybeUninit<Mbuf>]) -> bool {
+    #[inline(never)]
+    fn take_more(&self, pile: &mut Pile, wanted: &mut [MaybeUninit<Mbuf>]) -> bool {
         let stock = self.mirror.stock();
+        if self.refill(pile, wanted.len()) {
+            pile.len -= wanted.len();
+            wanted.write_copy_of_slice(&pile.mbufs[pile.len..pile.len + wanted.len()]);
+            return true;
+        }
         if pile.len > 0 {
             stock.give(&pile.mbufs[..pile.len]);
             pile.len = 0;

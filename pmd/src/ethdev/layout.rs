@@ -14,6 +14,12 @@ use mempool::AreaInfo;
 #[expect(clippy::cast_possible_truncation, reason = "128, or what fits `data_off`")]
 const HEADROOM: u16 = sys::MEMWIRE_HEADROOM as u16;
 
+/// Bytes from an mbuf to the next, a power of two: the header that DPDK puts before each object, the mbuf, and
+/// its private part.
+pub(super) const DISTANCE: usize = if sys::MEMWIRE_CACHE_LINE == 64 { 256 } else { 512 };
+const SHIFT: u32 = DISTANCE.trailing_zeros();
+const _: () = assert!(DISTANCE.is_power_of_two());
+
 /// An mbuf.
 pub(super) type Mbuf = *mut sys::rte_mbuf;
 
@@ -37,14 +43,11 @@ pub(super) struct First<'a> {
     lent: &'a [AtomicU8],
     first_slot: u32,
     first: Mbuf,
-    shift: u32,
 }
 
 /// Slots and their mbufs.
 pub(super) struct Layout {
     chunks: Vec<Chunk>,
-    /// Between neighbouring mbufs, as a power of two.
-    shift: u32,
     stride: usize,
     /// By slot: 1 where it is with DPDK.
     lent: Box<[AtomicU8]>,
@@ -62,13 +65,13 @@ impl First<'_> {
         let index = slot.wrapping_sub(self.first_slot) as usize;
         let Some(lent) = self.lent.get(index) else { return self.lend_other(slot) };
         lent.store(1, Ordering::Relaxed);
-        Some(self.first.wrapping_byte_add(index << self.shift))
+        Some(self.first.wrapping_byte_add(index << SHIFT))
     }
 
     /// As [`Layout::take_back`].
     #[inline(always)]
     pub(super) fn take_back(self, mbuf: Mbuf) -> Option<u32> {
-        let index = mbuf.addr().wrapping_sub(self.first.addr()) >> self.shift;
+        let index = mbuf.addr().wrapping_sub(self.first.addr()) >> SHIFT;
         let Some(lent) = self.lent.get(index) else { return self.take_back_other(mbuf) };
         #[expect(clippy::cast_possible_truncation, reason = "below the area's slots")]
         let slot = self.first_slot + index as u32;
@@ -91,10 +94,10 @@ impl First<'_> {
 }
 
 impl Layout {
-    /// For a pool with slots of `stride` bytes, numbered below `bound`; mbufs are `1 << shift` bytes apart.
-    pub(super) fn new(stride: usize, bound: usize, shift: u32) -> Self {
+    /// For a pool with slots of `stride` bytes, numbered below `bound`.
+    pub(super) fn new(stride: usize, bound: usize) -> Self {
         let lent = (0..bound).map(|_| AtomicU8::new(0)).collect();
-        Self { chunks: Vec::new(), shift, stride, lent }
+        Self { chunks: Vec::new(), stride, lent }
     }
 
     /// Bytes of a slot as an mbuf's buffer: its length has 16 bits.
@@ -122,7 +125,7 @@ impl Layout {
             .first()
             .map_or((0, 0, null_mut()), |chunk| (chunk.first_slot, chunk.slots, chunk.first));
         let lent = &self.lent[first_slot as usize..][..slots as usize];
-        First { all: self, lent, first_slot, first, shift: self.shift }
+        First { all: self, lent, first_slot, first }
     }
 
     /// The mbuf of a slot, if it has one.
@@ -131,7 +134,7 @@ impl Layout {
         for chunk in &self.chunks {
             let index = slot.wrapping_sub(chunk.first_slot);
             if index < chunk.slots {
-                return Some(chunk.first.wrapping_byte_add((index as usize) << self.shift));
+                return Some(chunk.first.wrapping_byte_add((index as usize) << SHIFT));
             }
         }
         None
@@ -142,7 +145,7 @@ impl Layout {
     pub(super) fn slot(&self, mbuf: Mbuf) -> Option<u32> {
         for chunk in &self.chunks {
             let distance = mbuf.addr().wrapping_sub(chunk.start);
-            let index = distance >> self.shift;
+            let index = distance >> SHIFT;
             if index < chunk.slots as usize {
                 #[expect(clippy::cast_possible_truncation, reason = "below the area's slots")]
                 return Some(chunk.first_slot + index as u32);
@@ -194,7 +197,7 @@ impl Layout {
     pub(super) unsafe fn prepare(&self, pool: *mut sys::rte_mempool, private: u16) {
         for chunk in &self.chunks {
             for index in 0..chunk.slots as usize {
-                let at = chunk.first.wrapping_byte_add(index << self.shift);
+                let at = chunk.first.wrapping_byte_add(index << SHIFT);
                 let buffer = chunk.base.wrapping_add(index * self.stride);
                 // SAFETY: the caller's promise.
                 unsafe { self.prepare_one(at, buffer, pool, private) };
@@ -267,10 +270,10 @@ mod tests {
     #[test]
     fn slots_and_mbufs_are_arithmetic_on_each_other_and_come_back_once() {
         let pool = Pool::<Cpu>::builder().slots(64).memory(&Heap::new()).build().unwrap();
-        let mut layout = Layout::new(pool.stride(), pool.slot_bound(), 8);
+        let mut layout = Layout::new(pool.stride(), pool.slot_bound());
         let start: Mbuf = std::ptr::without_provenance_mut(0x10000);
         layout.add(&pool.areas()[0], start);
-        assert_eq!(layout.mbuf(3), Some(start.wrapping_byte_add(3 << 8)));
+        assert_eq!(layout.mbuf(3), Some(start.wrapping_byte_add(3 * DISTANCE)));
         assert_eq!(layout.mbuf(64), None);
         let mbuf = layout.lend(63).unwrap();
         assert_eq!(layout.lent(), [mbuf]);
@@ -280,7 +283,7 @@ mod tests {
         assert_eq!(layout.first().take_back(layout.mbuf(62).unwrap()), Some(62));
         assert_eq!(layout.first().take_back(mbuf), None, "as before");
         assert_eq!(layout.first().lend(64), None);
-        assert_eq!(layout.slot(start.wrapping_byte_add(64 << 8)), None);
+        assert_eq!(layout.slot(start.wrapping_byte_add(64 * DISTANCE)), None);
         assert_eq!(layout.slot(std::ptr::without_provenance_mut(0x0ff00)), None);
         assert!(layout.is_of(&pool.areas()));
     }

@@ -78,37 +78,29 @@ impl Rx {
         done: &mut usize,
     ) -> usize {
         let (layout, headroom) = (self.mirror.stock().layout().first(), self.headroom);
-        let (mbufs, at, mut flags) = (&self.mbufs[from..to], burst.len(), 0);
+        let (mut mbufs, at) = (self.mbufs[from..to].iter(), burst.len());
+        let (mut flags, mut bytes) = (0, 0);
         // SAFETY: `take_back` yields surrendered slots of the mirror's pool, each once.
         let run = unsafe {
-            burst.adopt(false, |free| {
-                let mut run = 0;
-                for (&mbuf, place) in mbufs.iter().zip(free) {
-                    if !is_plain(mbuf, headroom) {
-                        break;
-                    }
-                    let Some(slot) = layout.take_back(mbuf) else { break };
-                    flags |= ol_flags(mbuf);
-                    *place = slot;
-                    run += 1;
+            burst.adopt_received(&RxMeta::default(), || {
+                let mbuf = *mbufs.next()?;
+                if !is_plain(mbuf, headroom) {
+                    return None;
                 }
-                run
+                let (slot, len) = (layout.take_back(mbuf)?, data_len(mbuf));
+                flags |= ol_flags(mbuf);
+                bytes += len;
+                Some((slot, len))
             })
         };
         self.away.took(run);
         *done = from + run;
-        let (mut bytes, mut mbufs) = (0, mbufs[..run].iter());
-        if offload::is_silent(flags) {
+        if !offload::is_silent(flags) {
+            let mut mbufs = self.mbufs[from..].iter();
             burst.for_each_mut(at, |mut frame| {
-                let len = mbufs.next().map_or(0, |mbuf| data_len(*mbuf));
-                frame.received(len, &RxMeta::default());
-                bytes += len;
-            });
-        } else {
-            burst.for_each_mut(at, |mut frame| {
-                let Some(&mbuf) = mbufs.next() else { return };
-                frame.received(data_len(mbuf), &told(mbuf));
-                bytes += data_len(mbuf);
+                if let Some(mbuf) = mbufs.next() {
+                    frame.set_rx(&told(*mbuf));
+                }
             });
         }
         bytes

@@ -162,9 +162,10 @@ impl Stock {
     ) -> usize {
         let got = cache.take_bare(burst, places.len());
         self.away.gave(got);
+        let layout = self.layout.first();
         let lent = burst.surrender_front(got, |slots| {
             let known = slots.iter().zip(places).map_while(|(slot, place)| {
-                *place = self.layout.lend(*slot)?;
+                *place = layout.lend(*slot)?;
                 Some(())
             });
             known.count()
@@ -232,7 +233,8 @@ impl Stock {
 
     /// Makes handles of mbufs that no driver has; returns of how many. One that came back twice is lost.
     fn adopt(&self, mbufs: &[Mbuf], burst: &mut Burst<Cpu>) -> usize {
-        let mut slots = mbufs.iter().filter_map(|mbuf| self.layout.take_back(*mbuf));
+        let layout = self.layout.first();
+        let mut slots = mbufs.iter().filter_map(|mbuf| layout.take_back(*mbuf));
         // SAFETY: `take_back` yields slots of the pool that were surrendered, each once; the metadata of each
         // is that of a single segment (a chain's are made so before it is sent).
         unsafe {
@@ -303,21 +305,27 @@ unsafe extern "C" fn enqueue(
 ) -> c_int {
     // SAFETY: DPDK calls with a mempool.
     let config = unsafe { (*mempool).pool_config };
-    // SAFETY: `count` pointers to mbufs of this mempool, for the time of the call.
-    let mbufs = unsafe { slice::from_raw_parts(objects.cast::<Mbuf>(), count as usize) };
-    if Lane::give(config, mbufs).is_none() {
-        give_late(config, mbufs);
+    if count == 1 {
+        // SAFETY: one pointer to an mbuf of this mempool.
+        let mbuf = unsafe { objects.cast::<Mbuf>().read() };
+        if Lane::give_one(config, mbuf) {
+            return 0;
+        }
     }
-    0
+    // SAFETY: `count` pointers to mbufs of this mempool, for the time of the call.
+    give(config, unsafe { slice::from_raw_parts(objects.cast::<Mbuf>(), count as usize) })
 }
 
-/// Gives back outside of any queue's call.
-#[cold]
-fn give_late(config: *const c_void, mbufs: &[Mbuf]) {
-    // SAFETY: of a mempool of these operations (`enqueue`).
-    if let Some(stock) = unsafe { stock(config) } {
-        stock.give(mbufs);
+/// Gives back several, or what finds no room in a lane, or what is freed outside of any queue's call.
+#[inline(never)]
+fn give(config: *const c_void, mbufs: &[Mbuf]) -> c_int {
+    if Lane::give(config, mbufs).is_none() {
+        // SAFETY: of a mempool of these operations (`enqueue`).
+        if let Some(stock) = unsafe { stock(config) } {
+            stock.give(mbufs);
+        }
     }
+    0
 }
 
 unsafe extern "C" fn dequeue(

@@ -5,7 +5,7 @@
 use std::{ptr::null_mut, sync::Arc};
 
 use dpdk_sys::{self as sys, mbuf};
-use mempool::{Buf, Burst, Cache, Cpu, Frame, Meta, Offload, Readable, RxMeta, Shared, Tally};
+use mempool::{Buf, Burst, Cache, Cpu, Frame, Offload, Readable, RxMeta, Shared, Tally};
 
 use super::{lane::Lane, layout::Mbuf, mirror::Mirror, offload, port::Port};
 use crate::{DropReason, QueueCounters, TxQueue, copy::copy_frame};
@@ -129,15 +129,14 @@ impl Tx {
         let (layout, room) =
             (self.mirror.stock().layout().first(), self.abilities.longest - SHORTEST);
         let (mark, mut bytes, mut count) = (self.mark, 0, 0);
-        for (frame, place) in burst.iter().zip(&mut self.mbufs) {
-            let meta = frame.meta();
+        for ((slot, meta), place) in burst.metas().zip(&mut self.mbufs) {
             let len = meta.len();
             // From the shortest to the longest frame.
             if meta.segments() > 1 || meta.asks() || len.wrapping_sub(SHORTEST) > room {
                 break;
             }
-            let Some(mbuf) = layout.lend(frame.slot().index()) else { break };
-            write_plain(mbuf, meta, mark);
+            let Some(mbuf) = layout.lend(slot) else { break };
+            write_plain(mbuf, meta.offset(), len, mark);
             *place = mbuf;
             bytes += len;
             count += 1;
@@ -223,7 +222,8 @@ impl Tx {
             let Some(mbuf) = self.mirror.stock().layout().lend(segment.slot().index()) else {
                 continue;
             };
-            write_plain(mbuf, segment.frame().meta(), sys::MEMWIRE_F_EXTERNAL);
+            let meta = segment.frame().meta();
+            write_plain(mbuf, meta.offset(), meta.len(), sys::MEMWIRE_F_EXTERNAL);
             if first.is_null() {
                 first = mbuf;
             } else {
@@ -320,11 +320,10 @@ impl Drop for Tx {
     }
 }
 
-/// Makes an mbuf say what its slot's metadata does, for a frame of one segment that asks for nothing. An mbuf
+/// Makes an mbuf say where a frame of one segment that asks for nothing is. An mbuf
 /// at rest has no successor, and one segment.
 #[inline(always)]
-fn write_plain(at: Mbuf, meta: &Meta, mark: u64) {
-    let (offset, len) = (meta.offset(), meta.len());
+fn write_plain(at: Mbuf, offset: usize, len: usize, mark: u64) {
     #[expect(
         clippy::cast_possible_truncation,
         reason = "offsets have 16 bits, and `len` was held against them"
