@@ -2,7 +2,7 @@
 //! integers moves it.
 #![allow(unsafe_code, reason = "the batch is a raw array of owned slot numbers")]
 
-use std::{mem::MaybeUninit, ptr, ptr::NonNull, slice};
+use std::{hint, mem::MaybeUninit, ptr, ptr::NonNull, slice};
 
 use crate::{
     Access, Buf, Cache, Frame, FrameMut, Meta, Pool, RxMeta, Shared, Slot, core::Core, slot::PAD,
@@ -350,9 +350,9 @@ impl<A: Access> Burst<A> {
         count
     }
 
-    /// As [`Burst::adopt`], for single segments that are received alike but for their lengths: `next` yields
-    /// slots and lengths until there is none, and is not asked for more than there is room for. Returns how
-    /// many there were.
+    /// As [`Burst::adopt`], for single segments that are received alike but for their lengths: `next` yields the
+    /// slots and lengths of up to `most` of them, by their index, until there is none. Returns how many there
+    /// were.
     ///
     /// # Panics
     /// If a slot has no room for its length. The slots yielded so far are lost then.
@@ -362,16 +362,18 @@ impl<A: Access> Burst<A> {
     #[inline(always)]
     pub unsafe fn adopt_received(
         &mut self,
+        most: usize,
         rx: &RxMeta,
-        mut next: impl FnMut() -> Option<(u32, usize)>,
+        mut next: impl FnMut(usize) -> Option<(u32, usize)>,
     ) -> usize {
-        let core = self.core();
+        let (core, most) = (self.core(), most.min(self.room()));
         let (first, stride) = (core.table.first_meta(), core.table.stride());
-        let alike = core.fresh.received(stride, 0, rx);
-        let (room, tail) = (self.room(), self.tail_ptr());
+        // Opaque, so that it is copied as it lies there, and not field by field.
+        let alike = hint::black_box(core.fresh.received(stride, 0, rx));
+        let (longest, tail) = (alike.longest(stride), self.tail_ptr());
         let mut count = 0;
-        while count < room
-            && let Some((slot, len)) = next()
+        while count < most
+            && let Some((slot, len)) = next(count)
         {
             // SAFETY: `count < room`, so the place is within the array.
             let place = unsafe { tail.add(count) };
@@ -380,7 +382,9 @@ impl<A: Access> Burst<A> {
             // SAFETY: a slot of this pool (caller), which the table spans.
             let meta = unsafe { first.add(slot as usize) };
             // SAFETY: the burst owns the slot from here on, hence its metadata.
-            unsafe { meta.write(alike.with_len(stride, len)) };
+            unsafe { meta.write(alike) };
+            // SAFETY: as above.
+            unsafe { &mut *meta.as_ptr() }.set_len(len, longest);
             count += 1;
         }
         self.len += count;

@@ -147,18 +147,21 @@ impl Meta {
         self
     }
 
-    /// The same with another length.
-    ///
+    /// The longest payload that a slot of `stride` bytes has room for, where this one starts.
+    pub(crate) const fn longest(&self, stride: usize) -> usize {
+        stride - self.offset()
+    }
+
     /// # Panics
-    /// If a slot of `stride` bytes has no room for it.
+    /// If `len` is more than `longest`.
     #[inline(always)]
-    pub(crate) fn with_len(self, stride: usize, len: usize) -> Self {
-        if len > stride - self.offset() {
-            leaves(len, stride);
+    pub(crate) fn set_len(&mut self, len: usize, longest: usize) {
+        if len > longest {
+            leaves(len, longest);
         }
         #[expect(clippy::cast_possible_truncation, reason = "at most the stride, 2^30")]
         let len = len as u32;
-        Self { len, ..self }
+        self.len = len;
     }
 
     /// What the driver stated about the frame besides its bytes.

@@ -3,7 +3,7 @@
 #![allow(unsafe_code, reason = "writes fields of mbufs that it owns")]
 
 use std::{
-    ptr::null_mut,
+    ptr::{NonNull, null_mut},
     sync::atomic::{AtomicU8, Ordering},
 };
 
@@ -35,14 +35,13 @@ struct Chunk {
     start: usize,
 }
 
-/// The first area's slots and mbufs, all in registers while a burst is gone through; other areas' are found as
-/// ever.
+/// The slots and mbufs of area 0, whose numbers start at 0: all in registers while a burst is gone through. Other
+/// areas' are found as ever.
 #[derive(Clone, Copy)]
 pub(super) struct First<'a> {
     all: &'a Layout,
     lent: &'a [AtomicU8],
-    first_slot: u32,
-    first: Mbuf,
+    start: Mbuf,
 }
 
 /// Slots and their mbufs.
@@ -61,20 +60,19 @@ unsafe impl Sync for Layout {}
 impl First<'_> {
     /// As [`Layout::lend`].
     #[inline(always)]
-    pub(super) fn lend(self, slot: u32) -> Option<Mbuf> {
-        let index = slot.wrapping_sub(self.first_slot) as usize;
-        let Some(lent) = self.lent.get(index) else { return self.lend_other(slot) };
+    pub(super) fn lend(self, slot: u32) -> Option<NonNull<sys::rte_mbuf>> {
+        let Some(lent) = self.lent.get(slot as usize) else { return self.lend_other(slot) };
         lent.store(1, Ordering::Relaxed);
-        Some(self.first.wrapping_byte_add(index << SHIFT))
+        NonNull::new(self.start.wrapping_byte_add((slot as usize) << SHIFT))
     }
 
     /// As [`Layout::take_back`].
     #[inline(always)]
     pub(super) fn take_back(self, mbuf: Mbuf) -> Option<u32> {
-        let index = mbuf.addr().wrapping_sub(self.first.addr()) >> SHIFT;
+        let index = mbuf.addr().wrapping_sub(self.start.addr()) >> SHIFT;
         let Some(lent) = self.lent.get(index) else { return self.take_back_other(mbuf) };
         #[expect(clippy::cast_possible_truncation, reason = "below the area's slots")]
-        let slot = self.first_slot + index as u32;
+        let slot = index as u32;
         if lent.load(Ordering::Relaxed) == 0 {
             return twice(slot);
         }
@@ -83,8 +81,8 @@ impl First<'_> {
     }
 
     #[cold]
-    fn lend_other(self, slot: u32) -> Option<Mbuf> {
-        self.all.lend(slot)
+    fn lend_other(self, slot: u32) -> Option<NonNull<sys::rte_mbuf>> {
+        self.all.lend(slot).and_then(NonNull::new)
     }
 
     #[cold]
@@ -120,12 +118,12 @@ impl Layout {
     /// To go through a burst.
     #[inline(always)]
     pub(super) fn first(&self) -> First<'_> {
-        let (first_slot, slots, first) = self
-            .chunks
-            .first()
-            .map_or((0, 0, null_mut()), |chunk| (chunk.first_slot, chunk.slots, chunk.first));
-        let lent = &self.lent[first_slot as usize..][..slots as usize];
-        First { all: self, lent, first_slot, first }
+        let (start, slots) = match self.chunks.first() {
+            Some(chunk) if chunk.first_slot == 0 => (chunk.first, chunk.slots),
+            _ => (null_mut(), 0),
+        };
+        let lent = self.lent.get(..slots as usize).unwrap_or_default();
+        First { all: self, lent, start }
     }
 
     /// The mbuf of a slot, if it has one.
@@ -279,7 +277,7 @@ mod tests {
         assert_eq!(layout.lent(), [mbuf]);
         assert_eq!(layout.take_back(mbuf), Some(63));
         assert_eq!(layout.take_back(mbuf), None, "it is ours already");
-        assert_eq!(layout.first().lend(62), layout.mbuf(62));
+        assert_eq!(layout.first().lend(62), layout.mbuf(62).and_then(NonNull::new));
         assert_eq!(layout.first().take_back(layout.mbuf(62).unwrap()), Some(62));
         assert_eq!(layout.first().take_back(mbuf), None, "as before");
         assert_eq!(layout.first().lend(64), None);

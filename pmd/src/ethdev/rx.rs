@@ -78,12 +78,12 @@ impl Rx {
         done: &mut usize,
     ) -> usize {
         let (layout, headroom) = (self.mirror.stock().layout().first(), self.headroom);
-        let (mut mbufs, at) = (self.mbufs[from..to].iter(), burst.len());
+        let (mbufs, at) = (&self.mbufs[from..to], burst.len());
         let (mut flags, mut bytes) = (0, 0);
         // SAFETY: `take_back` yields surrendered slots of the mirror's pool, each once.
         let run = unsafe {
-            burst.adopt_received(&RxMeta::default(), || {
-                let mbuf = *mbufs.next()?;
+            burst.adopt_received(mbufs.len(), &RxMeta::default(), |index| {
+                let mbuf = mbufs[index];
                 if !is_plain(mbuf, headroom) {
                     return None;
                 }
@@ -233,7 +233,7 @@ fn is_plain(at: Mbuf, headroom: u16) -> bool {
     let segments = unsafe { mbuf::nb_segs(at).read() };
     // SAFETY: as above.
     let offset = unsafe { mbuf::data_off(at).read() };
-    segments == 1 && offset == headroom
+    u32::from(segments) << 16 | u32::from(offset) == 1 << 16 | u32::from(headroom)
 }
 
 #[inline(always)]

@@ -165,7 +165,7 @@ impl Stock {
         let layout = self.layout.first();
         let lent = burst.surrender_front(got, |slots| {
             let known = slots.iter().zip(places).map_while(|(slot, place)| {
-                *place = layout.lend(*slot)?;
+                *place = layout.lend(*slot)?.as_ptr();
                 Some(())
             });
             known.count()

@@ -136,6 +136,7 @@ impl Tx {
                 break;
             }
             let Some(mbuf) = layout.lend(slot) else { break };
+            let mbuf = mbuf.as_ptr();
             write_plain(mbuf, meta.offset(), len, mark);
             *place = mbuf;
             bytes += len;

@@ -4,6 +4,7 @@
 
 mod errors;
 mod guest;
+mod lanes;
 mod lifecycle;
 mod peer;
 mod rig;
