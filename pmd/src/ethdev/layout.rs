@@ -3,7 +3,7 @@
 #![allow(unsafe_code, reason = "writes fields of mbufs that it owns")]
 
 use std::{
-    ptr::{NonNull, null_mut},
+    ptr::null_mut,
     sync::atomic::{AtomicU8, Ordering},
 };
 
@@ -35,13 +35,12 @@ struct Chunk {
     start: usize,
 }
 
-/// The slots and mbufs of area 0, whose numbers start at 0: all in registers while a burst is gone through. Other
-/// areas' are found as ever.
+/// The slots and mbufs of one area, for loops over a burst: all in registers, and no calls.
 #[derive(Clone, Copy)]
-pub(super) struct First<'a> {
-    all: &'a Layout,
-    lent: &'a [AtomicU8],
+pub(super) struct Part<'a> {
+    first_slot: u32,
     start: Mbuf,
+    lent: &'a [AtomicU8],
 }
 
 /// Slots and their mbufs.
@@ -57,37 +56,27 @@ unsafe impl Send for Layout {}
 // SAFETY: as above.
 unsafe impl Sync for Layout {}
 
-impl First<'_> {
-    /// As [`Layout::lend`].
+impl Part<'_> {
+    /// As [`Layout::lend`]; none if the slot is of another area.
     #[inline(always)]
-    pub(super) fn lend(self, slot: u32) -> Option<NonNull<sys::rte_mbuf>> {
-        let Some(lent) = self.lent.get(slot as usize) else { return self.lend_other(slot) };
-        lent.store(1, Ordering::Relaxed);
-        NonNull::new(self.start.wrapping_byte_add((slot as usize) << SHIFT))
+    pub(super) fn lend(self, slot: u32) -> Option<Mbuf> {
+        let index = slot.wrapping_sub(self.first_slot) as usize;
+        self.lent.get(index)?.store(1, Ordering::Relaxed);
+        Some(self.start.wrapping_byte_add(index << SHIFT))
     }
 
-    /// As [`Layout::take_back`].
+    /// As [`Layout::take_back`], but says nothing; none if the mbuf is of another area.
     #[inline(always)]
     pub(super) fn take_back(self, mbuf: Mbuf) -> Option<u32> {
         let index = mbuf.addr().wrapping_sub(self.start.addr()) >> SHIFT;
-        let Some(lent) = self.lent.get(index) else { return self.take_back_other(mbuf) };
-        #[expect(clippy::cast_possible_truncation, reason = "below the area's slots")]
-        let slot = index as u32;
+        let lent = self.lent.get(index)?;
         if lent.load(Ordering::Relaxed) == 0 {
-            return twice(slot);
+            return None;
         }
         lent.store(0, Ordering::Relaxed);
-        Some(slot)
-    }
-
-    #[cold]
-    fn lend_other(self, slot: u32) -> Option<NonNull<sys::rte_mbuf>> {
-        self.all.lend(slot).and_then(NonNull::new)
-    }
-
-    #[cold]
-    fn take_back_other(self, mbuf: Mbuf) -> Option<u32> {
-        self.all.take_back(mbuf)
+        #[expect(clippy::cast_possible_truncation, reason = "below the area's slots")]
+        let index = index as u32;
+        Some(self.first_slot + index)
     }
 }
 
@@ -115,15 +104,28 @@ impl Layout {
         });
     }
 
-    /// To go through a burst.
+    /// The area of an mbuf; one without slots if it is no mirror's.
     #[inline(always)]
-    pub(super) fn first(&self) -> First<'_> {
-        let (start, slots) = match self.chunks.first() {
-            Some(chunk) if chunk.first_slot == 0 => (chunk.first, chunk.slots),
-            _ => (null_mut(), 0),
+    pub(super) fn part_of(&self, mbuf: Mbuf) -> Part<'_> {
+        let has =
+            |chunk: &&Chunk| mbuf.addr().wrapping_sub(chunk.start) >> SHIFT < chunk.slots as usize;
+        self.part(self.chunks.iter().find(has))
+    }
+
+    /// The area of a slot; one without slots if it has no mbufs.
+    #[inline(always)]
+    pub(super) fn part_with(&self, slot: u32) -> Part<'_> {
+        let has = |chunk: &&Chunk| slot.wrapping_sub(chunk.first_slot) < chunk.slots;
+        self.part(self.chunks.iter().find(has))
+    }
+
+    #[inline(always)]
+    fn part(&self, chunk: Option<&Chunk>) -> Part<'_> {
+        let Some(chunk) = chunk else {
+            return Part { first_slot: 0, start: null_mut(), lent: &[] };
         };
-        let lent = self.lent.get(..slots as usize).unwrap_or_default();
-        First { all: self, lent, start }
+        let lent = &self.lent[chunk.first_slot as usize..][..chunk.slots as usize];
+        Part { first_slot: chunk.first_slot, start: chunk.first, lent }
     }
 
     /// The mbuf of a slot, if it has one.
@@ -277,10 +279,13 @@ mod tests {
         assert_eq!(layout.lent(), [mbuf]);
         assert_eq!(layout.take_back(mbuf), Some(63));
         assert_eq!(layout.take_back(mbuf), None, "it is ours already");
-        assert_eq!(layout.first().lend(62), layout.mbuf(62).and_then(NonNull::new));
-        assert_eq!(layout.first().take_back(layout.mbuf(62).unwrap()), Some(62));
-        assert_eq!(layout.first().take_back(mbuf), None, "as before");
-        assert_eq!(layout.first().lend(64), None);
+        let part = layout.part_with(62);
+        assert_eq!(part.lend(62), layout.mbuf(62));
+        assert_eq!(part.lend(64), None, "of no area");
+        let part = layout.part_of(layout.mbuf(62).unwrap());
+        assert_eq!(part.take_back(layout.mbuf(62).unwrap()), Some(62));
+        assert_eq!(part.take_back(mbuf), None, "it is ours already");
+        assert_eq!(layout.part_with(64).lend(64), None);
         assert_eq!(layout.slot(start.wrapping_byte_add(64 * DISTANCE)), None);
         assert_eq!(layout.slot(std::ptr::without_provenance_mut(0x0ff00)), None);
         assert!(layout.is_of(&pool.areas()));

@@ -7,7 +7,13 @@ use std::{ptr::null_mut, slice, sync::Arc};
 use dpdk_sys::{self as sys, mbuf};
 use mempool::{Buf, Burst, Cache, Cpu, RxMeta, Tally};
 
-use super::{lane::Lane, layout::Mbuf, mirror::Mirror, offload, port::Port};
+use super::{
+    lane::Lane,
+    layout::{Mbuf, Part},
+    mirror::Mirror,
+    offload,
+    port::Port,
+};
 use crate::{DropReason, QueueCounters, RxQueue, copy::copy_frame};
 
 pub(super) struct Rx {
@@ -67,8 +73,7 @@ impl Rx {
         (burst.len() - before, bytes)
     }
 
-    /// Delivers plain mbufs (one segment, of our mirror) from the `from`-th on until one is not; returns their
-    /// bytes.
+    /// Delivers plain mbufs of one area from the `from`-th on until one is not; returns their bytes.
     #[inline(always)]
     fn deliver_run(
         &mut self,
@@ -77,26 +82,13 @@ impl Rx {
         burst: &mut Burst<Cpu>,
         done: &mut usize,
     ) -> usize {
-        let (layout, headroom) = (self.mirror.stock().layout().first(), self.headroom);
         let (mbufs, at) = (&self.mbufs[from..to], burst.len());
-        let (mut flags, mut bytes) = (0, 0);
-        // SAFETY: `take_back` yields surrendered slots of the mirror's pool, each once.
-        let run = unsafe {
-            burst.adopt_received(mbufs.len(), &RxMeta::default(), |index| {
-                let mbuf = mbufs[index];
-                if !is_plain(mbuf, headroom) {
-                    return None;
-                }
-                let (slot, len) = (layout.take_back(mbuf)?, data_len(mbuf));
-                flags |= ol_flags(mbuf);
-                bytes += len;
-                Some((slot, len))
-            })
-        };
-        self.away.took(run);
-        *done = from + run;
+        let part = self.mirror.stock().layout().part_of(mbufs[0]);
+        let Run { count, bytes, flags } = take_run(part, mbufs, self.headroom, burst);
+        self.away.took(count);
+        *done = from + count;
         if !offload::is_silent(flags) {
-            let mut mbufs = self.mbufs[from..].iter();
+            let mut mbufs = mbufs.iter();
             burst.for_each_mut(at, |mut frame| {
                 if let Some(mbuf) = mbufs.next() {
                     frame.set_rx(&told(*mbuf));
@@ -199,6 +191,37 @@ impl RxQueue for Rx {
     }
 }
 
+/// What came of a run of plain mbufs.
+struct Run {
+    count: usize,
+    bytes: usize,
+    /// Of all of them together.
+    flags: u64,
+}
+
+/// Makes frames of mbufs until one is not plain (one segment that starts where a fresh buffer does), or not of
+/// this area.
+///
+/// By itself, so that all it needs stays in registers.
+#[inline(never)]
+fn take_run(part: Part<'_>, mbufs: &[Mbuf], headroom: u16, burst: &mut Burst<Cpu>) -> Run {
+    let (mut flags, mut bytes) = (0, 0);
+    // SAFETY: `take_back` yields surrendered slots of the mirror's pool, each once.
+    let count = unsafe {
+        burst.adopt_received(mbufs.len(), &RxMeta::default(), |index| {
+            let mbuf = mbufs[index];
+            if !is_plain(mbuf, headroom) {
+                return None;
+            }
+            let (slot, len) = (part.take_back(mbuf)?, data_len(mbuf));
+            flags |= ol_flags(mbuf);
+            bytes += len;
+            Some((slot, len))
+        })
+    };
+    Run { count, bytes, flags }
+}
+
 /// The mbuf and those behind it.
 pub(super) fn chain(first: Mbuf) -> impl Iterator<Item = Mbuf> {
     // SAFETY: mbufs that DPDK handed over, linked; nobody else touches them.
@@ -233,7 +256,7 @@ fn is_plain(at: Mbuf, headroom: u16) -> bool {
     let segments = unsafe { mbuf::nb_segs(at).read() };
     // SAFETY: as above.
     let offset = unsafe { mbuf::data_off(at).read() };
-    u32::from(segments) << 16 | u32::from(offset) == 1 << 16 | u32::from(headroom)
+    segments == 1 && offset == headroom
 }
 
 #[inline(always)]

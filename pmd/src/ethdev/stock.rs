@@ -12,6 +12,7 @@ use std::{
     ffi::{c_int, c_uint, c_void},
     hint,
     mem::MaybeUninit,
+    ptr::null_mut,
     slice,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
@@ -162,10 +163,10 @@ impl Stock {
     ) -> usize {
         let got = cache.take_bare(burst, places.len());
         self.away.gave(got);
-        let layout = self.layout.first();
         let lent = burst.surrender_front(got, |slots| {
+            let part = self.layout.part_with(slots.first().copied().unwrap_or(0));
             let known = slots.iter().zip(places).map_while(|(slot, place)| {
-                *place = layout.lend(*slot)?.as_ptr();
+                *place = part.lend(*slot).or_else(|| self.layout.lend(*slot))?;
                 Some(())
             });
             known.count()
@@ -233,8 +234,9 @@ impl Stock {
 
     /// Makes handles of mbufs that no driver has; returns of how many. One that came back twice is lost.
     fn adopt(&self, mbufs: &[Mbuf], burst: &mut Burst<Cpu>) -> usize {
-        let layout = self.layout.first();
-        let mut slots = mbufs.iter().filter_map(|mbuf| layout.take_back(*mbuf));
+        let part = self.layout.part_of(mbufs.first().copied().unwrap_or(null_mut()));
+        let take = |mbuf: &Mbuf| part.take_back(*mbuf).or_else(|| self.layout.take_back(*mbuf));
+        let mut slots = mbufs.iter().filter_map(take);
         // SAFETY: `take_back` yields slots of the pool that were surrendered, each once; the metadata of each
         // is that of a single segment (a chain's are made so before it is sent).
         unsafe {

@@ -7,7 +7,13 @@ use std::{ptr::null_mut, sync::Arc};
 use dpdk_sys::{self as sys, mbuf};
 use mempool::{Buf, Burst, Cache, Cpu, Frame, Offload, Readable, RxMeta, Shared, Tally};
 
-use super::{lane::Lane, layout::Mbuf, mirror::Mirror, offload, port::Port};
+use super::{
+    lane::Lane,
+    layout::{Mbuf, Part},
+    mirror::Mirror,
+    offload,
+    port::Port,
+};
 use crate::{DropReason, QueueCounters, TxQueue, copy::copy_frame};
 
 /// An Ethernet header.
@@ -123,25 +129,14 @@ impl Tx {
         before - burst.len()
     }
 
-    /// Looks at the front of a burst, and makes mbufs of the plain frames there: they are lent from here on.
+    /// Looks at the front of a burst, and makes mbufs of the plain frames of one area there: they are lent from
+    /// here on.
     #[inline(always)]
     fn look(&mut self, burst: &Burst<Cpu>) -> Next {
-        let (layout, room) =
-            (self.mirror.stock().layout().first(), self.abilities.longest - SHORTEST);
-        let (mark, mut bytes, mut count) = (self.mark, 0, 0);
-        for ((slot, meta), place) in burst.metas().zip(&mut self.mbufs) {
-            let len = meta.len();
-            // From the shortest to the longest frame.
-            if meta.segments() > 1 || meta.asks() || len.wrapping_sub(SHORTEST) > room {
-                break;
-            }
-            let Some(mbuf) = layout.lend(slot) else { break };
-            let mbuf = mbuf.as_ptr();
-            write_plain(mbuf, meta.offset(), len, mark);
-            *place = mbuf;
-            bytes += len;
-            count += 1;
-        }
+        let Some((first, _)) = burst.metas().next() else { return Next::Plain(0, 0) };
+        let part = self.mirror.stock().layout().part_with(first);
+        let room = self.abilities.longest - SHORTEST;
+        let (count, bytes) = lend_run(part, burst, &mut self.mbufs, room, self.mark);
         match count {
             0 => self.look_closer(burst.frame(0)),
             count => Next::Plain(count, bytes),
@@ -319,6 +314,33 @@ impl Drop for Tx {
             self.counters.dropped(DropReason::LinkDown, 1);
         }
     }
+}
+
+/// Makes mbufs of frames from the front of a burst on until one is not plain (one segment that asks for nothing,
+/// at most `room` longer than the shortest), or not of this area; returns how many, and their bytes.
+///
+/// By itself, so that all it needs stays in registers.
+#[inline(never)]
+fn lend_run(
+    part: Part<'_>,
+    burst: &Burst<Cpu>,
+    mbufs: &mut [Mbuf],
+    room: usize,
+    mark: u64,
+) -> (usize, usize) {
+    let (mut count, mut bytes) = (0, 0);
+    for ((slot, meta), place) in burst.metas().zip(mbufs) {
+        let len = meta.len();
+        if meta.segments() > 1 || meta.asks() || len.wrapping_sub(SHORTEST) > room {
+            break;
+        }
+        let Some(mbuf) = part.lend(slot) else { break };
+        write_plain(mbuf, meta.offset(), len, mark);
+        *place = mbuf;
+        bytes += len;
+        count += 1;
+    }
+    (count, bytes)
 }
 
 /// Makes an mbuf say where a frame of one segment that asks for nothing is. An mbuf
