@@ -22,6 +22,7 @@
 
 #include "bar.h"
 #include "clock.h"
+#include "ethdev_bars.h"
 #include "gen_bars.h"
 #include "null_bars.h"
 #include "pcap_bars.h"
@@ -50,6 +51,12 @@ static const struct bar bars[] = {
 	{ "l2fwd-swap", 64, 625, gen_make, swap_rounds, NULL },
 	{ "pcap-replay", 32, 1250, pcap_make, pcap_replay_rounds, NULL },
 	{ "pcap-write", 32, 1250, pcap_make, pcap_write_rounds, NULL },
+	{ "ethdev-null-32", 64, 625, null_ports_make, null_burst_rounds, NULL },
+	{ "ethdev-null-1", 2, 20000, null_ports_make, null_single_rounds, NULL },
+	{ "ethdev-null-rx", 32, 1250, ethdev_make, ethdev_rx_rounds, NULL },
+	{ "ethdev-null-tx", 32, 1250, ethdev_make, ethdev_tx_rounds, NULL },
+	{ "ethdev-ring-32", 32, 1250, ethdev_ring_make, ethdev_ring_rounds, NULL },
+	{ "ethdev-ring-1", 1, 40000, ethdev_ring_make, ethdev_ring_single_rounds, NULL },
 	{ "spsc-32", 32, 1250, rings_make, ring_same_core_rounds, NULL },
 	{ "spsc-x32", 32, 1250, rings_make, ring_consume_bulks, ring_produce_bulks },
 	{ "spsc-x1", 1, 40000, rings_make, ring_consume_singles, ring_produce_singles },
@@ -92,11 +99,19 @@ static int usable_cpus(int cpu[2])
 	return found;
 }
 
+/* EAL's argument for the first port. */
+static const char *first_device(const char *name)
+{
+	if (pcap_is_case(name))
+		return pcap_device();
+	return ethdev_is_ring(name) ? "--vdev=net_ring0" : "--vdev=net_null0,copy=0";
+}
+
 /*
  * EAL cannot be started twice in one process: without hugepages, start over as a new program. Its
  * ordinary-pages mode excludes --in-memory and wants --no-shconf in its place.
  */
-static void start_eal(char **argv, int two_cores, int is_pcap)
+static void start_eal(char **argv, int two_cores, const char *device)
 {
 	char lcores[64];
 	int cpu[2] = { 0, 0 };
@@ -104,7 +119,7 @@ static void start_eal(char **argv, int two_cores, int is_pcap)
 	int no_huge = getenv(NO_HUGE_VARIABLE) != NULL;
 	char *arguments[] = {
 		argv[0], "--no-pci", "--no-telemetry", "--log-level=4", "-m", "256", lcores,
-		is_pcap ? (char *)pcap_device() : "--vdev=net_null0,copy=0",
+		(char *)device,
 		"--vdev=net_null1,copy=0",
 		no_huge ? "--no-huge" : "--in-memory", no_huge ? "--no-shconf" : NULL,
 	};
@@ -188,7 +203,7 @@ int main(int argc, char **argv)
 	}
 	row_file = dup(STDOUT_FILENO);
 	dup2(STDERR_FILENO, STDOUT_FILENO);
-	start_eal(argv, bar->other_core != NULL, pcap_is_case(bar->name));
+	start_eal(argv, bar->other_core != NULL, first_device(bar->name));
 	if (bar->make() != 0) {
 		fprintf(stderr, "dpdk-bars: cannot prepare %s: %s\n", bar->name,
 			rte_strerror(rte_errno));

@@ -1,8 +1,13 @@
 //! Runs one case and prints one row: `case <TAB> least <TAB> median <TAB> instructions <TAB>
 //! placement`, ticks of the time-stamp counter per object. The C peer prints the same.
 
-use benches::{cases::CASES, placement};
+use std::process::ExitCode;
+
+use benches::{CannotRunHere, cases::CASES, placement};
 use clap::Parser;
+
+/// The exit status where the machine or the build lacks what the case needs; the peer's too.
+const CANNOT_RUN_HERE: u8 = 3;
 
 /// Measures one case of memwire's bars.
 #[derive(Parser)]
@@ -17,11 +22,11 @@ struct Args {
     without: bool,
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
     let Some(name) = args.case else {
         CASES.iter().for_each(|case| println!("{:<14} {}", case.name, case.about));
-        return Ok(());
+        return Ok(ExitCode::SUCCESS);
     };
     let case = CASES.iter().find(|case| case.name == name);
     let case =
@@ -33,7 +38,13 @@ fn main() -> anyhow::Result<()> {
     if case.is_pinned && !placement::pin(0) {
         eprintln!("could not pin to a core: figures will vary");
     }
-    let outcome = run(args.windows)?;
+    let outcome = match run(args.windows) {
+        Err(error) if error.is::<CannotRunHere>() => {
+            eprintln!("{error}");
+            return Ok(ExitCode::from(CANNOT_RUN_HERE));
+        }
+        outcome => outcome?,
+    };
     let instructions = outcome.instructions.map_or("-".into(), |count| format!("{count:.1}"));
     let placed = match outcome.placement {
         None => "-",
@@ -42,5 +53,5 @@ fn main() -> anyhow::Result<()> {
     };
     let ticks = outcome.ticks;
     println!("{name}\t{:.2}\t{:.2}\t{instructions}\t{placed}", ticks.least, ticks.median);
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }

@@ -1,6 +1,7 @@
 //! What is measured, by name. The C peer has the same names.
 
 mod app;
+mod ethdev;
 mod forward;
 mod nic;
 mod pcap;
@@ -84,6 +85,12 @@ pub const CASES: &[Case] = &[
     case("igb-rx", "82576 in software: receive 32 frames of 64 B", nic::igb_rx),
     case("igb-split", "frames of 256 B, heads and payloads split", nic::igb_split),
     case("igb-tx", "82576 in software: send 32 frames of 64 B, reap as many", nic::igb_tx),
+    case("ethdev-null-32", "DPDK's net_null to net_null, burst 32", ethdev::null_32),
+    case("ethdev-null-1", "the same, burst 1", ethdev::null_1),
+    case("ethdev-null-rx", "DPDK's net_null: receive 32 and free", ethdev::null_rx),
+    case("ethdev-null-tx", "DPDK's net_null: take 32 and send", ethdev::null_tx),
+    case("ethdev-ring-32", "round DPDK's net_ring, burst 32", ethdev::ring_32),
+    case("ethdev-ring-1", "the same, burst 1", ethdev::ring_1),
     case("spsc-32", "SPSC ring on one core, bulk 32", ring::same_core_32),
     free("spsc-x32", "SPSC ring core to core, bulk 32", ring::cross_32),
     free("spsc-x1", "SPSC ring core to core, one by one", ring::cross_1),

@@ -97,7 +97,7 @@ impl Ethdev {
         };
         let info = port.info();
         let offloads = (
-            offload::to_receive(info.rx_offload_capa, config.rx_offloads),
+            offload::to_receive(info.rx_offload_capa, config.rx_offloads, config.rx.len()),
             offload::to_send(info.tx_offload_capa),
         );
         port.start(config, offloads, &plan.receive, plan.senders)?;

@@ -7,9 +7,11 @@ mod af_packet;
 mod build_script;
 mod errors;
 mod flight;
+mod guest;
 #[path = "../netns/lab.rs"]
 #[allow(dead_code, reason = "shared with other tests, which use other parts of it")]
 mod lab;
+mod lanes;
 mod lifecycle;
 mod peer;
 mod rig;

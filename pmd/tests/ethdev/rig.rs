@@ -33,8 +33,16 @@ pub(crate) struct Rig {
 
 impl Rig {
     pub(crate) fn start(device: &str, slots: usize) -> Self {
+        Self::on(device, pool(slots))
+    }
+
+    /// Another port on the same pool.
+    pub(crate) fn beside(&self, device: &str) -> Self {
+        Self::on(device, self.pool.clone())
+    }
+
+    fn on(device: &str, pool: Pool<Cpu>) -> Self {
         let mut device = open(device).unwrap_or_else(|error| panic!("{error}"));
-        let pool = pool(slots);
         let queues =
             device.start(Config::one_queue(&pool)).unwrap_or_else(|error| panic!("{error}"));
         let (rx, tx) = halves(queues);

@@ -77,7 +77,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let load = load_before();
     let workspace = Workspace::read()?;
     let cases = chosen(options, targets::read(&workspace.root)?);
-    let ours = build_ours(&workspace)?;
+    let ours = build_ours(&workspace, cases.iter().any(|case| case.suite == Suite::Dpdk))?;
     let peers = peer::build(&workspace)?;
     let mut outcomes = Vec::new();
     for case in cases {
@@ -114,9 +114,17 @@ fn chosen(options: &Options, mut cases: Vec<Case>) -> Vec<Case> {
 
 /// The program of our bars, and beside it the apps that cases run. The whole workspace, so that nothing
 /// is built twice with other features where the tests have built it already.
-fn build_ours(workspace: &Workspace) -> Result<PathBuf> {
+fn build_ours(workspace: &Workspace, with_dpdk: bool) -> Result<PathBuf> {
     let built = cargo(&["build", "--release", "--workspace", "--bins"]).stream()?;
     ensure!(built.success, "the workspace does not build");
+    if with_dpdk && peer::is_here() {
+        // Our bars alone: the apps that cases run stay as they are.
+        let bars = ["build", "--release", "-p", "memwire-benches", "--features", "dpdk"];
+        let built = cargo(&[&bars[..], &["--bin", "bars"]].concat()).stream()?;
+        if !built.success {
+            eprintln!("SKIP suite dpdk: ours does not build with libdpdk here (see above)");
+        }
+    }
     let program = workspace.target.join("release/bars");
     ensure!(program.is_file(), "memwire-benches built no program `bars`");
     Ok(program)
@@ -129,6 +137,7 @@ fn measure(case: Case, ours: &Path, peers: &[PathBuf], options: &Options) -> Res
     let without = [ours.to_path_buf()];
     let (peers, extra): (&[PathBuf], _) = match case.against {
         Against::Dpdk => (peers, None),
+        Against::Shared => (peer::shared(peers), None),
         Against::Without => (&without, Some("--without")),
         Against::Nothing => (&[], None),
     };

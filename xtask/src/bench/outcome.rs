@@ -39,6 +39,11 @@ impl Figures {
     pub(super) fn ratio(&self) -> Option<f64> {
         self.dpdk_ticks.map(|dpdk| self.ticks / dpdk)
     }
+
+    /// Our instructions less DPDK's.
+    pub(super) fn more(&self) -> Option<f64> {
+        Some(self.instructions? - self.dpdk_instructions?)
+    }
 }
 
 impl Outcome {
@@ -77,6 +82,12 @@ impl Outcome {
             let figure = figure?;
             if figure > most {
                 misses.push(format!("{what} by {:.0} %", ((figure / most - 1.0) * 100.0).ceil()));
+            }
+        }
+        if let Some(most) = self.case.more {
+            let more = figures.more()?;
+            if more > most {
+                misses.push(format!("{:.1} instructions more", more - most));
             }
         }
         Some(misses)
@@ -157,6 +168,7 @@ mod tests {
             two_cores,
             ticks: None,
             instructions: None,
+            more: None,
             ratio: Some(1.0),
             against: Against::Dpdk,
         }
@@ -234,6 +246,18 @@ mod tests {
 
         assert_eq!(misses, ["ticks by 50 %", "ratio by 20 %"]);
         assert_eq!(outcome.misses_of(&figures, false), Some(Vec::new()));
+    }
+
+    #[test]
+    fn instructions_above_the_peers_are_a_difference() {
+        let mut outcome = outcome(false, Vec::new());
+        (outcome.case.ratio, outcome.case.more) = (None, Some(4.0));
+        let mut figures = Figures { instructions: Some(30.0), ..Figures::default() };
+        assert_eq!(outcome.misses_of(&figures, false), None, "nothing to compare with");
+        figures.dpdk_instructions = Some(25.5);
+        assert_eq!(outcome.misses_of(&figures, false).unwrap(), ["0.5 instructions more"]);
+        figures.dpdk_instructions = Some(26.0);
+        assert!(outcome.misses_of(&figures, false).unwrap().is_empty());
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::workspace::{Workspace, succeeds};
 const SOURCE: &str = "benches/peer/dpdk_bars.c";
 /// What the bars link when static; those that a release does not have are left out. The list of
 /// pkg-config names every driver and every library that any of them wants.
-const STATIC_LIBRARIES: [&str; 16] = [
+const STATIC_LIBRARIES: [&str; 17] = [
     "eal",
     "kvargs",
     "telemetry",
@@ -30,6 +30,7 @@ const STATIC_LIBRARIES: [&str; 16] = [
     "mempool_ring",
     "net_null",
     "net_pcap",
+    "net_ring",
 ];
 const SYSTEM_LIBRARIES: [&str; 6] = ["-lpcap", "-lnuma", "-lbsd", "-ldl", "-lm", "-lpthread"];
 
@@ -76,6 +77,16 @@ pub(super) fn build(workspace: &Workspace) -> Result<Peers> {
     }
     let description = format!("DPDK column: libdpdk {version}, {builds}, -O3 -march=native");
     Ok(Peers { programs, description })
+}
+
+/// Whether libdpdk can be built against.
+pub(super) fn is_here() -> bool {
+    succeeds("pkg-config", &["--exists", "libdpdk"])
+}
+
+/// Of the peer's builds, the one by shared libraries: the last.
+pub(super) fn shared(programs: &[PathBuf]) -> &[PathBuf] {
+    &programs[programs.len().saturating_sub(1)..]
 }
 
 /// Compiles; what the compiler said if it failed.

@@ -79,7 +79,9 @@ fn empty_line(outcome: &Outcome) -> Vec<String> {
 }
 
 fn has_target(case: &Case, show: Show) -> bool {
-    case.instructions.is_some() || (show.times() && (case.ticks.is_some() || case.ratio.is_some()))
+    case.instructions.is_some()
+        || case.more.is_some()
+        || (show.times() && (case.ticks.is_some() || case.ratio.is_some()))
 }
 
 fn target(case: &Case, show: Show) -> String {
@@ -87,6 +89,7 @@ fn target(case: &Case, show: Show) -> String {
     let parts = [
         case.ticks.filter(|_| show.times()).map(|most| format!("<= {most}")),
         case.instructions.map(|most| format!("<= {most} instr")),
+        case.more.map(|most| format!("<= {peer} + {most} instr")),
         case.ratio.filter(|_| show.times()).map(|most| format!("<= {most} x {peer}")),
     ];
     let parts: Vec<String> = parts.into_iter().flatten().collect();
@@ -131,7 +134,8 @@ pub(super) fn json(outcomes: &[Outcome], peer: &str) -> String {
             json!({
                 "case": case.name,
                 "target": {
-                    "ticks": case.ticks, "instructions": case.instructions, "ratio": case.ratio,
+                    "ticks": case.ticks, "instructions": case.instructions,
+                    "instructions_above_peer": case.more, "ratio": case.ratio,
                 },
                 "figures": outcome.figures().iter().map(|figures| json!({
                     "placement": figures.placement,
@@ -194,6 +198,7 @@ mod tests {
             two_cores: false,
             ticks: None,
             instructions: None,
+            more: None,
             ratio: Some(1.0),
             against: Against::Dpdk,
         };

@@ -23,6 +23,8 @@ pub(crate) enum Suite {
     Pcap,
     /// The queues of e1000e and igb, on chips in software.
     Nic,
+    /// Ports of DPDK's through our driver, beside a C loop over ethdev.
+    Dpdk,
     /// The app l2fwd.
     L2fwd,
     /// What it costs to watch an app.
@@ -32,8 +34,10 @@ pub(crate) enum Suite {
 /// What a case is compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Against {
-    /// DPDK doing the same.
+    /// DPDK doing the same, by its better build.
     Dpdk,
+    /// DPDK doing the same, by its shared libraries, which ours calls too.
+    Shared,
     /// Ours without what the case is about.
     Without,
     /// Nothing.
@@ -50,6 +54,8 @@ pub(super) struct Case {
     pub(super) ticks: Option<f64>,
     /// The most user instructions per object.
     pub(super) instructions: Option<f64>,
+    /// The most user instructions per object above the peer's.
+    pub(super) more: Option<f64>,
     /// The most of the peer's ticks in the same run, as a ratio.
     pub(super) ratio: Option<f64>,
     pub(super) against: Against,
@@ -74,6 +80,7 @@ fn case(line: &str) -> Result<Case> {
     let fields: Vec<&str> = line.split_whitespace().collect();
     let (fields, against) = match fields[..] {
         [.., "alone"] => (&fields[..fields.len() - 1], Against::Nothing),
+        [.., "shared"] => (&fields[..fields.len() - 1], Against::Shared),
         [.., "without"] => (&fields[..fields.len() - 1], Against::Without),
         _ => (&fields[..], Against::Dpdk),
     };
@@ -81,6 +88,10 @@ fn case(line: &str) -> Result<Case> {
         bail!("six fields expected: suite case cores ticks instructions ratio");
     };
     let Ok(suite) = Suite::from_str(suite, false) else { bail!("no suite `{suite}`") };
+    let (instructions, more) = match instructions.strip_prefix('+') {
+        Some(more) => ("-", more),
+        None => (instructions, "-"),
+    };
     Ok(Case {
         suite,
         name: name.to_owned(),
@@ -91,6 +102,7 @@ fn case(line: &str) -> Result<Case> {
         },
         ticks: limit(ticks)?,
         instructions: limit(instructions)?,
+        more: limit(more)?,
         ratio: limit(ratio)?,
         against,
     })
@@ -121,6 +133,14 @@ mod tests {
         let against: Vec<_> =
             parse(text).expect("fine").into_iter().map(|case| case.against).collect();
         assert_eq!(against, [Against::Dpdk, Against::Nothing, Against::Without]);
+    }
+
+    #[test]
+    fn instructions_with_a_plus_are_those_above_the_peers() {
+        let cases = parse("dpdk a 1 - +4 1.03 shared\ndpdk b 1 - 9 -\n").expect("fine");
+        assert_eq!((cases[0].instructions, cases[0].more), (None, Some(4.0)));
+        assert_eq!((cases[1].instructions, cases[1].more), (Some(9.0), None));
+        assert_eq!(cases[0].against, Against::Shared);
     }
 
     #[test]
