@@ -21,7 +21,7 @@ struct bar {
 
 __attribute__((cold, noreturn)) static void bar_fail(const char *what)
 {
-	fprintf(stderr, "dpdk-bars: %s\n", what);
+	fprintf(stderr, "bar: %s\n", what);
 	exit(BAR_EXIT_FAILED);
 }
 

@@ -1,4 +1,4 @@
-/* Time: TSC stamps around a window, and the least and the median of many windows. */
+/* Time: TSC stamps around a window; least, median and 90th percentile of many windows. */
 #ifndef PEER_CLOCK_H
 #define PEER_CLOCK_H
 
@@ -28,6 +28,7 @@ static inline double seconds_now(void)
 struct spread {
 	double least;
 	double median;
+	double p90;
 };
 
 static int ascending(const void *left, const void *right)
@@ -41,7 +42,7 @@ static int ascending(const void *left, const void *right)
 static inline struct spread spread_of(double *values, unsigned int count)
 {
 	qsort(values, count, sizeof(*values), ascending);
-	return (struct spread){ values[0], values[count / 2] };
+	return (struct spread){ values[0], values[count / 2], values[count * 9 / 10] };
 }
 
 #endif

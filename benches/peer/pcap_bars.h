@@ -1,5 +1,5 @@
 /*
- * Capture files through net_pcap: a file of 64-byte frames received in a loop (infinite_rx=1), and
+ * Capture files through net_pcap: a file of 64-byte frames (or as long as a sweep says) received in a loop (infinite_rx=1), and
  * frames of 64 bytes sent into /dev/null (tx_pcap). The loops are those of testpmd's rxonly and
  * txonly.
  */
@@ -15,23 +15,25 @@
 #include "bar.h"
 #include "null_bars.h"
 
-#define PCAP_FRAME 64
+#define PCAP_LONGEST 1514
 /* As many as our bar's file has. */
 #define PCAP_FRAMES 256
 
+/* Bytes of a frame. */
+static unsigned int pcap_frame = 64;
 static char pcap_file[64];
 static struct rte_mempool *pcap_pool;
 
 static int pcap_is_case(const char *name)
 {
-	return strncmp(name, "pcap-", 5) == 0;
+	return strncmp(name, "pcap-", 5) == 0 || strncmp(name, "size/pcap", 9) == 0;
 }
 
 static int pcap_write_file(void)
 {
 	const uint32_t header[6] = { 0xa1b2c3d4, 4u << 16 | 2, 0, 0, 65535, 1 };
-	const uint32_t record[4] = { 1, 0, PCAP_FRAME, PCAP_FRAME };
-	unsigned char frame[PCAP_FRAME] = { 2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0 };
+	const uint32_t record[4] = { 1, 0, pcap_frame, pcap_frame };
+	unsigned char frame[PCAP_LONGEST] = { 2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0 };
 	FILE *file = fopen(pcap_file, "wb");
 	int good;
 
@@ -40,7 +42,7 @@ static int pcap_write_file(void)
 	good = fwrite(header, sizeof(header), 1, file) == 1;
 	for (unsigned int i = 0; i < PCAP_FRAMES; i++)
 		good &= fwrite(record, sizeof(record), 1, file) == 1
-			&& fwrite(frame, sizeof(frame), 1, file) == 1;
+			&& fwrite(frame, pcap_frame, 1, file) == 1;
 	return fclose(file) == 0 && good ? 0 : -1;
 }
 
@@ -89,8 +91,8 @@ static void pcap_write_rounds(unsigned int rounds)
 		if (rte_pktmbuf_alloc_bulk(pcap_pool, burst, NULL_BURST) != 0)
 			bar_fail("the pool ran dry");
 		for (unsigned int at = 0; at < NULL_BURST; at++) {
-			burst[at]->data_len = PCAP_FRAME;
-			burst[at]->pkt_len = PCAP_FRAME;
+			burst[at]->data_len = (uint16_t)pcap_frame;
+			burst[at]->pkt_len = pcap_frame;
 		}
 		if (rte_eth_tx_burst(0, 0, burst, NULL_BURST) != NULL_BURST)
 			bar_fail("the pcap port sent less than a burst");

@@ -15,7 +15,7 @@ use anyhow::Context;
 use serde_json::Value;
 
 use super::Outcome;
-use crate::window::{Ticks, tsc};
+use crate::window::{summarise, tsc};
 
 /// Runs taken at a time; the least counts. Many short ones, since others may have the core for a while.
 const RUNS: usize = 4;
@@ -56,32 +56,40 @@ fn least(windows: usize, arguments: &str, view: View) -> anyhow::Result<Outcome>
     for _ in 0..RUNS {
         samples.push(run("l2fwd", &format!("{arguments} -t {millis}ms"), view)?);
     }
-    samples.sort_by(f64::total_cmp);
-    let ticks = Ticks { least: samples[0], median: samples[samples.len() / 2] };
-    Ok(Outcome { ticks, instructions: None, placement: None })
+    Ok(Outcome { ticks: summarise(samples), instructions: None, placement: None })
 }
 
 /// One run; ticks per frame received.
 fn run(app: &str, arguments: &str, view: View) -> anyhow::Result<f64> {
+    let before = (Instant::now(), tsc());
+    let summary = watched(app, arguments, view)?;
+    #[expect(clippy::cast_precision_loss, reason = "a short run is far below 2^52 ticks")]
+    let ticks_per_second = (tsc() - before.1) as f64 / before.0.elapsed().as_secs_f64();
+    let number = |key: &str| summary[key].as_f64().with_context(|| format!("no `{key}`"));
+    Ok(ticks_per_second * number("seconds")? / number("rx_packets")?)
+}
+
+/// What an app says of a run that nobody looks at.
+pub(super) fn summary(app: &str, arguments: &str) -> anyhow::Result<Value> {
+    watched(app, arguments, View::None)
+}
+
+/// Runs an app to its end, which must be a good one; returns its summary.
+fn watched(app: &str, arguments: &str, view: View) -> anyhow::Result<Value> {
     let program = beside(app)?;
     let report = tempfile::NamedTempFile::new()?;
     let arguments = format!("{arguments} --json={}", report.path().display());
-    let before = (Instant::now(), tsc());
     let output = match view {
         View::None => command(&program, &arguments).output()?,
         View::Metrics => with_metrics(&program, &arguments)?,
         View::Tui => on_a_terminal(&program, &arguments)?,
     };
-    #[expect(clippy::cast_precision_loss, reason = "a short run is far below 2^52 ticks")]
-    let ticks_per_second = (tsc() - before.1) as f64 / before.0.elapsed().as_secs_f64();
     anyhow::ensure!(
         output.status.success(),
         "{app} {arguments}: {}",
         String::from_utf8_lossy(&output.stderr)
     );
-    let summary: Value = serde_json::from_reader(report.reopen()?).context("the app's summary")?;
-    let number = |key: &str| summary[key].as_f64().with_context(|| format!("no `{key}`"));
-    Ok(ticks_per_second * number("seconds")? / number("rx_packets")?)
+    serde_json::from_reader(report.reopen()?).context("the app's summary")
 }
 
 fn beside(app: &str) -> anyhow::Result<PathBuf> {

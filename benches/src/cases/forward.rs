@@ -23,19 +23,27 @@ fn pool() -> anyhow::Result<Pool<Cpu>> {
     Ok(Pool::builder().name("bench").slots(8192).stride(2048).memory(&heap).build()?)
 }
 
-fn forward(windows: usize, specs: [&str; 2], burst: usize) -> anyhow::Result<Outcome> {
-    let pool = pool()?;
+/// A step that forwards a burst each way between two ports.
+pub(super) fn step(
+    pool: &Pool<Cpu>,
+    specs: [&str; 2],
+    burst: usize,
+) -> anyhow::Result<impl FnMut() + use<>> {
     let mut registry = Registry::new();
-    let (mut rx_a, mut tx_a) = port(&mut registry, specs[0], &pool)?;
-    let (mut rx_b, mut tx_b) = port(&mut registry, specs[1], &pool)?;
+    let (mut rx_a, mut tx_a) = port(&mut registry, specs[0], pool)?;
+    let (mut rx_b, mut tx_b) = port(&mut registry, specs[1], pool)?;
     let mut cache = pool.cache();
-    let mut frames = Burst::with_limit(&pool, burst);
-    Ok(one_core(windows, 2 * burst, move || {
+    let mut frames = Burst::with_limit(pool, burst);
+    Ok(move || {
         rx_a.recv(&mut cache, &mut frames);
         tx_b.send(&mut cache, &mut frames);
         rx_b.recv(&mut cache, &mut frames);
         tx_a.send(&mut cache, &mut frames);
-    }))
+    })
+}
+
+pub(super) fn forward(windows: usize, specs: [&str; 2], burst: usize) -> anyhow::Result<Outcome> {
+    Ok(one_core(windows, 2 * burst, step(&pool()?, specs, burst)?))
 }
 
 pub(super) fn null_32(windows: usize) -> anyhow::Result<Outcome> {

@@ -1,13 +1,18 @@
 //! What is measured, by name. The C peer has the same names.
 
+mod af_packet;
 mod app;
 mod ethdev;
 mod forward;
+mod gpurx;
 mod nic;
 mod pcap;
 mod pktgen;
 mod pool;
 mod ring;
+mod sweep;
+
+pub use sweep::{SWEEPS, Sweep};
 
 use crate::{instructions, placement::Placement, window::Ticks};
 
@@ -22,6 +27,9 @@ pub struct Outcome {
     pub placement: Option<(Placement, Placement)>,
 }
 
+/// Measures with that many windows.
+pub type Run = fn(usize) -> anyhow::Result<Outcome>;
+
 /// One case.
 pub struct Case {
     /// Its name.
@@ -29,29 +37,21 @@ pub struct Case {
     /// What it does, in a line.
     pub about: &'static str,
     /// Runs it with that many windows.
-    pub run: fn(usize) -> anyhow::Result<Outcome>,
-    /// The same without what is measured, where that is what to compare with.
-    pub without: Option<fn(usize) -> anyhow::Result<Outcome>>,
+    pub run: Run,
+    /// The same done in other ways, by name: without what is measured, by another crate.
+    pub peers: &'static [(&'static str, Run)],
     /// Whether it stays on one core; others see to their threads or processes themselves.
     pub is_pinned: bool,
 }
 
 /// A case on one core.
-const fn case(
-    name: &'static str,
-    about: &'static str,
-    run: fn(usize) -> anyhow::Result<Outcome>,
-) -> Case {
-    Case { name, about, run, without: None, is_pinned: true }
+const fn case(name: &'static str, about: &'static str, run: Run) -> Case {
+    Case { name, about, run, peers: &[], is_pinned: true }
 }
 
 /// A case that sees to its threads or processes itself.
-const fn free(
-    name: &'static str,
-    about: &'static str,
-    run: fn(usize) -> anyhow::Result<Outcome>,
-) -> Case {
-    Case { name, about, run, without: None, is_pinned: false }
+const fn free(name: &'static str, about: &'static str, run: Run) -> Case {
+    Case { name, about, run, peers: &[], is_pinned: false }
 }
 
 /// Every case.
@@ -72,11 +72,11 @@ pub const CASES: &[Case] = &[
     free("l2fwd-io", "the app l2fwd, null to null, frames as they are", app::l2fwd),
     free("l2fwd-swap", "the same, addresses swapped", app::l2fwd_swap),
     Case {
-        without: Some(app::l2fwd),
+        peers: &[("without", app::l2fwd)],
         ..free("watch-metrics", "l2fwd with metrics, and without", app::l2fwd_metrics)
     },
     Case {
-        without: Some(app::l2fwd),
+        peers: &[("without", app::l2fwd)],
         ..free("watch-tui", "l2fwd with its screen, and without", app::l2fwd_tui)
     },
     case("e1000e-rx", "82574 in software: receive 32 frames of 64 B", nic::e1000e_rx),
@@ -91,12 +91,37 @@ pub const CASES: &[Case] = &[
     case("ethdev-null-tx", "DPDK's net_null: take 32 and send", ethdev::null_tx),
     case("ethdev-ring-32", "round DPDK's net_ring, burst 32", ethdev::ring_32),
     case("ethdev-ring-1", "the same, burst 1", ethdev::ring_1),
-    case("spsc-32", "SPSC ring on one core, bulk 32", ring::same_core_32),
-    free("spsc-x32", "SPSC ring core to core, bulk 32", ring::cross_32),
-    free("spsc-x1", "SPSC ring core to core, one by one", ring::cross_1),
-    free("spsc-rtt", "SPSC round trip, two rings", ring::round_trip),
-    free("rtrb-x32", "rtrb core to core, chunks of 32", ring::rtrb_32),
-    free("arrayqueue-x1", "crossbeam ArrayQueue core to core", ring::array_queue),
+    Case {
+        peers: &[
+            ("rtrb", ring::rtrb::same_core_32),
+            ("arrayqueue", ring::array_queue::same_core_32),
+        ],
+        ..case("spsc-32", "SPSC ring on one core, bulk 32", ring::same_core_32)
+    },
+    Case {
+        peers: &[("rtrb", ring::rtrb::cross_32)],
+        ..free("spsc-x32", "SPSC ring core to core, bulk 32", ring::cross_32)
+    },
+    Case {
+        peers: &[("rtrb", ring::rtrb::cross_1), ("arrayqueue", ring::array_queue::cross_1)],
+        ..free("spsc-x1", "SPSC ring core to core, one by one", ring::cross_1)
+    },
+    Case {
+        peers: &[("rtrb", ring::rtrb::round_trip), ("arrayqueue", ring::array_queue::round_trip)],
+        ..free("spsc-rtt", "SPSC round trip, two rings", ring::round_trip)
+    },
+    Case {
+        peers: &[("bounce", gpurx::bounce_64)],
+        ..free("gpurx-64", "gpurx on its demo wire, payloads of 64 B, directly", gpurx::direct_64)
+    },
+    Case {
+        peers: &[("bounce", gpurx::bounce_1400)],
+        ..free("gpurx-1400", "the same, 1400 B", gpurx::direct_1400)
+    },
+    case("af-tx-64", "packet sockets over veth: send frames of 64 B", af_packet::tx_64),
+    case("af-tx-1500", "the same, 1500 B", af_packet::tx_1500),
+    case("af-rx-64", "packet sockets over veth: receive frames of 64 B", af_packet::rx_64),
+    case("af-rx-1500", "the same, 1500 B", af_packet::rx_1500),
 ];
 
 /// Measures work on one core: `step` handles `objects` objects.

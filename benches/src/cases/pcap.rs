@@ -18,26 +18,32 @@ fn pool() -> anyhow::Result<Pool<Cpu>> {
     Ok(Pool::builder().name("bench").slots(8192).stride(2048).memory(&Heap::new()).build()?)
 }
 
-/// A classic capture of `FRAMES` frames.
-fn capture() -> Vec<u8> {
+/// A classic capture of `FRAMES` frames of that length.
+fn capture(len: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut words = |words: &[u32]| words.iter().for_each(|word| bytes.extend(word.to_ne_bytes()));
     words(&[0xa1b2_c3d4, 4 << 16 | 2, 0, 0, 65535, 1]);
-    let mut frame = [0u8; FRAME];
+    let mut frame = vec![0u8; len];
     frame[..14].copy_from_slice(&[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0]);
     for _ in 0..FRAMES {
-        for word in [1u32, 0, 64, 64] {
+        let len = u32::try_from(len).unwrap_or(u32::MAX);
+        for word in [1u32, 0, len, len] {
             bytes.extend(word.to_ne_bytes());
         }
-        bytes.extend(frame);
+        bytes.extend(&frame);
     }
     bytes
 }
 
 pub(super) fn replay(windows: usize) -> anyhow::Result<Outcome> {
+    replay_frames(windows, FRAME)
+}
+
+pub(super) fn replay_frames(windows: usize, len: usize) -> anyhow::Result<Outcome> {
+    anyhow::ensure!((60..=1514).contains(&len), "no frame has {len} bytes");
     let path = std::env::temp_dir().join(format!("memwire-bars-{}.pcap", std::process::id()));
     let mut file = fs::File::create_new(&path).with_context(|| path.display().to_string())?;
-    file.write_all(&capture())?;
+    file.write_all(&capture(len))?;
     let outcome = replay_of(&format!("pcap:{},loop", path.display()), windows);
     fs::remove_file(&path)?;
     outcome

@@ -1,16 +1,19 @@
-//! DPDK's side: our C bars built against the installed libdpdk, by shared and by static libraries.
-//! Which of the two is faster differs from case to case, so both run and the better one counts.
+//! The peers in C: our bars built against the installed libdpdk, by shared and by static libraries, and plain
+//! sockets. Which build of DPDK's is faster differs from case to case, so both run and the better one counts.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
+use super::targets::{Case, DPDK_SHARED, SOCKETS, Suite};
 use crate::child::Child;
 use crate::workspace::{Workspace, succeeds};
 
-/// Where the source is.
+/// Where the sources are.
 const SOURCE: &str = "benches/peer/dpdk_bars.c";
+const AF_PACKET: &str = "benches/peer/dpdk_af_packet.c";
+const PLAIN_SOCKETS: &str = "benches/peer/sockets.c";
 /// What the bars link when static; those that a release does not have are left out. The list of
 /// pkg-config names every driver and every library that any of them wants.
 const STATIC_LIBRARIES: [&str; 17] = [
@@ -34,36 +37,66 @@ const STATIC_LIBRARIES: [&str; 17] = [
 ];
 const SYSTEM_LIBRARIES: [&str; 6] = ["-lpcap", "-lnuma", "-lbsd", "-ldl", "-lm", "-lpthread"];
 
-/// The peer's programs, and what they are in words.
+/// The programs of peers.
 pub(super) struct Peers {
-    pub(super) programs: Vec<PathBuf>,
-    pub(super) description: String,
+    /// DPDK's, one a build; none where it is not installed.
+    pub(super) dpdk: Vec<PathBuf>,
+    /// DPDK's over packet sockets.
+    dpdk_af_packet: Option<PathBuf>,
+    /// Plain sockets, where there is a C compiler.
+    sockets: Option<PathBuf>,
+    /// What DPDK's are in words, or why there are none.
+    pub(super) about: String,
+}
+
+impl Peers {
+    /// A peer's builds for that case.
+    pub(super) fn of(&self, name: &str, case: &Case) -> Vec<&Path> {
+        match (name, case.suite) {
+            (SOCKETS, _) => self.sockets.iter().map(PathBuf::as_path).collect(),
+            (_, Suite::AfPacket) => self.dpdk_af_packet.iter().map(PathBuf::as_path).collect(),
+            // The last is the one by shared libraries.
+            (DPDK_SHARED, _) => self.dpdk.last().map(PathBuf::as_path).into_iter().collect(),
+            // Across cores the ring is all inline, so one build is as good as another.
+            _ if case.two_cores => self.dpdk.iter().take(1).map(PathBuf::as_path).collect(),
+            _ => self.dpdk.iter().map(PathBuf::as_path).collect(),
+        }
+    }
 }
 
 /// Builds what can be built here; no program, and the reason, where DPDK is not installed.
 pub(super) fn build(workspace: &Workspace) -> Result<Peers> {
-    let none = |reason: &str| Peers {
-        programs: Vec::new(),
-        description: format!("DPDK column: SKIP {reason}"),
+    let none = |sockets: Option<PathBuf>, reason: &str| Peers {
+        dpdk: Vec::new(),
+        dpdk_af_packet: None,
+        sockets,
+        about: format!("SKIP {reason}"),
     };
-    if !succeeds("pkg-config", &["--version"]) {
-        return Ok(none("pkg-config is not installed"));
-    }
-    if !succeeds("pkg-config", &["--exists", "libdpdk"]) {
-        return Ok(none("libdpdk-dev is not installed"));
-    }
     if !succeeds("cc", &["--version"]) {
-        return Ok(none("there is no C compiler (cc)"));
+        return Ok(none(None, "there is no C compiler (cc): apt-get install gcc"));
     }
     let folder = workspace.target.join("peer");
     fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-    let source = workspace.root.join(SOURCE);
+    let (no_flags, at): ([String; 0], _) = ([], |path: &str| workspace.root.join(path));
+    let sockets = folder.join("sockets");
+    must_build(PLAIN_SOCKETS, compile(&at(PLAIN_SOCKETS), &sockets, &no_flags, &no_flags)?)?;
+    let sockets = Some(sockets);
+    if !succeeds("pkg-config", &["--version"]) {
+        return Ok(none(sockets, "pkg-config is not installed: apt-get install pkg-config"));
+    }
+    if !succeeds("pkg-config", &["--exists", "libdpdk"]) {
+        return Ok(none(sockets, "libdpdk-dev is not installed: apt-get install libdpdk-dev"));
+    }
+    let source = at(SOURCE);
     let version = pkg_config(&["--modversion"])?.join(" ");
     let flags = pkg_config(&["--cflags"])?;
 
     let shared = folder.join("dpdk-bars");
-    let built = compile(&source, &shared, &flags, &pkg_config(&["--libs"])?)?;
-    ensure!(built.is_none(), "{SOURCE} does not build:\n{}", built.unwrap_or_default());
+    let libraries = pkg_config(&["--libs"])?;
+    must_build(SOURCE, compile(&source, &shared, &flags, &libraries)?)?;
+    // What the kernel does is the same by any build.
+    let af_packet = folder.join("dpdk-af-packet");
+    must_build(AF_PACKET, compile(&at(AF_PACKET), &af_packet, &flags, &libraries)?)?;
     let mut programs = vec![shared];
     let mut builds = "shared".to_owned();
 
@@ -75,18 +108,18 @@ pub(super) fn build(workspace: &Workspace) -> Result<Peers> {
         }
         _ => eprintln!("no static libdpdk to link: the shared one only"),
     }
-    let description = format!("DPDK column: libdpdk {version}, {builds}, -O3 -march=native");
-    Ok(Peers { programs, description })
+    let about = format!("libdpdk {version}, {builds}, -O3 -march=native");
+    Ok(Peers { dpdk: programs, dpdk_af_packet: Some(af_packet), sockets, about })
+}
+
+fn must_build(source: &str, failure: Option<String>) -> Result<()> {
+    ensure!(failure.is_none(), "{source} does not build:\n{}", failure.unwrap_or_default());
+    Ok(())
 }
 
 /// Whether libdpdk can be built against.
 pub(super) fn is_here() -> bool {
     succeeds("pkg-config", &["--exists", "libdpdk"])
-}
-
-/// Of the peer's builds, the one by shared libraries: the last.
-pub(super) fn shared(programs: &[PathBuf]) -> &[PathBuf] {
-    &programs[programs.len().saturating_sub(1)..]
 }
 
 /// Compiles; what the compiler said if it failed.

@@ -1,12 +1,9 @@
-//! The printed table and its JSON twin.
+//! The printed table, and the words that it shares with the report.
 
 use std::fmt::Write;
 
-use serde_json::{Value, json};
-
 use super::outcome::{Figures, Outcome};
-use super::row::Row;
-use super::targets::{Against, Case};
+use super::targets::Case;
 
 /// Which columns mean something in this run.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -24,20 +21,18 @@ impl Show {
     }
 }
 
-/// One line a case; one a placement for those across cores.
+/// One line a case and peer; the same for each placement of those across cores.
 pub(super) fn print(outcomes: &[Outcome], show: Show) -> String {
-    let mut lines = vec![
-        ["case", "memwire", "instr", "peer", "instr", "ratio", "target", "verdict"]
-            .map(str::to_owned)
-            .to_vec(),
-    ];
+    let heads =
+        ["case", "memwire", "instr", "peer", "ticks", "instr", "ratio", "target", "verdict"];
+    let mut lines = vec![heads.map(str::to_owned).to_vec()];
     for outcome in outcomes {
         let figures = outcome.figures();
         if figures.is_empty() {
             lines.push(empty_line(outcome));
         }
         for figures in figures {
-            lines.push(line(outcome, &figures, show));
+            add_lines(&mut lines, outcome, &figures, show);
         }
     }
     let mut text = aligned(&lines);
@@ -45,36 +40,88 @@ pub(super) fn print(outcomes: &[Outcome], show: Show) -> String {
     text
 }
 
-fn line(outcome: &Outcome, figures: &Figures, show: Show) -> Vec<String> {
-    let name = match &figures.placement {
-        Some(placement) => format!("{} {placement}", outcome.case.name),
-        None => outcome.case.name.clone(),
-    };
+/// Ours with the first peer, and a line for each further one.
+fn add_lines(lines: &mut Vec<Vec<String>>, outcome: &Outcome, figures: &Figures, show: Show) {
     let ticks = |ticks: Option<f64>| number(ticks.filter(|_| show.times()));
-    let verdict = match outcome.misses_of(figures, show.times()) {
-        _ if !has_target(&outcome.case, show) => "-".to_owned(),
-        None => "no peer to compare with".to_owned(),
-        Some(misses) if misses.is_empty() => "met".to_owned(),
-        Some(misses) => format!("MISSED {}", misses.join(", ")),
+    let mut peers = figures.peers.iter();
+    let mut cells = |mut line: Vec<String>| {
+        let peer = peers.next()?;
+        line.extend([
+            peer.name.clone(),
+            ticks(Some(peer.ticks)),
+            number(peer.spread.instructions),
+            ticks(Some(peer.ratio)),
+        ]);
+        Some(line)
     };
-    vec![
-        name,
+    let ours = vec![
+        named(outcome, figures),
         ticks(Some(figures.ticks)),
-        number(figures.instructions),
-        ticks(figures.dpdk_ticks),
-        number(figures.dpdk_instructions),
-        ticks(figures.ratio()),
-        target(&outcome.case, show),
-        verdict,
-    ]
+        number(figures.spread.instructions),
+    ];
+    let mut first = cells(ours.clone()).unwrap_or_else(|| {
+        ours.into_iter().chain(std::iter::repeat_n("-".to_owned(), 4)).collect()
+    });
+    first.extend([target(&outcome.case, show), verdict(outcome, figures, show).text()]);
+    lines.push(first);
+    while let Some(line) = cells(vec![String::new(); 3]) {
+        lines.push(line);
+    }
+}
+
+/// The case, and where its cores were.
+pub(super) fn named(outcome: &Outcome, figures: &Figures) -> String {
+    let name = &outcome.case.name;
+    figures
+        .placement
+        .as_ref()
+        .map_or_else(|| name.clone(), |placement| format!("{name} {placement}"))
+}
+
+/// Whether a line reaches what it must.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// There is nothing to reach.
+    NoTarget,
+    /// A peer that the target is against did not run.
+    NoPeer,
+    Met,
+    /// By how much, in words.
+    Missed(String),
+}
+
+impl Verdict {
+    pub(super) fn text(&self) -> String {
+        match self {
+            Self::NoTarget => "-".to_owned(),
+            Self::NoPeer => "no peer to compare with".to_owned(),
+            Self::Met => "met".to_owned(),
+            Self::Missed(how) => format!("MISSED {how}"),
+        }
+    }
+}
+
+pub(super) fn verdict(outcome: &Outcome, figures: &Figures, show: Show) -> Verdict {
+    match outcome.misses_of(figures, show.times()) {
+        _ if !has_target(&outcome.case, show) => Verdict::NoTarget,
+        None => Verdict::NoPeer,
+        Some(misses) if misses.is_empty() => Verdict::Met,
+        Some(misses) => Verdict::Missed(misses.join(", ")),
+    }
+}
+
+/// Why a case has no figures.
+pub(super) fn absence(outcome: &Outcome) -> String {
+    match &outcome.skipped {
+        Some(why) => format!("SKIP {why}"),
+        None => "no round in like placement".to_owned(),
+    }
 }
 
 fn empty_line(outcome: &Outcome) -> Vec<String> {
-    let why =
-        if outcome.cannot_run { "SKIP cannot run here" } else { "no round in like placement" };
     let mut line = vec![outcome.case.name.clone()];
-    line.extend(std::iter::repeat_n("-".to_owned(), 5));
-    line.extend([target(&outcome.case, Show::All), why.to_owned()]);
+    line.extend(std::iter::repeat_n("-".to_owned(), 6));
+    line.extend([target(&outcome.case, Show::All), absence(outcome)]);
     line
 }
 
@@ -84,8 +131,8 @@ fn has_target(case: &Case, show: Show) -> bool {
         || (show.times() && (case.ticks.is_some() || case.ratio.is_some()))
 }
 
-fn target(case: &Case, show: Show) -> String {
-    let peer = if case.against == Against::Without { "without" } else { "DPDK" };
+pub(super) fn target(case: &Case, show: Show) -> String {
+    let peer = case.peers.first().map_or("", String::as_str);
     let parts = [
         case.ticks.filter(|_| show.times()).map(|most| format!("<= {most}")),
         case.instructions.map(|most| format!("<= {most} instr")),
@@ -96,8 +143,16 @@ fn target(case: &Case, show: Show) -> String {
     if parts.is_empty() { "-".to_owned() } else { parts.join(", ") }
 }
 
-fn number(value: Option<f64>) -> String {
-    value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2}"))
+/// Two digits behind the point; one for what is long enough.
+pub(super) fn number(value: Option<f64>) -> String {
+    value.map_or_else(
+        || "-".to_owned(),
+        |value| match value {
+            value if value >= 1000.0 => format!("{value:.0}"),
+            value if value >= 100.0 => format!("{value:.1}"),
+            value => format!("{value:.2}"),
+        },
+    )
 }
 
 /// Text to the left, figures to the right.
@@ -111,7 +166,7 @@ fn aligned(lines: &[Vec<String>]) -> String {
     for line in lines {
         let mut printed = String::new();
         for (column, (field, width)) in line.iter().zip(&widths).enumerate() {
-            let is_figure = (1..=5).contains(&column);
+            let is_figure = matches!(column, 1 | 2 | 4..=6);
             // Writing to a string does not fail.
             let _ = if is_figure {
                 write!(printed, "{field:>width$}  ")
@@ -125,85 +180,16 @@ fn aligned(lines: &[Vec<String>]) -> String {
     text
 }
 
-/// Every round and every figure, for a machine.
-pub(super) fn json(outcomes: &[Outcome], peer: &str) -> String {
-    let cases: Vec<Value> = outcomes
-        .iter()
-        .map(|outcome| {
-            let case = &outcome.case;
-            json!({
-                "case": case.name,
-                "target": {
-                    "ticks": case.ticks, "instructions": case.instructions,
-                    "instructions_above_peer": case.more, "ratio": case.ratio,
-                },
-                "figures": outcome.figures().iter().map(|figures| json!({
-                    "placement": figures.placement,
-                    "ticks": figures.ticks,
-                    "instructions": figures.instructions,
-                    "dpdk_ticks": figures.dpdk_ticks,
-                    "dpdk_instructions": figures.dpdk_instructions,
-                    "ratio": figures.ratio(),
-                    "missed": outcome.misses_of(figures, true),
-                })).collect::<Vec<_>>(),
-                "rounds": outcome.rounds.iter().map(|round| json!({
-                    "memwire": row(&round.memwire),
-                    "dpdk": round.dpdk.iter().map(row).collect::<Vec<_>>(),
-                })).collect::<Vec<_>>(),
-            })
-        })
-        .collect();
-    let report = json!({
-        "schema": "memwire-bench-1",
-        "machine": processor(),
-        "peer": peer,
-        "unit": "TSC ticks and user instructions per object",
-        "cases": cases,
-    });
-    format!("{report:#}\n")
-}
-
-fn row(row: &Row) -> Value {
-    json!({
-        "least": row.least,
-        "median": row.median,
-        "instructions": row.instructions,
-        "placement": row.placement,
-    })
-}
-
-fn processor() -> Option<String> {
-    let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
-    let line = text.lines().find(|line| line.starts_with("model name"))?;
-    Some(line.split_once(':')?.1.trim().to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::outcome::Round;
-    use super::super::targets::Suite;
+    use super::super::outcome::tests::{case, row};
     use super::*;
 
     fn outcome(ours: f64, dpdk: Option<f64>) -> Outcome {
-        let row = |least| Row {
-            case: "stray".to_owned(),
-            least,
-            median: least,
-            instructions: Some(20.0),
-            placement: None,
-        };
-        let case = Case {
-            suite: Suite::Pool,
-            name: "stray".to_owned(),
-            two_cores: false,
-            ticks: None,
-            instructions: None,
-            more: None,
-            ratio: Some(1.0),
-            against: Against::Dpdk,
-        };
-        let round = Round { memwire: row(ours), dpdk: dpdk.map(row).into_iter().collect() };
-        Outcome { case, rounds: vec![round], cannot_run: false }
+        let row = |least| row(least, least, None);
+        let round = Round { memwire: row(ours), peers: vec![dpdk.map(row).into_iter().collect()] };
+        Outcome { rounds: vec![round], ..Outcome::new(case(false)) }
     }
 
     fn second_line(outcome: Outcome, show: Show) -> String {
@@ -221,15 +207,26 @@ mod tests {
 
     #[test]
     fn counting_instructions_shows_no_times() {
-        let line = second_line(outcome(12.34, Some(20.0)), Show::Instructions);
-        assert!(line.contains("20.00") && !line.contains("12.34"), "{line}");
+        let line = second_line(outcome(12.34, Some(2.0)), Show::Instructions);
+        assert!(line.contains("123.4") && !line.contains("12.34"), "{line}");
     }
 
     #[test]
-    fn the_json_holds_rounds_and_figures() {
-        let text = json(&[outcome(10.0, Some(20.0))], "DPDK");
-        let value: Value = serde_json::from_str(&text).expect("JSON");
-        assert_eq!(value["cases"][0]["figures"][0]["ratio"], 0.5);
-        assert_eq!(value["cases"][0]["rounds"][0]["dpdk"][0]["least"], 20.0);
+    fn a_further_peer_has_a_line_of_its_own() {
+        let mut outcome = outcome(10.0, Some(20.0));
+        outcome.case.peers.push("rtrb".to_owned());
+        outcome.rounds[0].peers.push(vec![row(40.0, 40.0, None)]);
+        let text = print(&[outcome], Show::All);
+        let line = text.lines().nth(2).expect("a second line");
+        let words: Vec<&str> = line.split_whitespace().collect();
+        assert_eq!(words, ["rtrb", "40.00", "400.0", "0.25"]);
+    }
+
+    #[test]
+    fn what_did_not_run_says_why() {
+        let mut skipped = Outcome::new(case(false));
+        skipped.skipped = Some("needs root".to_owned());
+        let line = second_line(skipped, Show::All);
+        assert!(line.ends_with("SKIP needs root"), "{line}");
     }
 }

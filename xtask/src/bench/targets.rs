@@ -17,32 +17,84 @@ pub(crate) enum Suite {
     Burst,
     /// Rings on one core and across two.
     Ring,
-    /// Making traffic.
-    Pktgen,
-    /// Capture files, read and written.
-    Pcap,
+    /// Drivers without hardware: null, ring, pcap; and apps on them.
+    Wire,
     /// The queues of e1000e and igb, on chips in software.
     Nic,
     /// Ports of DPDK's through our driver, beside a C loop over ethdev.
     Dpdk,
-    /// The app l2fwd.
-    L2fwd,
     /// What it costs to watch an app.
     Watch,
+    /// Packet sockets over a veth pair; sending by the thread's CPU time.
+    #[value(name = "af_packet")]
+    AfPacket,
+    /// The app gpurx over the ring wire with two cores: payloads straight into their memory, beside the bounce path.
+    Gpurx,
+    /// The app l2fwd beside testpmd in the testbed's guest, on emulated 82574s and 82576s.
+    Guest,
+    /// How costs grow: with frames, bursts, queues, buffers in use, cores.
+    Sweep,
 }
 
-/// What a case is compared with.
+/// What times are given in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Against {
-    /// DPDK doing the same, by its better build.
-    Dpdk,
-    /// DPDK doing the same, by its shared libraries, which ours calls too.
-    Shared,
-    /// Ours without what the case is about.
-    Without,
-    /// Nothing.
-    Nothing,
+pub(super) enum Unit {
+    /// Of the time-stamp counter.
+    Ticks,
+    /// Nanoseconds of the guest's time, in which an instruction takes 4.
+    GuestNanos,
 }
+
+impl Unit {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Ticks => "ticks",
+            Self::GuestNanos => "ns of the guest's time",
+        }
+    }
+
+    /// In nanoseconds.
+    pub(super) fn nanos(self, value: f64, tsc_ghz: f64) -> Option<f64> {
+        match self {
+            Self::GuestNanos => Some(value),
+            Self::Ticks => (tsc_ghz > 0.0).then(|| value / tsc_ghz),
+        }
+    }
+}
+
+impl Suite {
+    /// As it is called on the command line and in the file.
+    pub(super) fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
+    /// What its figures are, per object.
+    pub(super) fn unit(self) -> Unit {
+        if self == Self::Guest { Unit::GuestNanos } else { Unit::Ticks }
+    }
+
+    /// Whether it takes minutes, so that `--quick` runs it only by name.
+    pub(super) fn is_long(self) -> bool {
+        matches!(self, Self::Guest | Self::Sweep)
+    }
+
+    /// What its cases are, in a line.
+    pub(super) fn about(self) -> String {
+        let help = self.to_possible_value().and_then(|value| Some(value.get_help()?.to_string()));
+        help.unwrap_or_default()
+    }
+}
+
+/// The peer of a case whose line names none: our C against libdpdk.
+pub(super) const DPDK: &str = "dpdk";
+/// The same by its shared libraries, which ours calls too.
+pub(super) const DPDK_SHARED: &str = "dpdk-shared";
+/// Packet sockets without a framework, by a program in C.
+pub(super) const SOCKETS: &str = "sockets";
+/// DPDK's forwarder, where it runs as it is.
+pub(super) const TESTPMD: &str = "testpmd";
+/// The last word of a case without a peer.
+const ALONE: &str = "alone";
 
 /// A case and its targets; none where there is no limit.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,11 +106,12 @@ pub(super) struct Case {
     pub(super) ticks: Option<f64>,
     /// The most user instructions per object.
     pub(super) instructions: Option<f64>,
-    /// The most user instructions per object above the peer's.
+    /// The most user instructions per object above the first peer's.
     pub(super) more: Option<f64>,
-    /// The most of the peer's ticks in the same run, as a ratio.
+    /// The most of the first peer's ticks in the same run, as a ratio.
     pub(super) ratio: Option<f64>,
-    pub(super) against: Against,
+    /// Who does the same: `dpdk`, or a name that our program knows for the case.
+    pub(super) peers: Vec<String>,
 }
 
 /// Reads the checked-in targets.
@@ -78,14 +131,13 @@ fn parse(text: &str) -> Result<Vec<Case>> {
 
 fn case(line: &str) -> Result<Case> {
     let fields: Vec<&str> = line.split_whitespace().collect();
-    let (fields, against) = match fields[..] {
-        [.., "alone"] => (&fields[..fields.len() - 1], Against::Nothing),
-        [.., "shared"] => (&fields[..fields.len() - 1], Against::Shared),
-        [.., "without"] => (&fields[..fields.len() - 1], Against::Without),
-        _ => (&fields[..], Against::Dpdk),
+    let (fields, peers) = match fields[..] {
+        [.., ALONE] if fields.len() == 7 => (&fields[..6], Vec::new()),
+        [.., peers] if fields.len() == 7 => (&fields[..6], peers.split(',').collect()),
+        _ => (&fields[..], vec![DPDK]),
     };
     let [suite, name, cores, ticks, instructions, ratio] = *fields else {
-        bail!("six fields expected: suite case cores ticks instructions ratio");
+        bail!("expected: suite case cores ticks instructions ratio, and the peers if not dpdk");
     };
     let Ok(suite) = Suite::from_str(suite, false) else { bail!("no suite `{suite}`") };
     let (instructions, more) = match instructions.strip_prefix('+') {
@@ -104,7 +156,7 @@ fn case(line: &str) -> Result<Case> {
         instructions: limit(instructions)?,
         more: limit(more)?,
         ratio: limit(ratio)?,
-        against,
+        peers: peers.into_iter().map(str::to_owned).collect(),
     })
 }
 
@@ -129,18 +181,15 @@ mod tests {
 
     #[test]
     fn a_last_word_says_what_to_compare_with() {
-        let text = "pool a 1 - - -\npktgen b 1 9 - - alone\nwatch c 1 - - 1.01 without\n";
-        let against: Vec<_> =
-            parse(text).expect("fine").into_iter().map(|case| case.against).collect();
-        assert_eq!(against, [Against::Dpdk, Against::Nothing, Against::Without]);
+        let text = "pool a 1 - - -\nwire b 1 9 - - alone\nring c 1 - - 1.01 dpdk,rtrb\n";
+        let peers: Vec<_> = parse(text).expect("fine").into_iter().map(|case| case.peers).collect();
+        assert_eq!(peers, [vec!["dpdk"], vec![], vec!["dpdk", "rtrb"]]);
     }
 
     #[test]
-    fn instructions_with_a_plus_are_those_above_the_peers() {
-        let cases = parse("dpdk a 1 - +4 1.03 shared\ndpdk b 1 - 9 -\n").expect("fine");
+    fn a_plus_makes_instructions_those_above_the_peers() {
+        let cases = parse("dpdk a 1 - +4 1.03 dpdk-shared\n").expect("fine");
         assert_eq!((cases[0].instructions, cases[0].more), (None, Some(4.0)));
-        assert_eq!((cases[1].instructions, cases[1].more), (Some(9.0), None));
-        assert_eq!(cases[0].against, Against::Shared);
     }
 
     #[test]

@@ -39,9 +39,11 @@ pub(super) fn violations(packages: &[Package]) -> Vec<String> {
 /// Whether one of our crates may depend on another of ours.
 fn may_use(name: &str, dependency: &str, kind: DependencyKind) -> bool {
     match name {
-        "memwire-mempool" | "memwire-vfio" | "memwire-testbed" | "dpdk-sys" => false,
-        // The testbed is a tool of the project's, and links nothing of it.
-        "xtask" => dependency == "memwire-testbed",
+        "memwire-mempool" | "memwire-vfio" | "memwire-testbed" | "memwire-charts" | "dpdk-sys" => {
+            false
+        }
+        // Tools of the project's, which link nothing of it.
+        "xtask" => ["memwire-testbed", "memwire-charts"].contains(&dependency),
         "memwire-providers" => GROUND.contains(&dependency),
         "memwire-pmd" => {
             GROUND.contains(&dependency)

@@ -1,11 +1,8 @@
 //! From samples over time to charts: which curves there are, and what they are of. Draws nothing.
 
-use super::{
-    Sample,
-    chart::{Chart, MOST, Series, Unit},
-    history::Change,
-    text::cut,
-};
+use memwire_charts::{Along, Chart, MOST, Series, Unit, text::cut};
+
+use super::{Sample, history::Change};
 
 /// Longest name of a port in a legend.
 const LONGEST: usize = 36;
@@ -51,7 +48,8 @@ pub(super) fn of_the_app(samples: &[Sample]) -> Vec<Chart> {
 }
 
 fn chart(title: &str, unit: Unit, series: Vec<Series>) -> Chart {
-    Chart { title: title.to_owned(), unit, series, is_stacked: false, top: 0.0 }
+    let along = Along::Seconds;
+    Chart { title: title.to_owned(), along, unit, series, is_stacked: false, top: 0.0 }
 }
 
 /// Buffers of a pool, by where they are.

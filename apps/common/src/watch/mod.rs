@@ -4,7 +4,6 @@
 //! An app's main thread calls [`Watch::tick`] every few milliseconds, with a closure that takes a
 //! [`Sample`]; the closure runs only when a view is due.
 
-mod chart;
 mod curves;
 mod file;
 mod history;
@@ -12,7 +11,6 @@ mod metrics;
 mod page;
 mod sample;
 mod screen;
-mod text;
 
 use std::{
     net::SocketAddr,

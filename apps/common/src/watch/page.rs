@@ -3,12 +3,13 @@
 
 use std::{fmt::Write, time::SystemTime};
 
-use super::{
-    Sample,
-    chart::{Chart, STYLE},
-    curves,
+use memwire_charts::{
+    Chart, STYLE,
+    page::{self, Kind},
     text::{clock, duration, escape, grouped},
 };
+
+use super::{Sample, curves};
 use crate::{
     report::Rates,
     units::{format_bits, format_frames},
@@ -19,27 +20,8 @@ const PLOT: (f64, f64) = (960.0, 300.0);
 /// A chart's size on the page.
 const ON_PAGE: (f64, f64) = (680.0, 270.0);
 
-const PAGE_STYLE: &str = "\
-:root{color-scheme:light dark;--back:#f6f7f9;--card:#fff;--text:#111827;--quiet:#5b6472;\
---line:#e5e7eb;--bad:#b91c1c}\
-@media(prefers-color-scheme:dark){:root{--back:#0f1319;--card:#171c24;--text:#e8eaee;\
---quiet:#9aa4b2;--line:#2b3340;--bad:#f87171}}\
-*{box-sizing:border-box}body{margin:0;padding:28px;background:var(--back);color:var(--text);\
-font:15px/1.5 system-ui,-apple-system,'Segoe UI','DejaVu Sans',sans-serif}\
-main{max-width:1440px;margin:auto}h1{font-size:26px;margin:0}h2{font-size:18px;margin:32px 0 12px}\
-.quiet{color:var(--quiet)}code{display:block;margin:10px 0;padding:8px 12px;background:var(--card);\
-border:1px solid var(--line);border-radius:8px;overflow-wrap:anywhere;\
-font:13px/1.5 ui-monospace,Menlo,'DejaVu Sans Mono',monospace}\
-.facts span{display:inline-block;margin:0 18px 4px 0}.facts b{font-weight:600}\
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(170px,1fr));gap:12px;margin:20px 0}\
-.tile,.card{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:12px 16px}\
-.tile b{display:block;font-size:22px;font-weight:600;font-variant-numeric:tabular-nums}\
-.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(560px,100%),1fr));gap:14px}\
-.card svg{display:block;width:100%;height:auto}.card{overflow-x:auto}\
-table{border-collapse:collapse;min-width:min(100%,520px);font-variant-numeric:tabular-nums}\
-th,td{padding:5px 10px;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}\
-th:first-child,td:first-child{text-align:left}th{font-weight:600;color:var(--quiet)}\
-tr:last-child td{border-bottom:0}td.bad{color:var(--bad);font-weight:600}";
+/// Of a pool that misses buffers at the end.
+const NOT_HOME: &str = "NOT ALL HOME";
 
 /// What both say of the run.
 pub(super) struct Run {
@@ -111,13 +93,7 @@ pub(super) fn plot(run: &Run, samples: &[Sample]) -> String {
 pub(super) fn report(run: &Run, samples: &[Sample]) -> String {
     let nothing = Sample::default();
     let last = samples.last().unwrap_or(&nothing);
-    let title = escape(&run.title());
-    let mut page = format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n\
-         <title>{title}, {}</title>\n<style>{PAGE_STYLE}\n{STYLE}</style>\n</head>\n<body>\n<main>\n",
-        run.began()
-    );
+    let mut page = String::new();
     let _ = head(&mut page, run, last);
     let _ = tiles(&mut page, samples, last);
     page += "<h2>Over time</h2>\n<div class=\"charts\">\n";
@@ -126,7 +102,7 @@ pub(super) fn report(run: &Run, samples: &[Sample]) -> String {
     }
     page += "</div>\n";
     let _ = tables(&mut page, last);
-    page + "</main>\n</body>\n</html>\n"
+    page::whole(&format!("{}, {}", run.title(), run.began()), &page)
 }
 
 fn head(page: &mut String, run: &Run, last: &Sample) -> std::fmt::Result {
@@ -178,13 +154,7 @@ fn tiles(page: &mut String, samples: &[Sample], last: &Sample) -> std::fmt::Resu
 
 fn card(page: &mut String, chart: &Chart) -> std::fmt::Result {
     let (width, height) = ON_PAGE;
-    let title = escape(&chart.title);
-    writeln!(
-        page,
-        "<div class=\"card\"><svg class=\"chart\" viewBox=\"0 0 {width} {height}\" role=\"img\" \
-         aria-label=\"{title}\">\n{}</svg></div>",
-        chart.draw(width, height)
-    )
+    page::card(page, &chart.title, ON_PAGE, &chart.draw(width, height))
 }
 
 fn tables(page: &mut String, last: &Sample) -> std::fmt::Result {
@@ -223,7 +193,7 @@ fn tables(page: &mut String, last: &Sample) -> std::fmt::Result {
         let name = [format!("{} ({}, {})", pool.name, pool.provider, pool.access)];
         let mut row: Vec<String> = name.into();
         row.extend(counts.map(|count| grouped(count as u64)));
-        row.push(if pool.is_home() { "all home".into() } else { "NOT ALL HOME".into() });
+        row.push(if pool.is_home() { "all home".into() } else { NOT_HOME.into() });
         row
     });
     let heads = [
@@ -267,18 +237,14 @@ fn table<R: AsRef<[String]>>(
     if rows.peek().is_none() {
         return Ok(());
     }
-    writeln!(page, "<h2>{title}</h2>\n<div class=\"card\"><table>\n<tr>")?;
-    heads.iter().try_for_each(|head| write!(page, "<th>{head}</th>"))?;
-    writeln!(page, "</tr>")?;
-    for row in rows {
-        write!(page, "<tr>")?;
-        for cell in row.as_ref() {
-            let class = if cell == "NOT ALL HOME" { " class=\"bad\"" } else { "" };
-            write!(page, "<td{class}>{}</td>", escape(cell))?;
-        }
-        writeln!(page, "</tr>")?;
-    }
-    writeln!(page, "</table></div>")
+    writeln!(page, "<h2>{title}</h2>")?;
+    let heads: Vec<(&str, Kind)> = heads.iter().map(|head| (*head, Kind::Figure)).collect();
+    let rows = rows.map(|row| {
+        let cells = row.as_ref().iter().cloned();
+        let kind = |cell: &String| if cell == NOT_HOME { Kind::Bad } else { Kind::Figure };
+        cells.map(|cell| (kind(&cell), cell)).map(|(kind, cell)| (cell, kind)).collect::<Vec<_>>()
+    });
+    page::table(page, &heads, rows)
 }
 
 #[cfg(test)]
@@ -302,24 +268,10 @@ mod tests {
         samples
     }
 
-    /// Tags are closed in order: as much as both languages share.
-    fn is_well_formed(text: &str) {
-        let mut open = Vec::new();
-        for tag in text.split('<').skip(1).map(|rest| rest.split('>').next().unwrap()) {
-            let name = tag.split([' ', '\n']).next().unwrap();
-            if let Some(name) = name.strip_prefix('/') {
-                assert_eq!(open.pop(), Some(name.to_owned()), "{tag}");
-            } else if !tag.ends_with('/') && !["!doctype", "meta"].contains(&name) {
-                open.push(name.to_owned());
-            }
-        }
-        assert!(open.is_empty(), "{open:?}");
-    }
-
     #[test]
     fn the_page_says_what_ran_and_what_came_of_it() {
         let page = report(&run(), &samples());
-        is_well_formed(&page);
+        assert!(page::is_well_formed(&page));
         for part in [
             "gpurx 0.",
             "1970-01-02 00:00:00 UTC",
@@ -341,7 +293,7 @@ mod tests {
     #[test]
     fn the_plot_is_a_picture_of_its_own() {
         let svg = plot(&run(), &samples());
-        is_well_formed(&svg);
+        assert!(page::is_well_formed(&svg));
         assert!(svg.starts_with("<svg xmlns=") && svg.ends_with("</svg>\n"));
         assert_eq!(svg.matches("<g transform").count(), 3);
         assert!(!svg.contains("<script"));
@@ -350,7 +302,7 @@ mod tests {
     #[test]
     fn a_run_without_frames_has_a_page_too() {
         for samples in [&[][..], &[Sample::default()]] {
-            is_well_formed(&report(&run(), samples));
+            assert!(page::is_well_formed(&report(&run(), samples)));
             assert!(plot(&run(), samples).contains("no frames came or went"));
         }
     }

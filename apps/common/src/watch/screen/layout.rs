@@ -1,6 +1,7 @@
 //! Where the parts of the screen go. What does not fit is named in the last line; a terminal that is
 //! too small for anything says so, and the app goes on.
 
+use memwire_charts::text::{clock, cut};
 use ratatui::{
     Frame,
     layout::{Constraint, Layout, Rect},
@@ -13,10 +14,7 @@ use super::{
     theme::Tone,
     view::{Bars, View},
 };
-use crate::{
-    units::format_frames,
-    watch::text::{clock, cut},
-};
+use crate::units::format_frames;
 
 /// Smallest terminal that something useful fits on.
 const LEAST: (u16, u16) = (36, 8);

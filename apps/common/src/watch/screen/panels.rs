@@ -1,5 +1,6 @@
 //! The parts of the screen as lines of text, each made for a width. A part without data is no part.
 
+use memwire_charts::text::{cut, duration, grouped};
 use ratatui::text::{Line, Span};
 
 use super::{
@@ -8,10 +9,7 @@ use super::{
 };
 use crate::{
     units::{format_bits, format_frames},
-    watch::{
-        Sample,
-        text::{cut, duration, grouped},
-    },
+    watch::Sample,
 };
 
 /// A title, and what stands below it.

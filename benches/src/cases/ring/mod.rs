@@ -1,10 +1,10 @@
-//! Rings, on one core and across two.
+//! Rings, on one core and across two; other crates' beside ours.
+
+pub(super) mod array_queue;
+pub(super) mod rtrb;
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
     thread,
 };
 
@@ -38,7 +38,7 @@ fn cross(
     mut consume: impl FnMut() -> usize + Send,
 ) -> anyhow::Result<Outcome> {
     let &[first, second, ..] = placement::cores().as_slice() else {
-        anyhow::bail!("needs two cores");
+        return Err(crate::CannotRunHere("needs two cores".into()).into());
     };
     let before = placement::probe([first, second]);
     let stop = CachePadded::new(AtomicBool::new(false));
@@ -119,29 +119,4 @@ pub(super) fn round_trip(windows: usize) -> anyhow::Result<Outcome> {
         while back_rx.recv(&mut one) == 0 {}
         1
     })
-}
-
-pub(super) fn rtrb_32(windows: usize) -> anyhow::Result<Outcome> {
-    let (mut tx, mut rx) = rtrb::RingBuffer::<u64>::new(ENTRIES);
-    let produce = move || {
-        if let Ok(chunk) = tx.write_chunk_uninit(32) {
-            chunk.fill_from_iter(0..32u64);
-        }
-    };
-    cross(windows, produce, move || {
-        let Ok(chunk) = rx.read_chunk(32.min(rx.slots())) else { return 0 };
-        let count = chunk.len();
-        std::hint::black_box(chunk.as_slices());
-        chunk.commit_all();
-        count
-    })
-}
-
-pub(super) fn array_queue(windows: usize) -> anyhow::Result<Outcome> {
-    let queue = Arc::new(crossbeam_queue::ArrayQueue::new(ENTRIES));
-    let there = Arc::clone(&queue);
-    let produce = move || {
-        std::hint::black_box(there.push(1u64).is_ok());
-    };
-    cross(windows, produce, move || usize::from(std::hint::black_box(queue.pop()).is_some()))
 }

@@ -1,7 +1,8 @@
 //! Numbers as people read them.
 
 /// `6,296,462`.
-pub(super) fn grouped(number: u64) -> String {
+#[must_use]
+pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() * 4 / 3);
     for (at, digit) in digits.chars().enumerate() {
@@ -14,7 +15,8 @@ pub(super) fn grouped(number: u64) -> String {
 }
 
 /// `850 ns`, `2.00 µs`, `1.20 ms`, `3.00 s`.
-pub(super) fn duration(ns: f64) -> String {
+#[must_use]
+pub fn duration(ns: f64) -> String {
     match ns {
         ns if ns >= 1e9 => format!("{:.2} s", ns / 1e9),
         ns if ns >= 1e6 => format!("{:.2} ms", ns / 1e6),
@@ -24,13 +26,15 @@ pub(super) fn duration(ns: f64) -> String {
 }
 
 /// `0:00:12`.
-pub(super) fn clock(time: std::time::Duration) -> String {
+#[must_use]
+pub fn clock(time: std::time::Duration) -> String {
     let seconds = time.as_secs();
     format!("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }
 
 /// At most `width` wide; what is cut off is said by `…`.
-pub(super) fn cut(text: &str, width: usize) -> String {
+#[must_use]
+pub fn cut(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
         return text.to_owned();
     }
@@ -39,7 +43,8 @@ pub(super) fn cut(text: &str, width: usize) -> String {
 }
 
 /// Text made harmless in HTML and SVG, also within quotes. What XML has no room for is left out.
-pub(super) fn escape(text: &str) -> String {
+#[must_use]
+pub fn escape(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

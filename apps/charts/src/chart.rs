@@ -3,11 +3,11 @@
 
 use std::fmt::Write;
 
-use super::text::escape;
+use crate::text::escape;
 
 /// Style of charts, for a style sheet or a `<style>` of an SVG: eight colours that can be told apart
 /// on white and on black.
-pub(super) const STYLE: &str = "\
+pub const STYLE: &str = "\
 .chart{font:12px system-ui,-apple-system,'Segoe UI','DejaVu Sans',sans-serif}\
 .chart text{fill:#4b5563}.chart .title{fill:#111827;font-size:14px;font-weight:600}\
 .chart .grid{stroke:#e5e7eb;fill:none}.chart .axis{stroke:#9ca3af;fill:none}\
@@ -28,7 +28,7 @@ pub(super) const STYLE: &str = "\
 /// Colours there are; further series are dashed.
 const COLOURS: usize = 8;
 /// Series that a chart can show.
-pub(super) const MOST: usize = 3 * COLOURS;
+pub const MOST: usize = 3 * COLOURS;
 /// Around the plot: left, top, right, bottom.
 const MARGIN: (f64, f64, f64, f64) = (76.0, 56.0, 20.0, 28.0);
 /// Steps of the vertical axis, about.
@@ -38,18 +38,32 @@ const MOST_TICKS: i32 = 24;
 /// Values beyond are no measurement.
 const HIGHEST: f64 = 1e18;
 
-/// Values over time; a gap where there was none.
+/// Values over what the axis is of; a gap where there was none.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Series {
-    pub(super) name: String,
-    pub(super) points: Vec<(f64, Option<f64>)>,
+pub struct Series {
+    /// For the legend.
+    pub name: String,
+    /// From left to right.
+    pub points: Vec<(f64, Option<f64>)>,
+}
+
+/// What the horizontal axis is of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Along {
+    /// Seconds since the start.
+    #[default]
+    Seconds,
+    /// Sizes of that unit, at least 1: each twice as large as far from the one before.
+    Doublings(&'static str),
 }
 
 /// How values are written at the axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unit {
+pub enum Unit {
     /// A number with a prefix of 1000s, and this behind it.
     Of(&'static str),
+    /// A number as it is, and this behind it.
+    Plain(&'static str),
     /// Share of 1.
     Share,
     /// Nanoseconds, on a logarithmic axis.
@@ -58,24 +72,31 @@ pub(super) enum Unit {
 
 /// One chart.
 #[derive(Clone, Debug)]
-pub(super) struct Chart {
-    pub(super) title: String,
-    pub(super) unit: Unit,
-    pub(super) series: Vec<Series>,
+pub struct Chart {
+    /// Above it.
+    pub title: String,
+    /// Of the horizontal axis.
+    pub along: Along,
+    /// Of the vertical axis.
+    pub unit: Unit,
+    /// At most [`MOST`].
+    pub series: Vec<Series>,
     /// Whether series stand on each other.
-    pub(super) is_stacked: bool,
+    pub is_stacked: bool,
     /// Where the axis ends, at least.
-    pub(super) top: f64,
+    pub top: f64,
 }
 
 impl Chart {
     /// Whether there is nothing to draw.
-    pub(super) fn is_empty(&self) -> bool {
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
         !self.series.iter().any(|series| series.points.iter().any(|(_, value)| value.is_some()))
     }
 
     /// The chart as a group of SVG elements, with its corner at 0, 0.
-    pub(super) fn draw(&self, width: f64, height: f64) -> String {
+    #[must_use]
+    pub fn draw(&self, width: f64, height: f64) -> String {
         let mut svg = String::new();
         let plane = Plane::new(self, width, height);
         // Writing to a `String` never fails.
@@ -95,13 +116,35 @@ impl Chart {
             writeln!(svg, r#"<text x="{x:.1}" y="{y:.1}" text-anchor="end">{text}</text>"#)?;
         }
         writeln!(svg, r#"<path class="axis" d="M{left:.1} {bottom:.1}H{right:.1}"/>"#)?;
-        for (time, text) in time_ticks(plane.start, plane.end) {
-            let x = plane.x(time);
+        for (at, text) in self.marks(plane) {
+            let x = plane.x(at);
             let (tick, y) = (bottom + 4.0, bottom + 18.0);
             writeln!(svg, r#"<path class="axis" d="M{x:.1} {bottom:.1}V{tick:.1}"/>"#)?;
             writeln!(svg, r#"<text x="{x:.1}" y="{y:.1}" text-anchor="middle">{text}</text>"#)?;
         }
         if self.is_stacked { self.areas(svg, plane) } else { self.lines(svg, plane) }
+    }
+
+    /// What stands below the horizontal axis: round times, or the sizes that were measured.
+    fn marks(&self, plane: &Plane) -> Vec<(f64, String)> {
+        let Along::Doublings(unit) = self.along else {
+            return time_ticks(plane.start, plane.end);
+        };
+        let points = self.series.iter().flat_map(|series| &series.points);
+        let mut sizes: Vec<f64> = points.map(|(at, _)| *at).collect();
+        sizes.sort_by(f64::total_cmp);
+        let mut marks: Vec<(f64, String)> = Vec::new();
+        for size in sizes {
+            // Two that are closer than their texts are wide would be one blot.
+            let room = 7.0 * (size.log10().max(0.0) + 2.0);
+            if marks.last().is_none_or(|(last, _)| plane.x(size) - plane.x(*last) >= room) {
+                marks.push((size, format!("{size}")));
+            }
+        }
+        if let Some((_, text)) = marks.last_mut() {
+            *text = format!("{text} {unit}").trim_end().to_owned();
+        }
+        marks
     }
 
     /// A key per series, as many as stand in one line.
@@ -184,14 +227,21 @@ struct Plane {
     high: f64,
     step: f64,
     is_log: bool,
+    along: Along,
 }
 
 impl Plane {
     fn new(chart: &Chart, width: f64, height: f64) -> Self {
         let points = chart.series.iter().flat_map(|series| &series.points);
         let end = points.clone().fold(0.0, |end, (time, _)| time.max(end));
-        // Times are since the start.
-        let (start, end) = (0.0, if end > 0.0 { end } else { 1.0 });
+        let (start, end) = match chart.along {
+            // Times are since the start.
+            Along::Seconds => (0.0, if end > 0.0 { end } else { 1.0 }),
+            Along::Doublings(_) => {
+                let least = points.clone().fold(end, |least, (at, _)| at.min(least)).max(1.0);
+                (least, if end > least { end } else { 2.0 * least })
+            }
+        };
         let is_log = chart.unit == Unit::Nanos;
         let values = points.filter_map(|(_, value)| *value).map(|value| value.min(HIGHEST));
         let (low, high, step) = if is_log {
@@ -206,11 +256,18 @@ impl Plane {
         };
         let (left, top, right, bottom) = MARGIN;
         let (right, bottom) = (width - right, height - bottom);
-        Self { left, right, top, bottom, start, end, low, high, step, is_log }
+        let along = chart.along;
+        Self { left, right, top, bottom, start, end, low, high, step, is_log, along }
     }
 
-    fn x(&self, time: f64) -> f64 {
-        self.left + (time - self.start) / (self.end - self.start) * (self.right - self.left)
+    fn x(&self, at: f64) -> f64 {
+        let share = match self.along {
+            Along::Seconds => (at - self.start) / (self.end - self.start),
+            Along::Doublings(_) => {
+                (at.max(self.start) / self.start).log2() / (self.end / self.start).log2()
+            }
+        };
+        self.left + share * (self.right - self.left)
     }
 
     fn y(&self, value: f64) -> f64 {
@@ -254,8 +311,9 @@ fn tick_text(value: f64, high: f64, step: f64, unit: Unit) -> String {
     };
     let (scale, suffix) = match unit {
         Unit::Of(unit) => (scale, format!(" {prefix}{unit}")),
+        Unit::Plain(unit) => (1.0, format!(" {unit}")),
         Unit::Share => (0.01, " %".to_owned()),
-        Unit::Nanos => return super::text::duration(value).replace(".00", ""),
+        Unit::Nanos => return crate::text::duration(value).replace(".00", ""),
     };
     let step = step / scale;
     let digits = if step >= 1.0 || step <= 0.0 { 0.0 } else { (-step.log10()).ceil().min(6.0) };
@@ -263,7 +321,7 @@ fn tick_text(value: f64, high: f64, step: f64, unit: Unit) -> String {
     let digits = digits as usize;
     let text = match unit {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "below 1e5")]
-        Unit::Of("") if scale == 1.0 && step >= 1.0 => super::text::grouped(value as u64),
+        Unit::Of("") if scale == 1.0 && step >= 1.0 => crate::text::grouped(value as u64),
         _ => format!("{:.digits$}{suffix}", value / scale),
     };
     if value == 0.0 { "0".to_owned() } else { text.trim_end().to_owned() }
@@ -306,7 +364,14 @@ mod tests {
     fn chart(values: &[f64], unit: Unit) -> Chart {
         let points = values.iter().enumerate().map(|(at, value)| (at as f64, Some(*value)));
         let series = Series { name: "a <b> & \"c\"".into(), points: points.collect() };
-        Chart { title: "T & t".into(), unit, series: vec![series], is_stacked: false, top: 0.0 }
+        Chart {
+            title: "T & t".into(),
+            along: Along::Seconds,
+            unit,
+            series: vec![series],
+            is_stacked: false,
+            top: 0.0,
+        }
     }
 
     #[test]
@@ -334,6 +399,25 @@ mod tests {
         assert_eq!(texts(1.0).first().unwrap(), "0 s");
         assert_eq!(texts(600.0), ["0:00", "2:00", "4:00", "6:00", "8:00", "10:00"]);
         assert_eq!(texts(36_000.0)[1], "2:00 h");
+    }
+
+    #[test]
+    fn doublings_are_equally_far_apart_and_marked_where_they_were_measured() {
+        let points = [64.0, 128.0, 256.0, 1500.0].map(|at| (at, Some(at)));
+        let series = Series { name: "cost".into(), points: points.into() };
+        let chart = Chart {
+            along: Along::Doublings("B"),
+            series: vec![series],
+            ..chart(&[], Unit::Plain("ns"))
+        };
+        let plane = Plane::new(&chart, 800.0, 300.0);
+
+        let [first, second, third] = [64.0, 128.0, 256.0].map(|at| plane.x(at));
+
+        assert!((third - second - (second - first)).abs() < 1e-6);
+        let marks: Vec<String> = chart.marks(&plane).into_iter().map(|(_, text)| text).collect();
+        assert_eq!(marks, ["64", "128", "256", "1500 B"]);
+        assert_eq!(plane.ticks(chart.unit).last().unwrap().1, "1500 ns");
     }
 
     #[test]
