@@ -69,8 +69,23 @@ fn a_port_says_whether_frames_are_copied() {
     assert!(copied.info().capabilities.copies);
 }
 
+/// Set in a process whose port vanishes.
+const VANISHES: &str = "MEMWIRE_TEST_PORT_VANISHES";
+
+/// In a process of its own: its memory stays registered with DPDK for good. After these tests in one process
+/// net_virtio_user moved no frame, before this one was taken out.
 #[test]
 fn a_port_that_vanished_is_removed_and_does_no_harm() {
+    if env::var_os(VANISHES).is_none() {
+        let name = "errors::a_port_that_vanished_is_removed_and_does_no_harm";
+        let child = Command::new(env::current_exe().unwrap())
+            .args(["--exact", name, "--nocapture"])
+            .env(VANISHES, "1")
+            .output()
+            .unwrap();
+        assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stderr));
+        return;
+    }
     let mut rig = Rig::start("net_null10", 256);
     assert_eq!(rig.device.health(), Health::Good);
     let frames = rig.frames(1, 60);
