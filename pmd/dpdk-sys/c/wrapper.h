@@ -9,6 +9,7 @@
 #include <rte_log.h>
 #include <rte_eal.h>
 #include <rte_alarm.h>
+#include <rte_bus.h>
 #include <rte_dev.h>
 #include <rte_malloc.h>
 #include <rte_memory.h>

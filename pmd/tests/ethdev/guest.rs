@@ -12,7 +12,7 @@ use pmd::{AnyRxQueue, Config, Device, QueueCounters, Queues, Registry, RxQueue, 
 use providers::{Hugepages, PageSize};
 
 /// Frames each way.
-const FRAMES: usize = 20_000;
+const FRAMES: usize = 5_000;
 /// Frames on the wire at a time: a NIC under emulation loses what it has no descriptor for.
 const WINDOW: usize = 64;
 const SLOTS: usize = 4096;
@@ -153,5 +153,22 @@ fn nics_read_and_write_our_hugepages_and_every_buffer_comes_home() {
         there.stop();
         let audit = pool.audit();
         assert!(audit.is_home(), "{pair:?}: {audit}");
+    }
+}
+
+#[test]
+fn ports_come_back_after_their_pools_memory_is_gone() {
+    let name = "ports_come_back_after_their_pools_memory_is_gone";
+    let Some(pairs) = pairs(name) else { return };
+    let hugepages = Hugepages::new(PageSize::TwoMiB).expect("hugepages");
+    for pair in &pairs {
+        // Less each time: what was mapped for the devices before is not all mapped in the process again.
+        for slots in [4096, 2048, 1024] {
+            let pool = Pool::builder().name("frames").slots(slots).stride(2176).memory(&hugepages);
+            let pool = pool.build().unwrap_or_else(|error| panic!("{error}"));
+            let ports = [0, 1].map(|end: usize| Port::start(&pair[end], &pool));
+            ports.into_iter().for_each(Port::stop);
+            assert!(pool.audit().is_home(), "{pair:?}: {}", pool.audit());
+        }
     }
 }
