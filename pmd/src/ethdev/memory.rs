@@ -107,15 +107,19 @@ impl EthMapper {
     fn kind(&self) -> Mapping {
         // SAFETY: the device was found by DPDK, which keeps it while its port is there.
         let bus = unsafe { sys::rte_dev_bus(self.device) };
+        // SAFETY: a bus that DPDK named.
+        let bus = unsafe { sys::rte_bus_name(bus) };
         // SAFETY: a bus's name is a string that lives for good.
-        let bus = unsafe { CStr::from_ptr(sys::rte_bus_name(bus)) };
+        let bus = unsafe { CStr::from_ptr(bus) };
         // SAFETY: as of the bus.
         let driver = unsafe { sys::rte_dev_driver(self.device) };
         if bus == c"vdev" || driver.is_null() {
             return Mapping::None;
         }
+        // SAFETY: a driver that DPDK named.
+        let driver = unsafe { sys::rte_driver_name(driver) };
         // SAFETY: a driver's name is a string that lives for good.
-        let driver = unsafe { CStr::from_ptr(sys::rte_driver_name(driver)) };
+        let driver = unsafe { CStr::from_ptr(driver) };
         if driver.to_bytes().starts_with(b"mlx5") { Mapping::Own } else { Mapping::Shared }
     }
 
