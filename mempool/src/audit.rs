@@ -33,14 +33,17 @@ pub struct Audit {
 impl Audit {
     pub(crate) fn of(core: &Core) -> Self {
         let control = core.control();
-        let read = |gauge: &AtomicU32| gauge.load(Ordering::Relaxed) as usize;
+        let load = |gauge: &AtomicU32| gauge.load(Ordering::Relaxed);
         let capacity = core.capacity(&control);
         // The list's two ends are read one after the other: while workers run, they may not match.
         let free = core.free.len().min(capacity);
         let caches = control.caches.iter().filter_map(Weak::upgrade);
-        let cached = caches.map(|gauge| read(&gauge.len)).sum();
+        let cached = caches.map(|gauge| load(&gauge.len) as usize).sum();
         let ledgers = control.in_flight.iter().filter_map(Weak::upgrade);
-        let in_flight = ledgers.map(|gauge| read(&gauge)).sum();
+        // Parts of one count (`Tally`) are below zero where their owner takes more than it gives; while
+        // workers run, so may the sum be.
+        let in_flight = ledgers.fold(0u32, |sum, gauge| sum.wrapping_add(load(&gauge)));
+        let in_flight = in_flight.cast_signed().max(0) as usize;
         let drained = (0..core.table.areas()).map(|area| core.parked(area)).sum();
         let leaked = usize::try_from(core.events.leaked.load(Ordering::Relaxed)).unwrap_or(0);
         let away = free + cached + in_flight + drained + leaked;

@@ -2,10 +2,10 @@
 //! integers moves it.
 #![allow(unsafe_code, reason = "the batch is a raw array of owned slot numbers")]
 
-use std::{mem::MaybeUninit, ptr, ptr::NonNull, slice};
+use std::{hint, mem::MaybeUninit, ptr, ptr::NonNull, slice};
 
 use crate::{
-    Access, Buf, Cache, Frame, FrameMut, Pool, RxMeta, Shared, Slot, core::Core, slot::PAD,
+    Access, Buf, Cache, Frame, FrameMut, Meta, Pool, RxMeta, Shared, Slot, core::Core, slot::PAD,
 };
 
 /// Owns up to [`Burst::CAPACITY`] frames of one pool, in order. Dropping it frees them.
@@ -163,6 +163,19 @@ impl<A: Access> Burst<A> {
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Frame<'_, A>> {
         // SAFETY: the burst owns the slots and is borrowed.
         self.slots().iter().map(|slot| unsafe { Frame::new(self.core(), *slot) })
+    }
+
+    /// The number and the metadata of each frame's first slot, in order: for loops over whole bursts that write
+    /// elsewhere meanwhile.
+    #[inline(always)]
+    pub fn metas(&self) -> impl ExactSizeIterator<Item = (u32, &Meta)> {
+        let first = self.core().table.first_meta();
+        self.slots().iter().map(move |slot| {
+            // SAFETY: slots are made by the pool inside the index space, which the table spans.
+            let meta = unsafe { first.add(*slot as usize) };
+            // SAFETY: the burst owns the slot and is borrowed.
+            (*slot, unsafe { meta.as_ref() })
+        })
     }
 
     /// Calls `change` for every frame from the `from`-th on.
@@ -334,6 +347,47 @@ impl<A: Access> Burst<A> {
         assert!(count <= room, "{count} slots for {room} places");
         self.len += count;
         self.chained |= chained;
+        count
+    }
+
+    /// As [`Burst::adopt`], for single segments that are received alike but for their lengths: `next` yields the
+    /// slots and lengths of up to `most` of them, by their index, until there is none. Returns how many there
+    /// were.
+    ///
+    /// # Panics
+    /// If a slot has no room for its length. The slots yielded so far are lost then.
+    ///
+    /// # Safety
+    /// As for [`Burst::adopt`].
+    #[inline(always)]
+    pub unsafe fn adopt_received(
+        &mut self,
+        most: usize,
+        rx: &RxMeta,
+        mut next: impl FnMut(usize) -> Option<(u32, usize)>,
+    ) -> usize {
+        let (core, most) = (self.core(), most.min(self.room()));
+        let (first, stride) = (core.table.first_meta(), core.table.stride());
+        // Opaque, so that it is copied as it lies there, and not field by field.
+        let alike = hint::black_box(core.fresh.received(stride, 0, rx));
+        let (longest, tail) = (alike.longest(stride), self.tail_ptr());
+        let mut count = 0;
+        while count < most
+            && let Some((slot, len)) = next(count)
+        {
+            // SAFETY: `count < room`, so the place is within the array.
+            let place = unsafe { tail.add(count) };
+            // SAFETY: as above.
+            unsafe { place.write(MaybeUninit::new(slot)) };
+            // SAFETY: a slot of this pool (caller), which the table spans.
+            let meta = unsafe { first.add(slot as usize) };
+            // SAFETY: the burst owns the slot from here on, hence its metadata.
+            unsafe { meta.write(alike) };
+            // SAFETY: as above.
+            unsafe { &mut *meta.as_ptr() }.set_len(len, longest);
+            count += 1;
+        }
+        self.len += count;
         count
     }
 }

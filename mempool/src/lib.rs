@@ -68,6 +68,6 @@ pub use shared::SharedBuf;
 pub use sizing::{QueuePlan, Sizing, SizingError, format_bytes};
 pub use slot::Slot;
 pub use split::{Split, SplitBurst, SplitCache, SplitFrame};
-pub use surrendered::Surrendered;
+pub use surrendered::{Surrendered, Tally};
 pub use sweep::OneArea;
 pub use view::DeviceView;

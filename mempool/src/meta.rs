@@ -147,6 +147,23 @@ impl Meta {
         self
     }
 
+    /// The longest payload that a slot of `stride` bytes has room for, where this one starts.
+    pub(crate) const fn longest(&self, stride: usize) -> usize {
+        stride - self.offset()
+    }
+
+    /// # Panics
+    /// If `len` is more than `longest`.
+    #[inline(always)]
+    pub(crate) fn set_len(&mut self, len: usize, longest: usize) {
+        if len > longest {
+            leaves(len, longest);
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "at most the stride, 2^30")]
+        let len = len as u32;
+        self.len = len;
+    }
+
     /// What the driver stated about the frame besides its bytes.
     #[must_use]
     pub const fn rx(&self) -> RxMeta {

@@ -98,6 +98,12 @@ impl Table {
         unsafe { self.meta.as_ptr().add(slot as usize) }
     }
 
+    /// Metadata of slot 0, for loops that write metadata: the compiler cannot know that the table stays.
+    #[inline(always)]
+    pub(crate) fn first_meta(&self) -> NonNull<Meta> {
+        self.meta
+    }
+
     /// Address of a slot's first byte.
     #[inline(always)]
     pub(crate) fn address(&self, slot: u32) -> *mut u8 {

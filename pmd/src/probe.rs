@@ -26,7 +26,7 @@ const RING: usize = 64;
 const AREAS: usize = 16;
 /// How long links may take to come up, and frames to come back.
 const LINK: Duration = Duration::from_secs(3);
-const ANSWER: Duration = Duration::from_secs(2);
+const ANSWER: Duration = Duration::from_secs(5);
 /// A frame that has not come by then is sent again.
 const AGAIN: Duration = Duration::from_millis(200);
 /// UDP port of the discard protocol (RFC 863): whoever else hears a probe throws it away.
@@ -220,8 +220,7 @@ impl Probe<'_> {
         let mut home = Vec::new();
         let (end, mut next) = (Instant::now() + ANSWER, Instant::now());
         let mut found = vec![0; FRAME];
-        let mut arrived = vec![false; places.len()];
-        while arrived.contains(&false) {
+        while places.iter().any(|place| !place.is_proven) {
             let now = Instant::now();
             if now >= end {
                 return Err(Fault::Lost);
@@ -229,7 +228,8 @@ impl Probe<'_> {
             queue.post(&mut posted);
             let got = queue.recv(&mut cache, &mut burst);
             if now >= next {
-                let missing = (0..places.len()).filter(|at| !arrived[*at]);
+                // Any pattern proves any place: one that came twice, since it was sent again, took another's.
+                let missing = (0..places.len()).filter(|at| !places[*at].is_proven);
                 sender.send(self.frames, missing.map(|at| patterns.frame(at)));
                 next = now + AGAIN;
             }
@@ -253,7 +253,6 @@ impl Probe<'_> {
                     return Err(Fault::Lies(at));
                 }
                 places[at].is_proven = true;
-                arrived[number] = true;
             }
             let (heads, data) = burst.parts_mut();
             heads.recycle(&mut cache.heads);

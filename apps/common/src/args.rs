@@ -1,5 +1,7 @@
 //! The flags that every app has, to flatten into its own. One meaning each, everywhere.
 
+mod ports;
+
 use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
@@ -12,13 +14,7 @@ use crate::{
     units::{parse_count, parse_duration, parse_size},
 };
 
-/// Which ports.
-#[derive(Args, Clone, Debug, Default)]
-pub struct PortArgs {
-    /// Port, as driver:addr[,key=val]*; give it once per port
-    #[arg(short = 'p', long = "port", value_name = "SPEC")]
-    pub ports: Vec<String>,
-}
+pub use ports::PortArgs;
 
 /// How to run and how to report.
 #[derive(Args, Clone, Debug)]

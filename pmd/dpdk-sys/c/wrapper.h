@@ -8,6 +8,8 @@
 #include <rte_errno.h>
 #include <rte_log.h>
 #include <rte_eal.h>
+#include <rte_alarm.h>
+#include <rte_bus.h>
 #include <rte_dev.h>
 #include <rte_malloc.h>
 #include <rte_memory.h>

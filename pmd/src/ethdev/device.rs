@@ -18,6 +18,10 @@ use crate::{
 
 /// Frames that a port may hold besides those in its rings, with DPDK's own buffers.
 const SPARE: usize = 512;
+/// Drivers whose queues come in pairs. With more one way than the other net_memif reads and writes rings that
+/// are not its own, net_vhost and net_virtio_user move nothing; net_ring's receive queues are the other ends
+/// of its transmit queues, by which DPDK frees them.
+const PAIRED: [&str; 4] = ["net_memif", "net_ring", "net_vhost", "net_virtio_user"];
 /// Longest frame where the driver names none.
 const LONGEST: usize = 65535;
 /// Longest frame in a buffer of DPDK's own.
@@ -93,18 +97,26 @@ impl Ethdev {
         };
         let info = port.info();
         let offloads = (
-            offload::to_receive(info.rx_offload_capa, config.rx_offloads),
+            offload::to_receive(info.rx_offload_capa, config.rx_offloads, config.rx.len()),
             offload::to_send(info.tx_offload_capa),
         );
-        port.start(config, offloads, &plan.receive)?;
+        port.start(config, offloads, &plan.receive, plan.senders)?;
         Ok((port, plan))
     }
+}
+
+/// Queues of each kind that a port has at least, for a configuration.
+fn pairs(port: &Port, config: &Config) -> usize {
+    let driver = port.driver();
+    if PAIRED.contains(&driver.as_str()) { config.rx.len().max(config.tx.len()) } else { 0 }
 }
 
 /// What the queues of a port use.
 struct Plan {
     /// Of the receive queues, and of those that nobody asked for.
     receive: Vec<QueueMemory>,
+    /// Transmit queues, those that nobody asked for included.
+    senders: usize,
     /// For copies.
     send: Option<QueueMemory>,
 }
@@ -118,26 +130,30 @@ impl Plan {
             let mempool = port.mirror(pool)?.mempool();
             receive.push(QueueMemory { mempool });
         }
+        let mut spare = receive.first().copied();
         for queue in &config.tx {
             let mempool = port.mirror(&queue.pool)?.mempool();
-            // A ring's receive queues are its transmit queues' other ends: DPDK frees it by them.
-            if port.driver() == "net_ring" && receive.len() < config.tx.len() {
-                receive.push(QueueMemory { mempool });
-            }
+            spare = spare.or(Some(QueueMemory { mempool }));
         }
-        Ok(Self { receive, send: None })
+        let pairs = pairs(port, config);
+        if let Some(spare) = spare.filter(|_| receive.len() < pairs) {
+            receive.resize(pairs, spare);
+        }
+        Ok(Self { receive, senders: config.tx.len().max(pairs), send: None })
     }
 
     /// Buffers of DPDK's own, enough for every ring.
     fn of_copies(port: &mut Port, config: &Config) -> Result<Self, Refusal> {
+        let pairs = pairs(port, config);
+        let unasked = pairs.saturating_sub(config.rx.len()) * crate::config::DEFAULT_RING;
         let rings: usize = config.rx.iter().map(|queue| queue.ring).sum();
         let room = port.info().max_rx_pktlen as usize;
         let room = if room == 0 { 1518 } else { room.min(LONGEST_COPY) };
-        let memory = port.own_pool(rings + SPARE, room)?;
+        let memory = port.own_pool(rings + unasked + SPARE, room)?;
         let sending: usize = config.tx.iter().map(|queue| queue.ring).sum();
         let send = port.own_pool(sending + SPARE, LONGEST_COPY)?;
-        let receive = config.rx.iter().map(|_| memory).collect();
-        Ok(Self { receive, send: Some(send) })
+        let receive = vec![memory; config.rx.len().max(pairs)];
+        Ok(Self { receive, senders: config.tx.len().max(pairs), send: Some(send) })
     }
 }
 

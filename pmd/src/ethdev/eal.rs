@@ -6,14 +6,16 @@
 #![allow(unsafe_code, reason = "calls DPDK's set-up functions")]
 
 use std::{
-    ffi::{CStr, CString, c_char, c_int},
+    ffi::{CStr, CString, c_char, c_int, c_void},
     fs,
     ptr::from_mut,
     sync::{
         OnceLock,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc::{self, SyncSender},
     },
     thread,
+    time::Duration,
 };
 
 use dpdk_sys as sys;
@@ -36,6 +38,9 @@ const ORDINARY_MEGABYTES: u32 = 256;
 static EAL: OnceLock<(Settings, Result<(), String>)> = OnceLock::new();
 /// Ports that DPDK has of us.
 static PORTS: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether it is to stay as it is when the process ends.
+static KEPT: AtomicBool = AtomicBool::new(false);
 
 /// A port's share in the layer: it is not cleaned up while one lives.
 #[derive(Debug)]
@@ -65,6 +70,39 @@ impl Drop for Share {
     fn drop(&mut self) {
         PORTS.fetch_sub(1, Ordering::AcqRel);
     }
+}
+
+/// Has the layer never be cleaned up: DPDK's interrupt thread, which runs to the end, may still use something.
+pub(super) fn keep() {
+    KEPT.store(true, Ordering::Release);
+}
+
+/// Longest wait for DPDK's interrupt thread, whose handlers are short.
+const SETTLED: Duration = Duration::from_secs(2);
+
+/// Waits until DPDK's interrupt thread has finished what it was doing when this was called; false if it did
+/// not in time.
+///
+/// A handler that runs there (a peer's socket was closed) uses its port without keeping it. Once a port is
+/// stopped no new one begins; one that had begun has to end before the port's memory goes.
+pub(super) fn settle() -> bool {
+    let (done, is_done) = mpsc::sync_channel::<()>(1);
+    let done = Box::into_raw(Box::new(done));
+    // SAFETY: alarms go off once, on the interrupt thread, between handlers; the callback takes `done` over.
+    let failed = unsafe { sys::rte_eal_alarm_set(1, Some(tell), done.cast()) };
+    if failed != 0 {
+        // SAFETY: made above; without an alarm nobody else has it.
+        drop(unsafe { Box::from_raw(done) });
+        return false;
+    }
+    is_done.recv_timeout(SETTLED).is_ok()
+}
+
+unsafe extern "C" fn tell(done: *mut c_void) {
+    // SAFETY: from `settle`, and an alarm goes off once.
+    let done = unsafe { Box::from_raw(done.cast::<SyncSender<()>>()) };
+    // Whoever waited may have given up.
+    let _ = done.try_send(());
 }
 
 /// Ports there are now.
@@ -174,8 +212,9 @@ fn hugepages() -> String {
 /// At the end of the process, once nobody uses DPDK. With a port still open nothing is touched: the kernel
 /// cleans up behind a process too.
 extern "C" fn clean_up() {
-    if ports() == 0 {
-        // SAFETY: initialised (registered by `init_here`), no port is left, and this is the process's end.
+    if ports() == 0 && !KEPT.load(Ordering::Acquire) {
+        // SAFETY: initialised (registered by `init_here`), no port is left, nothing of one that the interrupt
+        // thread knows, and this is the process's end.
         unsafe { sys::rte_eal_cleanup() };
     }
 }

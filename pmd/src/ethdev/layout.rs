@@ -2,7 +2,10 @@
 //! Keeps one byte per slot: whether it is with DPDK. Calls nothing of DPDK's.
 #![allow(unsafe_code, reason = "writes fields of mbufs that it owns")]
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::{
+    ptr::null_mut,
+    sync::atomic::{AtomicU8, Ordering},
+};
 
 use dpdk_sys::{self as sys, mbuf};
 use mempool::AreaInfo;
@@ -10,6 +13,12 @@ use mempool::AreaInfo;
 /// Where data starts in a fresh mbuf; what DPDK was built with.
 #[expect(clippy::cast_possible_truncation, reason = "128, or what fits `data_off`")]
 const HEADROOM: u16 = sys::MEMWIRE_HEADROOM as u16;
+
+/// Bytes from an mbuf to the next, a power of two: the header that DPDK puts before each object, the mbuf, and
+/// its private part.
+pub(super) const DISTANCE: usize = if sys::MEMWIRE_CACHE_LINE == 64 { 256 } else { 512 };
+const SHIFT: u32 = DISTANCE.trailing_zeros();
+const _: () = assert!(DISTANCE.is_power_of_two());
 
 /// An mbuf.
 pub(super) type Mbuf = *mut sys::rte_mbuf;
@@ -26,11 +35,17 @@ struct Chunk {
     start: usize,
 }
 
+/// The slots and mbufs of one area, for loops over a burst: all in registers, and no calls.
+#[derive(Clone, Copy)]
+pub(super) struct Part<'a> {
+    first_slot: u32,
+    start: Mbuf,
+    lent: &'a [AtomicU8],
+}
+
 /// Slots and their mbufs.
 pub(super) struct Layout {
     chunks: Vec<Chunk>,
-    /// Between neighbouring mbufs, as a power of two.
-    shift: u32,
     stride: usize,
     /// By slot: 1 where it is with DPDK.
     lent: Box<[AtomicU8]>,
@@ -41,11 +56,35 @@ unsafe impl Send for Layout {}
 // SAFETY: as above.
 unsafe impl Sync for Layout {}
 
+impl Part<'_> {
+    /// As [`Layout::lend`]; none if the slot is of another area.
+    #[inline(always)]
+    pub(super) fn lend(self, slot: u32) -> Option<Mbuf> {
+        let index = slot.wrapping_sub(self.first_slot) as usize;
+        self.lent.get(index)?.store(1, Ordering::Relaxed);
+        Some(self.start.wrapping_byte_add(index << SHIFT))
+    }
+
+    /// As [`Layout::take_back`], but says nothing; none if the mbuf is of another area.
+    #[inline(always)]
+    pub(super) fn take_back(self, mbuf: Mbuf) -> Option<u32> {
+        let index = mbuf.addr().wrapping_sub(self.start.addr()) >> SHIFT;
+        let lent = self.lent.get(index)?;
+        if lent.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        lent.store(0, Ordering::Relaxed);
+        #[expect(clippy::cast_possible_truncation, reason = "below the area's slots")]
+        let index = index as u32;
+        Some(self.first_slot + index)
+    }
+}
+
 impl Layout {
-    /// For a pool with slots of `stride` bytes, numbered below `bound`; mbufs are `1 << shift` bytes apart.
-    pub(super) fn new(stride: usize, bound: usize, shift: u32) -> Self {
+    /// For a pool with slots of `stride` bytes, numbered below `bound`.
+    pub(super) fn new(stride: usize, bound: usize) -> Self {
         let lent = (0..bound).map(|_| AtomicU8::new(0)).collect();
-        Self { chunks: Vec::new(), shift, stride, lent }
+        Self { chunks: Vec::new(), stride, lent }
     }
 
     /// Bytes of a slot as an mbuf's buffer: its length has 16 bits.
@@ -65,13 +104,37 @@ impl Layout {
         });
     }
 
+    /// The area of an mbuf; one without slots if it is no mirror's.
+    #[inline(always)]
+    pub(super) fn part_of(&self, mbuf: Mbuf) -> Part<'_> {
+        let has =
+            |chunk: &&Chunk| mbuf.addr().wrapping_sub(chunk.start) >> SHIFT < chunk.slots as usize;
+        self.part(self.chunks.iter().find(has))
+    }
+
+    /// The area of a slot; one without slots if it has no mbufs.
+    #[inline(always)]
+    pub(super) fn part_with(&self, slot: u32) -> Part<'_> {
+        let has = |chunk: &&Chunk| slot.wrapping_sub(chunk.first_slot) < chunk.slots;
+        self.part(self.chunks.iter().find(has))
+    }
+
+    #[inline(always)]
+    fn part(&self, chunk: Option<&Chunk>) -> Part<'_> {
+        let Some(chunk) = chunk else {
+            return Part { first_slot: 0, start: null_mut(), lent: &[] };
+        };
+        let lent = &self.lent[chunk.first_slot as usize..][..chunk.slots as usize];
+        Part { first_slot: chunk.first_slot, start: chunk.first, lent }
+    }
+
     /// The mbuf of a slot, if it has one.
     #[inline(always)]
     pub(super) fn mbuf(&self, slot: u32) -> Option<Mbuf> {
         for chunk in &self.chunks {
             let index = slot.wrapping_sub(chunk.first_slot);
             if index < chunk.slots {
-                return Some(chunk.first.wrapping_byte_add((index as usize) << self.shift));
+                return Some(chunk.first.wrapping_byte_add((index as usize) << SHIFT));
             }
         }
         None
@@ -82,7 +145,7 @@ impl Layout {
     pub(super) fn slot(&self, mbuf: Mbuf) -> Option<u32> {
         for chunk in &self.chunks {
             let distance = mbuf.addr().wrapping_sub(chunk.start);
-            let index = distance >> self.shift;
+            let index = distance >> SHIFT;
             if index < chunk.slots as usize {
                 #[expect(clippy::cast_possible_truncation, reason = "below the area's slots")]
                 return Some(chunk.first_slot + index as u32);
@@ -134,7 +197,7 @@ impl Layout {
     pub(super) unsafe fn prepare(&self, pool: *mut sys::rte_mempool, private: u16) {
         for chunk in &self.chunks {
             for index in 0..chunk.slots as usize {
-                let at = chunk.first.wrapping_byte_add(index << self.shift);
+                let at = chunk.first.wrapping_byte_add(index << SHIFT);
                 let buffer = chunk.base.wrapping_add(index * self.stride);
                 // SAFETY: the caller's promise.
                 unsafe { self.prepare_one(at, buffer, pool, private) };
@@ -155,7 +218,7 @@ impl Layout {
         let shared = at.wrapping_add(1).cast::<sys::rte_mbuf_ext_shared_info>();
         let info = sys::rte_mbuf_ext_shared_info {
             free_cb: Some(forever),
-            fcb_opaque: std::ptr::null_mut(),
+            fcb_opaque: null_mut(),
             refcnt: 1,
         };
         // SAFETY: the mbuf and what is behind it are writable and nobody else's (caller); `mbuf` has the
@@ -207,16 +270,23 @@ mod tests {
     #[test]
     fn slots_and_mbufs_are_arithmetic_on_each_other_and_come_back_once() {
         let pool = Pool::<Cpu>::builder().slots(64).memory(&Heap::new()).build().unwrap();
-        let mut layout = Layout::new(pool.stride(), pool.slot_bound(), 8);
+        let mut layout = Layout::new(pool.stride(), pool.slot_bound());
         let start: Mbuf = std::ptr::without_provenance_mut(0x10000);
         layout.add(&pool.areas()[0], start);
-        assert_eq!(layout.mbuf(3), Some(start.wrapping_byte_add(3 << 8)));
+        assert_eq!(layout.mbuf(3), Some(start.wrapping_byte_add(3 * DISTANCE)));
         assert_eq!(layout.mbuf(64), None);
         let mbuf = layout.lend(63).unwrap();
         assert_eq!(layout.lent(), [mbuf]);
         assert_eq!(layout.take_back(mbuf), Some(63));
         assert_eq!(layout.take_back(mbuf), None, "it is ours already");
-        assert_eq!(layout.slot(start.wrapping_byte_add(64 << 8)), None);
+        let part = layout.part_with(62);
+        assert_eq!(part.lend(62), layout.mbuf(62));
+        assert_eq!(part.lend(64), None, "of no area");
+        let part = layout.part_of(layout.mbuf(62).unwrap());
+        assert_eq!(part.take_back(layout.mbuf(62).unwrap()), Some(62));
+        assert_eq!(part.take_back(mbuf), None, "it is ours already");
+        assert_eq!(layout.part_with(64).lend(64), None);
+        assert_eq!(layout.slot(start.wrapping_byte_add(64 * DISTANCE)), None);
         assert_eq!(layout.slot(std::ptr::without_provenance_mut(0x0ff00)), None);
         assert!(layout.is_of(&pool.areas()));
     }

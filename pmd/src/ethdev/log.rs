@@ -28,10 +28,15 @@ pub(super) fn forget() {
     complaints().clear();
 }
 
+/// What is said of every device that cannot be attached, after its driver has said why.
+const ECHOES: [&str; 2] =
+    ["EAL: Driver cannot attach the device", "EAL: Failed to attach device on primary process"];
+
 /// What DPDK complained about since [`forget`], the last first; `otherwise` if it said nothing.
 pub(super) fn why(otherwise: &str) -> String {
     let complaints = complaints();
-    let mut text = complaints.iter().rev().fold(String::new(), |text, line| {
+    let is_news = |line: &&String| !ECHOES.iter().any(|echo| line.starts_with(echo));
+    let mut text = complaints.iter().rev().filter(is_news).fold(String::new(), |text, line| {
         if text.is_empty() { line.clone() } else { format!("{text}; before that: {line}") }
     });
     if text.is_empty() {

@@ -1,10 +1,15 @@
 //! Our regions as DPDK's external memory: known to it by address, and mapped for devices that do DMA.
 //! Knows nothing of packets. Addresses of devices are the process's own: DPDK is initialised so.
+//!
+//! Functions that are bound to vfio-pci share one address space, and DPDK keeps a list of what it mapped there,
+//! to map it again when the first device comes back. A region that is mapped for two of them is twice in that
+//! list, and stays there when it is unmapped once: so the first device maps it for all, and the last one unmaps
+//! it. Drivers that map by themselves (NVIDIA's) are asked for each device.
 #![allow(unsafe_code, reason = "tells DPDK of memory that a region handle keeps alive")]
 #![expect(clippy::disallowed_types, reason = "control plane: regions come and go rarely")]
 
 use std::{
-    ffi::c_void,
+    ffi::{CStr, c_void},
     ptr::null_mut,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
@@ -18,6 +23,8 @@ use crate::{DmaMapper, Iova, MapError};
 /// One region that DPDK knows of; several ports share it.
 struct Registration {
     region: RegionHandle,
+    /// Devices that use its mapping in the address space of vfio-pci.
+    sharers: Mutex<usize>,
 }
 
 static KNOWN: Mutex<Vec<Weak<Registration>>> = Mutex::new(Vec::new());
@@ -44,9 +51,16 @@ impl Registration {
             let what = "DPDK does not take the region as external memory";
             return Err(refused(region, what, eal::errno()));
         }
-        let registration = Arc::new(Self { region: region.clone() });
+        let sharers = Mutex::new(0);
+        let registration = Arc::new(Self { region: region.clone(), sharers });
         known.push(Arc::downgrade(&registration));
         Ok(registration)
+    }
+}
+
+impl Registration {
+    fn sharers(&self) -> MutexGuard<'_, usize> {
+        self.sharers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -64,10 +78,21 @@ impl Drop for Registration {
     }
 }
 
+/// Who has a region mapped for a device.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mapping {
+    /// The process's address space of vfio-pci.
+    Shared,
+    /// The device's own driver.
+    Own,
+    /// Nobody: a driver in software.
+    None,
+}
+
 /// Maps regions for one device of DPDK's.
 pub(super) struct EthMapper {
     device: *mut sys::rte_device,
-    mapped: Vec<Arc<Registration>>,
+    mapped: Vec<(Arc<Registration>, Mapping)>,
 }
 
 // SAFETY: the device is a name to DPDK, which locks its own tables; its port outlives the mapper (`Port`).
@@ -76,6 +101,48 @@ unsafe impl Send for EthMapper {}
 impl EthMapper {
     pub(super) fn new(device: *mut sys::rte_device) -> Self {
         Self { device, mapped: Vec::new() }
+    }
+
+    /// How this device has memory mapped.
+    fn kind(&self) -> Mapping {
+        // SAFETY: the device was found by DPDK, which keeps it while its port is there.
+        let bus = unsafe { sys::rte_dev_bus(self.device) };
+        // SAFETY: a bus that DPDK named.
+        let bus = unsafe { sys::rte_bus_name(bus) };
+        // SAFETY: a bus's name is a string that lives for good.
+        let bus = unsafe { CStr::from_ptr(bus) };
+        // SAFETY: as of the bus.
+        let driver = unsafe { sys::rte_dev_driver(self.device) };
+        if bus == c"vdev" || driver.is_null() {
+            return Mapping::None;
+        }
+        // SAFETY: a driver that DPDK named.
+        let driver = unsafe { sys::rte_driver_name(driver) };
+        // SAFETY: a driver's name is a string that lives for good.
+        let driver = unsafe { CStr::from_ptr(driver) };
+        if driver.to_bytes().starts_with(b"mlx5") { Mapping::Own } else { Mapping::Shared }
+    }
+
+    /// Has DPDK map a region; false if this device needs no mapping, or DPDK knows none for it.
+    fn map_now(&self, region: &RegionHandle) -> Result<bool, MapError> {
+        let (base, address) = (base(region), address(region));
+        // SAFETY: registered memory, which stays so while the caller keeps it in `mapped`.
+        let failed = unsafe { sys::rte_dev_dma_map(self.device, base, address, region.len()) };
+        match eal::errno() {
+            _ if failed == 0 => Ok(true),
+            libc::ENOTSUP => Ok(false),
+            error => Err(refused(region, "the device cannot be given the region", error)),
+        }
+    }
+
+    fn unmap_now(&self, region: &RegionHandle) {
+        let (base, address) = (base(region), address(region));
+        // SAFETY: mapped by `map_now` with these figures; no device uses it any more.
+        let failed = unsafe { sys::rte_dev_dma_unmap(self.device, base, address, region.len()) };
+        if failed != 0 {
+            let why = eal::strerror(eal::errno());
+            tracing::warn!(%why, "DPDK keeps a region mapped for devices");
+        }
     }
 }
 
@@ -95,28 +162,38 @@ impl DmaMapper for EthMapper {
             return Err(MapError::Unsupported { backing, mapper, why: why.into() });
         }
         let registration = Registration::of(region)?;
-        let address = address(region);
-        // SAFETY: registered memory, which stays so while it is in `mapped`.
-        let failed =
-            unsafe { sys::rte_dev_dma_map(self.device, base(region), address, region.len()) };
-        let error = eal::errno();
-        // A driver in software needs no mapping, and its bus has none; another port may have mapped it.
-        if failed != 0 && !matches!(error, libc::ENOTSUP | libc::EEXIST) {
-            return Err(refused(region, "the device cannot be given the region", error));
-        }
-        self.mapped.push(registration);
-        Ok(Iova(address))
+        let mapping = match self.kind() {
+            Mapping::Own if self.map_now(region)? => Mapping::Own,
+            Mapping::Shared => {
+                let mut sharers = registration.sharers();
+                if *sharers > 0 || self.map_now(region)? {
+                    *sharers += 1;
+                    Mapping::Shared
+                } else {
+                    Mapping::None
+                }
+            }
+            _ => Mapping::None,
+        };
+        self.mapped.push((registration, mapping));
+        Ok(Iova(address(region)))
     }
 
     fn unmap(&mut self, region: &RegionHandle) {
-        let at = self.mapped.iter().position(|known| known.region.base() == region.base());
-        let Some(registration) = at.map(|at| self.mapped.swap_remove(at)) else { return };
-        // The last one to use it; devices of one container share a mapping.
-        if Arc::strong_count(&registration) == 1 {
-            // SAFETY: mapped in `map` with these figures, or never, which DPDK tells apart.
-            unsafe {
-                sys::rte_dev_dma_unmap(self.device, base(region), address(region), region.len())
-            };
+        let at = self.mapped.iter().position(|(known, _)| known.region.base() == region.base());
+        let Some((registration, mapping)) = at.map(|at| self.mapped.swap_remove(at)) else {
+            return;
+        };
+        match mapping {
+            Mapping::None => {}
+            Mapping::Own => self.unmap_now(region),
+            Mapping::Shared => {
+                let mut sharers = registration.sharers();
+                *sharers -= 1;
+                if *sharers == 0 {
+                    self.unmap_now(region);
+                }
+            }
         }
     }
 }

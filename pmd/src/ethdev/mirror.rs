@@ -20,15 +20,15 @@ use mempool::{Cpu, Pool};
 
 use super::{
     eal,
-    layout::{Layout, Mbuf},
+    layout::{DISTANCE, Layout, Mbuf},
     log,
     stock::{OPERATIONS, Stock, register},
 };
 
-/// Bytes of an mbuf with its private part. With the header that DPDK puts before each object this makes a
-/// power of two.
-const OBJECT: u32 = if sys::MEMWIRE_CACHE_LINE == 64 { 192 } else { 384 };
-#[expect(clippy::cast_possible_truncation, reason = "less than 384")]
+/// Bytes of an mbuf with its private part: what the header that DPDK puts before each object leaves.
+#[expect(clippy::cast_possible_truncation, reason = "less than 512")]
+const OBJECT: u32 = DISTANCE as u32 - sys::MEMWIRE_CACHE_LINE;
+#[expect(clippy::cast_possible_truncation, reason = "less than 512")]
 const PRIVATE: u16 = (OBJECT - sys::MEMWIRE_MBUF_SIZE) as u16;
 const _: () = assert!(PRIVATE as usize >= size_of::<sys::rte_mbuf_ext_shared_info>());
 
@@ -91,21 +91,19 @@ impl Mirror {
         };
         let mempool = NonNull::new(mempool).ok_or_else(|| no_memory("no mempool"))?;
         let distance = distance(mempool);
-        if !distance.is_power_of_two() {
+        if distance != DISTANCE {
             free(mempool);
-            return Err(format!(
-                "DPDK's mbufs are {distance} bytes apart, which is no power of two"
-            ));
+            return Err(format!("DPDK's mbufs are {distance} bytes apart, not {DISTANCE}"));
         }
-        let layout = Layout::new(pool.stride(), pool.slot_bound(), distance.trailing_zeros());
+        let layout = Layout::new(pool.stride(), pool.slot_bound());
         let stock = Box::new(Stock::new(pool, layout));
         let mut mirror = Self { pool: pool.clone(), mempool, stock: ManuallyDrop::new(stock) };
-        mirror.fill(distance).map_err(|()| no_memory("no memory for mbufs"))?;
+        mirror.fill().map_err(|()| no_memory("no memory for mbufs"))?;
         Ok(mirror)
     }
 
     /// Gives the mempool its mbufs, area by area, and then its stock.
-    fn fill(&mut self, distance: usize) -> Result<(), ()> {
+    fn fill(&mut self) -> Result<(), ()> {
         let (mempool, null) = (self.mempool.as_ptr(), null_mut());
         // SAFETY: a mempool without mbufs; the operations are registered.
         let failed = unsafe { sys::rte_mempool_set_ops_byname(mempool, OPERATIONS.as_ptr(), null) };
@@ -120,7 +118,7 @@ impl Mirror {
         // SAFETY: the mempool has a private part of that size, made for it.
         unsafe { sys::rte_pktmbuf_pool_init(mempool, from_mut(&mut shape).cast()) };
         for area in self.pool.areas() {
-            let first = self.mbufs(area.slots, distance).ok_or(())?;
+            let first = self.mbufs(area.slots).ok_or(())?;
             self.stock.layout_mut().add(&area, first);
         }
         // SAFETY: the mbufs were allocated a line ago, each with `PRIVATE` bytes behind it; devices are given
@@ -133,8 +131,8 @@ impl Mirror {
     }
 
     /// Memory for `count` mbufs, which the mempool owns from here on; where the first is.
-    fn mbufs(&self, count: usize, distance: usize) -> Option<Mbuf> {
-        let len = count * distance;
+    fn mbufs(&self, count: usize) -> Option<Mbuf> {
+        let len = count * DISTANCE;
         // SAFETY: numbers, and a string.
         let memory = unsafe {
             sys::rte_zmalloc_socket(c"memwire".as_ptr(), len, sys::MEMWIRE_CACHE_LINE, -1)

@@ -11,7 +11,8 @@
 //!
 //! **Memory.** A pool is mirrored: DPDK gets a mempool with an mbuf for every slot, whose data is the slot.
 //! A frame becomes an mbuf, and an mbuf a frame, by arithmetic; nothing is copied or allocated. Buffers that a
-//! driver takes and frees go by the mirror's stock, which is filled from the pool. For drivers that cannot use
+//! driver takes and frees go by a lane of the queue that calls it, and by the mirror's stock, which is filled from
+//! the pool. For drivers that cannot use
 //! such memory, or with `buffers=copy`, frames are copied to and from buffers of DPDK's own;
 //! [`crate::Capabilities::copies`] and the log say so.
 //!
@@ -28,6 +29,7 @@
 mod copying;
 mod device;
 mod eal;
+mod lane;
 mod layout;
 mod log;
 mod memory;

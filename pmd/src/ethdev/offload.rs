@@ -22,15 +22,16 @@ pub(super) fn received(capabilities: u64) -> Offload {
     all
 }
 
-/// What a port is to be set up for: what is free always, tags only if asked.
-pub(super) fn to_receive(capabilities: u64, asked: Offload) -> u64 {
+/// What a port with so many receive queues is to be set up for: what is free always, tags only if asked. Hashes
+/// come with several queues: DPDK refuses them where they choose none.
+pub(super) fn to_receive(capabilities: u64, asked: Offload, queues: usize) -> u64 {
     let free = sys::MEMWIRE_RX_IPV4_CKSUM
         | sys::MEMWIRE_RX_UDP_CKSUM
         | sys::MEMWIRE_RX_TCP_CKSUM
-        | sys::MEMWIRE_RX_RSS_HASH
         | sys::MEMWIRE_RX_SCATTER;
+    let hashes = if queues > 1 { sys::MEMWIRE_RX_RSS_HASH } else { 0 };
     let tags = if asked.has(Offload::RX_VLAN_STRIPPED) { sys::MEMWIRE_RX_VLAN_STRIP } else { 0 };
-    capabilities & (free | tags)
+    capabilities & (free | hashes | tags)
 }
 
 const SENT: [(Offload, u64); 5] = [
@@ -53,11 +54,17 @@ pub(super) fn to_send(capabilities: u64) -> u64 {
     capabilities & all
 }
 
+/// Whether flags, of one frame or of several together, say nothing of what was received.
+#[inline(always)]
+pub(super) fn is_silent(flags: u64) -> bool {
+    flags & !sys::MEMWIRE_F_EXTERNAL == 0
+}
+
 /// What DPDK found out about a frame.
 #[inline(always)]
 pub(super) fn of_flags(flags: u64, vlan: u16, hash: u32) -> RxMeta {
     // Most frames of most drivers: nothing.
-    if flags & !sys::MEMWIRE_F_EXTERNAL == 0 { RxMeta::default() } else { told(flags, vlan, hash) }
+    if is_silent(flags) { RxMeta::default() } else { told(flags, vlan, hash) }
 }
 
 fn told(flags: u64, vlan: u16, hash: u32) -> RxMeta {
@@ -133,6 +140,17 @@ mod tests {
         assert_eq!(names, ["rx_ip_csum", "rx_l4_csum_bad", "rx_vlan_strip", "rx_hash"]);
         assert_eq!((meta.vlan, meta.hash), (7, 0xabc));
         assert!(of_flags(sys::MEMWIRE_F_EXTERNAL, 7, 1).offload.is_empty());
+    }
+
+    #[test]
+    fn hashes_are_asked_for_with_several_queues_and_tags_on_request() {
+        let all = u64::MAX;
+        let one = to_receive(all, Offload::NONE, 1);
+        assert_eq!(one & (sys::MEMWIRE_RX_RSS_HASH | sys::MEMWIRE_RX_VLAN_STRIP), 0);
+        assert_eq!(to_receive(all, Offload::NONE, 2), one | sys::MEMWIRE_RX_RSS_HASH);
+        let tags = to_receive(all, Offload::RX_VLAN_STRIPPED, 1);
+        assert_eq!(tags, one | sys::MEMWIRE_RX_VLAN_STRIP);
+        assert_eq!(to_receive(0, Offload::RX_VLAN_STRIPPED, 2), 0, "what there is");
     }
 
     #[test]

@@ -38,6 +38,9 @@ impl Options {
                        dpdk:0000:01:00.0";
             return Err(bad(why.into()));
         }
+        if let Some(why) = endless(&name, spec) {
+            return Err(bad(why.into()));
+        }
         let mut devargs = name.clone();
         for (key, value) in &spec.options {
             match key.as_str() {
@@ -49,6 +52,7 @@ impl Options {
                 key => devargs.push_str(&format!(",{key}={value}")),
             }
         }
+        devargs.push_str(default_arguments(&name, spec));
         let megabytes = spec.option("eal-mem", "megabytes of memory for DPDK, 64 or more")?;
         if megabytes.is_some_and(|megabytes| megabytes < 64u32) {
             return Err(bad(
@@ -66,6 +70,29 @@ impl Options {
         };
         Ok(Self { name, devargs, eal, buffers })
     }
+}
+
+/// Arguments that a device is given unless the user does.
+fn default_arguments(name: &str, spec: &PortSpec) -> &'static str {
+    let is_shaped = ["framesz", "blocksz"].iter().any(|key| spec.options.contains_key(*key));
+    if name.contains("af_packet") && !is_shaped {
+        // The driver refuses buffers that are smaller than a frame of its ring, whose default of 2048 bytes is
+        // more than a slot of 2048 bytes has behind its headroom. Its frames have 1514 bytes anyway. Blocks are
+        // whole pages and hold whole frames, without a gap (the driver counts on it).
+        return ",framesz=1600,blocksz=102400";
+    }
+    ""
+}
+
+/// Why a device would be attached without end. DPDK attaches one device at a time, and this one only once
+/// its peer is there: no other port could be opened meanwhile.
+fn endless(name: &str, spec: &PortSpec) -> Option<&'static str> {
+    let is_server = || spec.options.get("server").is_some_and(|server| server != "0");
+    (name.contains("virtio_user") && is_server()).then_some(
+        "option server: DPDK would wait in it for a peer, without a limit, and attach nothing else \
+         meanwhile; let the other side make the socket and leave server out, or be that side: \
+         dpdk:net_vhost0,iface=PATH",
+    )
 }
 
 /// Drivers that cannot use memory that is not DPDK's, and why.
@@ -122,6 +149,13 @@ mod tests {
         assert_eq!((options.eal.no_huge, options.buffers), (true, Some(Buffers::Copy)));
         let options = of("dpdk:0000:01:00.0,eal-mem=128").unwrap();
         assert_eq!((options.name.as_str(), options.eal.megabytes), ("0000:01:00.0", Some(128)));
+        let devargs = |text: &str| of(text).unwrap().devargs;
+        assert_eq!(
+            devargs("dpdk:net_af_packet0,iface=a"),
+            "net_af_packet0,iface=a,framesz=1600,blocksz=102400"
+        );
+        let asked = "dpdk:net_af_packet0,framesz=2048,iface=a";
+        assert_eq!(devargs(asked), "net_af_packet0,framesz=2048,iface=a");
     }
 
     #[test]
@@ -133,6 +167,12 @@ mod tests {
                 .contains("no option 'eal-huge'; there are: eal-no-huge")
         );
         assert!(of("dpdk:net_null0,eal-mem=1").unwrap_err().contains("64 or more"));
+        let error = of("dpdk:net_virtio_user0,path=/tmp/s,server=1").unwrap_err();
+        assert!(
+            error.contains("without a limit") && error.contains("net_vhost0,iface="),
+            "{error}"
+        );
+        assert!(of("dpdk:net_virtio_user0,path=/tmp/s,server=0").is_ok());
         assert!(of("dpdk:net_null0,buffers=mine").unwrap_err().contains("should be pool or copy"));
     }
 

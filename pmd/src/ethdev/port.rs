@@ -110,10 +110,12 @@ impl Port {
         // SAFETY: a string; DPDK is initialised.
         let failed = unsafe { sys::rte_dev_probe(devargs.as_ptr()) };
         if failed != 0 {
-            let error = eal::strerror(failed);
+            let why = log::why("its driver refuses it, and does not say why");
             return Err(match -failed {
                 libc::EEXIST => Refusal::Exists,
-                _ => Refusal::NotThere(format!("{} ({error})", log::why("no driver takes it"))),
+                // A driver's -1 is no error number.
+                1 => Refusal::NotThere(why),
+                _ => Refusal::NotThere(format!("{why} ({})", eal::strerror(failed))),
             });
         }
         let id = find(&name).ok_or_else(|| {
@@ -218,15 +220,17 @@ impl Port {
         Ok(QueueMemory { mempool })
     }
 
-    /// Configures the port, sets its queues up on `memory`, and starts it.
+    /// Configures the port, sets its queues up, a receive queue on each `memory` and `senders` to transmit,
+    /// and starts it. There may be more than `config` has.
     pub(super) fn start(
         &mut self,
         config: &Config,
         (rx_offloads, tx_offloads): (u64, u64),
         memory: &[QueueMemory],
+        senders: usize,
     ) -> Result<(), Refusal> {
         log::forget();
-        let (rx, tx) = (queue_count(memory.len()), queue_count(config.tx.len()));
+        let (rx, tx) = (queue_count(memory.len()), queue_count(senders));
         // SAFETY: a plain structure; all zeroes are its defaults.
         let mut conf: sys::rte_eth_conf = unsafe { eal::zeroed() };
         conf.rxmode.offloads = rx_offloads;
@@ -245,7 +249,7 @@ impl Port {
         // SAFETY: the port exists and is stopped; DPDK copies the structure.
         let failed = unsafe { sys::rte_eth_dev_configure(self.id, rx, tx, &raw const conf) };
         self.step("configuring it", failed)?;
-        self.set_up_queues(config, (rx_offloads, tx_offloads), memory)?;
+        self.set_up_queues(config, (rx_offloads, tx_offloads), memory, senders)?;
         // SAFETY: configured, with all its queues set up.
         let failed = unsafe { sys::rte_eth_dev_start(self.id) };
         self.step("starting it", failed)?;
@@ -258,6 +262,7 @@ impl Port {
         config: &Config,
         (rx_offloads, tx_offloads): (u64, u64),
         memory: &[QueueMemory],
+        senders: usize,
     ) -> Result<(), Refusal> {
         let ring = |ring: usize| u16::try_from(ring).unwrap_or(1 << 15);
         let default = config.tx.first().map_or(crate::config::DEFAULT_RING, |queue| queue.ring);
@@ -275,10 +280,11 @@ impl Port {
             };
             self.step("setting a receive queue up on the pool's memory", failed)?;
         }
-        for (index, queue) in config.tx.iter().enumerate() {
+        let default = config.rx.first().map_or(crate::config::DEFAULT_RING, |queue| queue.ring);
+        for index in 0..senders {
             let mut conf = self.info.default_txconf;
             conf.offloads = tx_offloads & self.info.tx_queue_offload_capa;
-            let mut count = ring(queue.ring);
+            let mut count = ring(config.tx.get(index).map_or(default, |queue| queue.ring));
             // SAFETY: the port exists; the count has its place.
             unsafe { sys::rte_eth_dev_adjust_nb_rx_tx_desc(self.id, null_mut(), &raw mut count) };
             let (index, conf) = (queue_count(index), &raw const conf);
@@ -440,6 +446,16 @@ impl Port {
             let failed = unsafe { sys::rte_eth_dev_stop(self.id) };
             self.note("stopping", failed);
         }
+        if !eal::settle() {
+            // It may be in the midst of this port: what it uses stays.
+            tracing::warn!(
+                port = %self.name.to_string_lossy(),
+                "DPDK's interrupt thread does not answer: a port is left open, with its buffers"
+            );
+            std::mem::forget(std::mem::take(&mut self.memory));
+            eal::keep();
+            return;
+        }
         // SAFETY: stopped.
         let failed = unsafe { sys::rte_eth_dev_close(self.id) };
         self.note("closing", failed);
@@ -448,6 +464,12 @@ impl Port {
         // SAFETY: the device was there when the port was attached, and its port is closed.
         let failed = unsafe { sys::rte_dev_remove(self.info.device) };
         self.note("removing", failed);
+        if self.driver() == "net_memif" {
+            // It leaves its listening socket's handle, which it has freed, with the interrupt thread: seen
+            // with 22.11.11 as that thread's SIGSEGV in rte_intr_fd_get, called while rte_eal_cleanup unmaps
+            // memory (12 of 40 processes).
+            eal::keep();
+        }
     }
 
     fn note(&self, what: &str, failed: c_int) {

@@ -5,20 +5,26 @@
 use std::{ptr::null_mut, slice, sync::Arc};
 
 use dpdk_sys::{self as sys, mbuf};
-use mempool::{Buf, Burst, Cache, Cpu, RxMeta};
+use mempool::{Buf, Burst, Cache, Cpu, RxMeta, Tally};
 
-use super::{layout::Mbuf, mirror::Mirror, offload, port::Port};
+use super::{
+    lane::Lane,
+    layout::{Mbuf, Part},
+    mirror::Mirror,
+    offload,
+    port::Port,
+};
 use crate::{DropReason, QueueCounters, RxQueue, copy::copy_frame};
 
 pub(super) struct Rx {
     /// The port is closed when its last queue is gone.
     port: Arc<Port>,
     mirror: Arc<Mirror>,
+    lane: Lane,
+    away: Tally<Cpu>,
     queue: u16,
     headroom: u16,
     mbufs: Box<[Mbuf]>,
-    /// Slots of mbufs in a row that are plain: one segment, of our mirror.
-    run: Vec<u32>,
     /// For the segments of a frame.
     segments: Burst<Cpu>,
     counters: QueueCounters,
@@ -32,14 +38,16 @@ impl Rx {
         let headroom = u16::try_from(mirror.pool().headroom()).unwrap_or(u16::MAX);
         let most = Burst::<Cpu>::CAPACITY;
         let segments = Burst::with_limit(mirror.pool(), most);
-        let (mbufs, run) = (vec![null_mut(); most].into_boxed_slice(), Vec::with_capacity(most));
+        let mbufs = vec![null_mut(); most].into_boxed_slice();
+        let (lane, away) = (Lane::new(&mirror), mirror.stock().away().tally());
         Self {
             port,
             mirror,
+            lane,
+            away,
             queue,
             headroom,
             mbufs,
-            run,
             segments,
             counters: QueueCounters::default(),
         }
@@ -65,7 +73,7 @@ impl Rx {
         (burst.len() - before, bytes)
     }
 
-    /// Delivers plain mbufs from the `from`-th on until one is not; returns their bytes.
+    /// Delivers plain mbufs of one area from the `from`-th on until one is not; returns their bytes.
     #[inline(always)]
     fn deliver_run(
         &mut self,
@@ -74,31 +82,19 @@ impl Rx {
         burst: &mut Burst<Cpu>,
         done: &mut usize,
     ) -> usize {
-        let layout = self.mirror.stock().layout();
-        self.run.clear();
-        for &mbuf in &self.mbufs[from..to] {
-            if !is_plain(mbuf, self.headroom) {
-                break;
-            }
-            let Some(slot) = layout.take_back(mbuf) else { break };
-            self.run.push(slot);
+        let (mbufs, at) = (&self.mbufs[from..to], burst.len());
+        let part = self.mirror.stock().layout().part_of(mbufs[0]);
+        let Run { count, bytes, flags } = take_run(part, mbufs, self.headroom, burst);
+        self.away.took(count);
+        *done = from + count;
+        if !offload::is_silent(flags) {
+            let mut mbufs = mbufs.iter();
+            burst.for_each_mut(at, |mut frame| {
+                if let Some(mbuf) = mbufs.next() {
+                    frame.set_rx(&told(*mbuf));
+                }
+            });
         }
-        let (run, at) = (&self.run, burst.len());
-        self.mirror.stock().away().took(run.len());
-        // SAFETY: `take_back` yields surrendered slots of the mirror's pool, each once.
-        unsafe {
-            burst.adopt(false, |free| {
-                free[..run.len()].copy_from_slice(run);
-                run.len()
-            })
-        };
-        let mut bytes = 0;
-        for (index, &mbuf) in self.mbufs[from..from + run.len()].iter().enumerate() {
-            let (len, rx) = (data_len(mbuf), told(mbuf));
-            burst.frame_mut(at + index).received(len, &rx);
-            bytes += len;
-        }
-        *done = from + self.run.len();
         bytes
     }
 
@@ -148,7 +144,7 @@ impl Rx {
     /// The handle of an mbuf's slot.
     fn adopt(&mut self, mbuf: Mbuf) -> Option<Buf<Cpu>> {
         let slot = self.mirror.stock().layout().take_back(mbuf)?;
-        self.mirror.stock().away().took(1);
+        self.away.took(1);
         // SAFETY: `take_back` yields a surrendered slot of the mirror's pool, once.
         unsafe {
             self.segments.adopt(false, |free| {
@@ -178,10 +174,10 @@ impl RxQueue for Rx {
         let room = burst.room().min(self.mbufs.len());
         #[expect(clippy::cast_possible_truncation, reason = "at most a burst's capacity, 512")]
         let most = room as u16;
+        let (port, queue, mbufs) = (self.port.id(), self.queue, self.mbufs.as_mut_ptr());
         // SAFETY: the port is started with this queue, and lives as long as `port`; the queue is ours alone;
         // there is room for `most`.
-        let count =
-            unsafe { sys::rx_burst(self.port.id(), self.queue, self.mbufs.as_mut_ptr(), most) };
+        let count = self.lane.during(cache, || unsafe { sys::rx_burst(port, queue, mbufs, most) });
         if count == 0 {
             return 0;
         }
@@ -193,6 +189,37 @@ impl RxQueue for Rx {
     fn counters(&self) -> &QueueCounters {
         &self.counters
     }
+}
+
+/// What came of a run of plain mbufs.
+struct Run {
+    count: usize,
+    bytes: usize,
+    /// Of all of them together.
+    flags: u64,
+}
+
+/// Makes frames of mbufs until one is not plain (one segment that starts where a fresh buffer does), or not of
+/// this area.
+///
+/// By itself, so that all it needs stays in registers.
+#[inline(never)]
+fn take_run(part: Part<'_>, mbufs: &[Mbuf], headroom: u16, burst: &mut Burst<Cpu>) -> Run {
+    let (mut flags, mut bytes) = (0, 0);
+    // SAFETY: `take_back` yields surrendered slots of the mirror's pool, each once.
+    let count = unsafe {
+        burst.adopt_received(mbufs.len(), &RxMeta::default(), |index| {
+            let mbuf = mbufs[index];
+            if !is_plain(mbuf, headroom) {
+                return None;
+            }
+            let (slot, len) = (part.take_back(mbuf)?, data_len(mbuf));
+            flags |= ol_flags(mbuf);
+            bytes += len;
+            Some((slot, len))
+        })
+    };
+    Run { count, bytes, flags }
 }
 
 /// The mbuf and those behind it.
@@ -242,12 +269,17 @@ pub(super) fn packet_len(at: Mbuf) -> usize {
     chain(at).map(data_len).sum()
 }
 
+#[inline(always)]
+fn ol_flags(at: Mbuf) -> u64 {
+    // SAFETY: an mbuf that DPDK handed over.
+    unsafe { mbuf::ol_flags(at).read() }
+}
+
 /// What DPDK found out about the frame.
 #[inline(always)]
 pub(super) fn told(at: Mbuf) -> RxMeta {
+    let flags = ol_flags(at);
     // SAFETY: an mbuf that DPDK handed over.
-    let flags = unsafe { mbuf::ol_flags(at).read() };
-    // SAFETY: as above.
     let vlan = unsafe { mbuf::vlan_tci(at).read() };
     // SAFETY: as above.
     let hash = unsafe { mbuf::hash_rss(at).read() };

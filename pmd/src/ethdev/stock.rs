@@ -1,6 +1,7 @@
 //! The free mbufs of a mirror, as DPDK's drivers take and give them: a pile that is kept small, filled from
-//! the pool when it runs dry and emptied into it when it runs over. The operations that DPDK calls for its
-//! mempools are here. Knows mbufs as pointers; which slot is whose is the [`Layout`]'s.
+//! the pool when it runs dry and emptied into it when it runs over, behind a lock. Queues have [`Lane`]s before
+//! it. The operations that DPDK calls for its mempools are here. Knows mbufs as pointers; which slot is whose is
+//! the [`Layout`]'s.
 #![allow(
     unsafe_code,
     reason = "DPDK calls back with arrays of pointers; adopts slots that were surrendered"
@@ -11,6 +12,7 @@ use std::{
     ffi::{c_int, c_uint, c_void},
     hint,
     mem::MaybeUninit,
+    ptr::null_mut,
     slice,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
@@ -18,7 +20,10 @@ use std::{
 use dpdk_sys as sys;
 use mempool::{Burst, Cache, Cpu, Pool, Surrendered};
 
-use super::layout::{Layout, Mbuf};
+use super::{
+    lane::Lane,
+    layout::{Layout, Mbuf},
+};
 
 /// The name DPDK knows the operations by.
 pub(super) const OPERATIONS: &std::ffi::CStr = c"memwire";
@@ -33,6 +38,8 @@ pub(super) struct Stock {
     layout: Layout,
     /// Slots that are not ours: with a driver, or on the pile.
     away: Surrendered<Cpu>,
+    /// Most mbufs that lie here while the pool could use their slots; as many in a queue's lane.
+    keep: usize,
     /// Takes of a driver that found too little.
     starved: AtomicU64,
 }
@@ -40,7 +47,6 @@ pub(super) struct Stock {
 struct Pile {
     /// Mbufs whose slots are surrendered and that no driver has.
     mbufs: Vec<Mbuf>,
-    keep: usize,
     cache: Cache<Cpu>,
     burst: Burst<Cpu>,
 }
@@ -55,7 +61,6 @@ impl Stock {
         let slots = pool.capacity();
         let pile = Pile {
             mbufs: Vec::with_capacity(slots),
-            keep: (slots / 16).clamp(1, MOST),
             cache: pool.cache(),
             burst: Burst::with_limit(pool, Burst::<Cpu>::CAPACITY),
         };
@@ -64,6 +69,7 @@ impl Stock {
             pile: UnsafeCell::new(pile),
             layout,
             away: Surrendered::new(pool),
+            keep: (slots / 16).clamp(1, MOST),
             starved: AtomicU64::new(0),
         }
     }
@@ -81,13 +87,16 @@ impl Stock {
         &self.away
     }
 
+    pub(super) fn keep(&self) -> usize {
+        self.keep
+    }
+
     pub(super) fn starved(&self) -> u64 {
         self.starved.load(Ordering::Relaxed)
     }
 
     /// Calls `change` with the pile. Whoever holds it does a bounded piece of work; a driver calls here, so
     /// the lock neither sleeps nor enters the kernel.
-    #[inline]
     fn with<R>(&self, change: impl FnOnce(&mut Pile) -> R) -> R {
         // Acquire: sees what the last holder left.
         while self.locked.swap(true, Ordering::Acquire) {
@@ -101,8 +110,7 @@ impl Stock {
     }
 
     /// Takes as many mbufs as `wanted` has places; all or none.
-    #[inline]
-    fn take(&self, wanted: &mut [MaybeUninit<Mbuf>]) -> bool {
+    pub(super) fn take(&self, wanted: &mut [MaybeUninit<Mbuf>]) -> bool {
         self.with(|pile| {
             if pile.mbufs.len() < wanted.len() && !self.fill(pile, wanted.len()) {
                 return false;
@@ -115,15 +123,65 @@ impl Stock {
     }
 
     /// Gives mbufs back.
-    #[inline]
-    fn give(&self, mbufs: &[Mbuf]) {
+    pub(super) fn give(&self, mbufs: &[Mbuf]) {
         self.with(|pile| {
             pile.mbufs.extend_from_slice(mbufs);
-            if pile.mbufs.len() > pile.keep {
-                let keep = pile.keep / 2;
-                self.spill(pile, keep);
+            if pile.mbufs.len() > self.keep {
+                self.spill(pile, self.keep / 2);
             }
         });
+    }
+
+    /// Takes what lies here, as far as `places` go; returns how many. The pool is not asked.
+    pub(super) fn lift(&self, places: &mut [Mbuf]) -> usize {
+        self.with(|pile| {
+            let count = pile.mbufs.len().min(places.len());
+            let rest = pile.mbufs.len() - count;
+            places[..count].copy_from_slice(&pile.mbufs[rest..]);
+            pile.mbufs.truncate(rest);
+            count
+        })
+    }
+
+    /// Lays mbufs here if there is room for all of them below what is kept.
+    pub(super) fn lay(&self, mbufs: &[Mbuf]) -> bool {
+        self.with(|pile| {
+            let has_room = pile.mbufs.len() + mbufs.len() <= self.keep;
+            if has_room {
+                pile.mbufs.extend_from_slice(mbufs);
+            }
+            has_room
+        })
+    }
+
+    /// Makes mbufs of slots that a worker's cache has, or fetches; returns how many.
+    pub(super) fn lend(
+        &self,
+        cache: &mut Cache<Cpu>,
+        burst: &mut Burst<Cpu>,
+        places: &mut [Mbuf],
+    ) -> usize {
+        let got = cache.take_bare(burst, places.len());
+        self.away.gave(got);
+        let lent = burst.surrender_front(got, |slots| {
+            let part = self.layout.part_with(slots.first().copied().unwrap_or(0));
+            let known = slots.iter().zip(places).map_while(|(slot, place)| {
+                *place = part.lend(*slot).or_else(|| self.layout.lend(*slot))?;
+                Some(())
+            });
+            known.count()
+        });
+        self.away.took(got - lent);
+        // Slots of an area that came after the mirror was made stay with the pool.
+        burst.drain_front(burst.len()).for_each(drop);
+        lent
+    }
+
+    /// Gives a worker's cache the slots of mbufs that no driver has.
+    pub(super) fn recycle(&self, mbufs: &[Mbuf], burst: &mut Burst<Cpu>, cache: &mut Cache<Cpu>) {
+        let home = self.adopt(mbufs, burst);
+        self.away.took(home);
+        burst.recycle(cache);
     }
 
     /// Fetches slots from the pool until `wanted` mbufs are here; false if it has too few.
@@ -131,7 +189,7 @@ impl Stock {
     fn fill(&self, pile: &mut Pile, wanted: usize) -> bool {
         let mut barren = 0;
         while pile.mbufs.len() < wanted && barren < 4 {
-            let missing = wanted - pile.mbufs.len() + pile.keep / 2;
+            let missing = wanted - pile.mbufs.len() + self.keep / 2;
             let got = pile.cache.take_bare(&mut pile.burst, missing);
             if got == 0 {
                 break;
@@ -176,7 +234,9 @@ impl Stock {
 
     /// Makes handles of mbufs that no driver has; returns of how many. One that came back twice is lost.
     fn adopt(&self, mbufs: &[Mbuf], burst: &mut Burst<Cpu>) -> usize {
-        let mut slots = mbufs.iter().filter_map(|mbuf| self.layout.take_back(*mbuf));
+        let part = self.layout.part_of(mbufs.first().copied().unwrap_or(null_mut()));
+        let take = |mbuf: &Mbuf| part.take_back(*mbuf).or_else(|| self.layout.take_back(*mbuf));
+        let mut slots = mbufs.iter().filter_map(take);
         // SAFETY: `take_back` yields slots of the pool that were surrendered, each once; the metadata of each
         // is that of a single segment (a chain's are made so before it is sent).
         unsafe {
@@ -227,14 +287,11 @@ pub(super) fn register() -> Result<(), c_int> {
     if index < 0 { Err(index) } else { Ok(()) }
 }
 
-/// The stock of a mempool; null while it is being filled with its mbufs.
+/// The stock of a mempool; none while it is being filled with its mbufs.
 ///
 /// # Safety
-/// A mempool of these operations.
-#[inline(always)]
-unsafe fn stock<'a>(mempool: *const sys::rte_mempool) -> Option<&'a Stock> {
-    // SAFETY: a mempool (caller).
-    let config = unsafe { (*mempool).pool_config };
+/// `config` is of a mempool of these operations.
+unsafe fn stock<'a>(config: *const c_void) -> Option<&'a Stock> {
     // SAFETY: null, or the stock that the mirror put there, which outlives the mempool.
     unsafe { config.cast::<Stock>().as_ref() }
 }
@@ -248,11 +305,27 @@ unsafe extern "C" fn enqueue(
     objects: *const *mut c_void,
     count: c_uint,
 ) -> c_int {
-    // SAFETY: DPDK calls with a mempool of these operations.
-    if let Some(stock) = unsafe { stock(mempool) } {
-        // SAFETY: `count` pointers to mbufs of this mempool, for the time of the call.
-        let mbufs = unsafe { slice::from_raw_parts(objects.cast::<Mbuf>(), count as usize) };
-        stock.give(mbufs);
+    // SAFETY: DPDK calls with a mempool.
+    let config = unsafe { (*mempool).pool_config };
+    if count == 1 {
+        // SAFETY: one pointer to an mbuf of this mempool.
+        let mbuf = unsafe { objects.cast::<Mbuf>().read() };
+        if Lane::give_one(config, mbuf) {
+            return 0;
+        }
+    }
+    // SAFETY: `count` pointers to mbufs of this mempool, for the time of the call.
+    give(config, unsafe { slice::from_raw_parts(objects.cast::<Mbuf>(), count as usize) })
+}
+
+/// Gives back several, or what finds no room in a lane, or what is freed outside of any queue's call.
+#[inline(never)]
+fn give(config: *const c_void, mbufs: &[Mbuf]) -> c_int {
+    if Lane::give(config, mbufs).is_none() {
+        // SAFETY: of a mempool of these operations (`enqueue`).
+        if let Some(stock) = unsafe { stock(config) } {
+            stock.give(mbufs);
+        }
     }
     0
 }
@@ -262,16 +335,23 @@ unsafe extern "C" fn dequeue(
     objects: *mut *mut c_void,
     count: c_uint,
 ) -> c_int {
-    // SAFETY: DPDK calls with a mempool of these operations.
-    let Some(stock) = (unsafe { stock(mempool) }) else { return -libc::ENOBUFS };
+    // SAFETY: DPDK calls with a mempool.
+    let config = unsafe { (*mempool).pool_config };
     // SAFETY: room for `count` pointers (DPDK), whatever is there now.
     let wanted =
         unsafe { slice::from_raw_parts_mut(objects.cast::<MaybeUninit<Mbuf>>(), count as usize) };
-    if stock.take(wanted) { 0 } else { -libc::ENOBUFS }
+    let taken = match Lane::take(config, wanted) {
+        Some(taken) => taken,
+        // SAFETY: of a mempool of these operations.
+        None => unsafe { stock(config) }.is_some_and(|stock| stock.take(wanted)),
+    };
+    if taken { 0 } else { -libc::ENOBUFS }
 }
 
 unsafe extern "C" fn get_count(mempool: *const sys::rte_mempool) -> c_uint {
-    // SAFETY: DPDK calls with a mempool of these operations.
-    let Some(stock) = (unsafe { stock(mempool) }) else { return 0 };
+    // SAFETY: DPDK calls with a mempool.
+    let config = unsafe { (*mempool).pool_config };
+    // SAFETY: of a mempool of these operations.
+    let Some(stock) = (unsafe { stock(config) }) else { return 0 };
     c_uint::try_from(stock.with(|pile| pile.mbufs.len())).unwrap_or(c_uint::MAX)
 }

@@ -5,14 +5,34 @@
 use std::{ptr::null_mut, sync::Arc};
 
 use dpdk_sys::{self as sys, mbuf};
-use mempool::{Buf, Burst, Cache, Cpu, Frame, Meta, Offload, Readable, RxMeta, Shared};
+use mempool::{Buf, Burst, Cache, Cpu, Frame, Offload, Readable, RxMeta, Shared, Tally};
 
-use super::{layout::Mbuf, mirror::Mirror, offload, port::Port};
+use super::{
+    lane::Lane,
+    layout::{Mbuf, Part},
+    mirror::Mirror,
+    offload,
+    port::Port,
+};
 use crate::{DropReason, QueueCounters, TxQueue, copy::copy_frame};
 
 /// An Ethernet header.
 pub(super) const SHORTEST: usize = 14;
 const LONGEST: usize = 65535;
+
+/// Drivers that read the buffer of an mbuf they send, free the mbuf, and do nothing else with it. Theirs need
+/// not be marked as external buffers, which costs DPDK 25 instructions when it frees one. Others may make
+/// indirect mbufs of a frame (segmentation in software does), and take the owner of data that is not external
+/// to lie before it.
+const SIMPLE: [&str; 7] = [
+    "net_null",
+    "net_ring",
+    "net_pcap",
+    "net_af_packet",
+    "net_memif",
+    "net_e1000_em",
+    "net_e1000_igb",
+];
 
 /// What a queue can do.
 #[derive(Clone, Copy)]
@@ -29,9 +49,13 @@ pub(super) struct Tx {
     /// The port is closed when its last queue is gone.
     port: Arc<Port>,
     mirror: Arc<Mirror>,
+    lane: Lane,
+    away: Tally<Cpu>,
     queue: u16,
     abilities: Abilities,
-    mbufs: Vec<Mbuf>,
+    /// What every mbuf of one segment is marked with.
+    mark: u64,
+    mbufs: Box<[Mbuf]>,
     /// Segments of the frame that is being sent, and copies.
     segments: Burst<Cpu>,
     copies: Option<Box<Burst<Cpu>>>,
@@ -61,13 +85,20 @@ impl Tx {
         let most = Burst::<Cpu>::CAPACITY;
         let segments = Burst::with_limit(mirror.pool(), most);
         let copies = Some(Box::new(Burst::with_limit(mirror.pool(), 1)));
-        let abilities = Abilities { longest: abilities.longest.min(LONGEST), ..abilities };
+        let abilities =
+            Abilities { longest: abilities.longest.clamp(SHORTEST, LONGEST), ..abilities };
+        let is_simple = SIMPLE.contains(&port.driver().as_str());
+        let mark = if is_simple { 0 } else { sys::MEMWIRE_F_EXTERNAL };
+        let (lane, away) = (Lane::new(&mirror), mirror.stock().away().tally());
         Self {
             port,
             mirror,
+            lane,
+            away,
             queue,
             abilities,
-            mbufs: Vec::with_capacity(most),
+            mark,
+            mbufs: vec![null_mut(); most].into_boxed_slice(),
             segments,
             copies,
             waiting: None,
@@ -78,16 +109,16 @@ impl Tx {
     /// Sends from the front of a burst of the queue's own pool; returns how many frames are gone from it.
     fn send_own(&mut self, cache: &mut Cache<Cpu>, burst: &mut Burst<Cpu>) -> usize {
         let before = burst.len();
-        while !burst.is_empty() && self.send_waiting() {
+        while !burst.is_empty() && self.send_waiting(cache) {
             match self.look(burst) {
                 Next::Plain(count, bytes) => {
-                    if self.send_plain(burst, count, bytes) < count {
+                    if self.send_plain(cache, burst, count, bytes) < count {
                         break;
                     }
                 }
                 Next::Chain => {
                     let Some(frame) = burst.drain_front(1).next() else { break };
-                    self.send_chain(frame);
+                    self.send_chain(cache, frame);
                 }
                 Next::Dropped(reason) => {
                     burst.recycle_front(cache, 1);
@@ -98,24 +129,15 @@ impl Tx {
         before - burst.len()
     }
 
-    /// Looks at the front of a burst, and makes mbufs of the plain frames there: they are lent from here on.
+    /// Looks at the front of a burst, and makes mbufs of the plain frames of one area there: they are lent from
+    /// here on.
     #[inline(always)]
     fn look(&mut self, burst: &Burst<Cpu>) -> Next {
-        let layout = self.mirror.stock().layout();
-        let (mut bytes, longest) = (0, self.abilities.longest);
-        self.mbufs.clear();
-        for frame in burst.iter() {
-            let meta = frame.meta();
-            let len = meta.len();
-            if meta.segments() > 1 || meta.asks() || len < SHORTEST || len > longest {
-                break;
-            }
-            let Some(mbuf) = layout.lend(frame.slot().index()) else { break };
-            write_plain(mbuf, meta);
-            self.mbufs.push(mbuf);
-            bytes += len;
-        }
-        match self.mbufs.len() {
+        let Some((first, _)) = burst.metas().next() else { return Next::Plain(0, 0) };
+        let part = self.mirror.stock().layout().part_with(first);
+        let room = self.abilities.longest - SHORTEST;
+        let (count, bytes) = lend_run(part, burst, &mut self.mbufs, room, self.mark);
+        match count {
             0 => self.look_closer(burst.frame(0)),
             count => Next::Plain(count, bytes),
         }
@@ -144,16 +166,22 @@ impl Tx {
 
     /// Sends the first `count` frames, which are lent; returns how many the driver took.
     #[inline(always)]
-    fn send_plain(&mut self, burst: &mut Burst<Cpu>, count: usize, mut bytes: usize) -> usize {
-        self.mirror.stock().away().gave(count);
-        let sent = self.transmit(count);
+    fn send_plain(
+        &mut self,
+        cache: &mut Cache<Cpu>,
+        burst: &mut Burst<Cpu>,
+        count: usize,
+        mut bytes: usize,
+    ) -> usize {
+        self.away.gave(count);
+        let sent = self.transmit(cache, count);
         if sent < count {
             let stock = self.mirror.stock();
             for frame in burst.iter().take(count).skip(sent) {
                 bytes -= frame.len();
                 stock.layout().keep(frame.slot().index());
             }
-            stock.away().took(count - sent);
+            self.away.took(count - sent);
         }
         // Slots of the frames that were taken are DPDK's since then, or back in the stock already.
         burst.surrender_front(sent, <[u32]>::len);
@@ -163,20 +191,20 @@ impl Tx {
 
     /// Gives the driver the first `count` of `mbufs`.
     #[inline(always)]
-    fn transmit(&mut self, count: usize) -> usize {
+    fn transmit(&mut self, cache: &mut Cache<Cpu>, count: usize) -> usize {
         #[expect(clippy::cast_possible_truncation, reason = "at most a burst's capacity, 512")]
         let count = count as u16;
+        let (port, queue, mbufs) = (self.port.id(), self.queue, self.mbufs.as_mut_ptr());
         // SAFETY: the port is started with this queue, and lives as long as `port`; the queue is ours alone;
         // the mbufs' slots are ours, and given away as far as they are taken.
-        let sent =
-            unsafe { sys::tx_burst(self.port.id(), self.queue, self.mbufs.as_mut_ptr(), count) };
+        let sent = self.lane.during(cache, || unsafe { sys::tx_burst(port, queue, mbufs, count) });
         usize::from(sent.min(count))
     }
 
     /// Sends a frame of several segments, or one that asks for more than its bytes. If there is no room it
     /// waits here: its segments are single ones by then, since DPDK frees them one by one.
     #[cold]
-    fn send_chain(&mut self, frame: Buf<Cpu>) {
+    fn send_chain(&mut self, cache: &mut Cache<Cpu>, frame: Buf<Cpu>) {
         let is_v6 = frame
             .bytes()
             .get(usize::from(frame.frame().meta().tx().l2_len))
@@ -190,7 +218,8 @@ impl Tx {
             let Some(mbuf) = self.mirror.stock().layout().lend(segment.slot().index()) else {
                 continue;
             };
-            write_plain(mbuf, segment.frame().meta());
+            let meta = segment.frame().meta();
+            write_plain(mbuf, meta.offset(), meta.len(), sys::MEMWIRE_F_EXTERNAL);
             if first.is_null() {
                 first = mbuf;
             } else {
@@ -199,26 +228,25 @@ impl Tx {
             }
             (last, count) = (mbuf, count + 1);
             self.segments.push(segment);
-            self.mirror.stock().away().gave(1);
+            self.away.gave(1);
             self.segments.surrender_front(1, <[u32]>::len);
         }
         write_head(first, (count, len), (flags, lengths, tag));
         self.waiting = Some((first, count, len));
-        self.send_waiting();
+        self.send_waiting(cache);
     }
 
     /// Sends what waits; false if it still does.
     #[inline(always)]
-    fn send_waiting(&mut self) -> bool {
-        self.waiting.is_none() || self.send_waiting_now()
+    fn send_waiting(&mut self, cache: &mut Cache<Cpu>) -> bool {
+        self.waiting.is_none() || self.send_waiting_now(cache)
     }
 
     #[cold]
-    fn send_waiting_now(&mut self) -> bool {
+    fn send_waiting_now(&mut self, cache: &mut Cache<Cpu>) -> bool {
         let Some((mbuf, _, len)) = self.waiting else { return true };
-        self.mbufs.clear();
-        self.mbufs.push(mbuf);
-        if self.transmit(1) == 0 {
+        self.mbufs[0] = mbuf;
+        if self.transmit(cache, 1) == 0 {
             return false;
         }
         self.waiting = None;
@@ -263,9 +291,10 @@ impl TxQueue for Tx {
         self.send_copies(cache, burst)
     }
 
-    fn reap(&mut self, _cache: &mut Cache<Cpu>) -> usize {
-        self.send_waiting();
-        self.port.done_cleanup(self.queue);
+    fn reap(&mut self, cache: &mut Cache<Cpu>) -> usize {
+        self.send_waiting(cache);
+        let (port, queue) = (&self.port, self.queue);
+        self.lane.during(cache, || port.done_cleanup(queue));
         0
     }
 
@@ -287,11 +316,37 @@ impl Drop for Tx {
     }
 }
 
-/// Makes an mbuf say what its slot's metadata does, for a frame of one segment that asks for nothing. An mbuf
+/// Makes mbufs of frames from the front of a burst on until one is not plain (one segment that asks for nothing,
+/// at most `room` longer than the shortest), or not of this area; returns how many, and their bytes.
+///
+/// By itself, so that all it needs stays in registers.
+#[inline(never)]
+fn lend_run(
+    part: Part<'_>,
+    burst: &Burst<Cpu>,
+    mbufs: &mut [Mbuf],
+    room: usize,
+    mark: u64,
+) -> (usize, usize) {
+    let (mut count, mut bytes) = (0, 0);
+    for ((slot, meta), place) in burst.metas().zip(mbufs) {
+        let len = meta.len();
+        if meta.segments() > 1 || meta.asks() || len.wrapping_sub(SHORTEST) > room {
+            break;
+        }
+        let Some(mbuf) = part.lend(slot) else { break };
+        write_plain(mbuf, meta.offset(), len, mark);
+        *place = mbuf;
+        bytes += len;
+        count += 1;
+    }
+    (count, bytes)
+}
+
+/// Makes an mbuf say where a frame of one segment that asks for nothing is. An mbuf
 /// at rest has no successor, and one segment.
 #[inline(always)]
-fn write_plain(at: Mbuf, meta: &Meta) {
-    let (offset, len) = (meta.offset(), meta.len());
+fn write_plain(at: Mbuf, offset: usize, len: usize, mark: u64) {
     #[expect(
         clippy::cast_possible_truncation,
         reason = "offsets have 16 bits, and `len` was held against them"
@@ -304,7 +359,7 @@ fn write_plain(at: Mbuf, meta: &Meta) {
     // SAFETY: as above.
     unsafe { mbuf::pkt_len(at).write(u32::from(short)) };
     // SAFETY: as above.
-    unsafe { mbuf::ol_flags(at).write(sys::MEMWIRE_F_EXTERNAL) };
+    unsafe { mbuf::ol_flags(at).write(mark) };
 }
 
 /// Says of the whole frame what its first mbuf has to.

@@ -3,7 +3,7 @@
 use mempool::Burst;
 use pmd::{AnyRxQueue, Config, Health, Queues};
 
-use crate::rig::{Rig, open, pool};
+use crate::rig::{Rig, becomes, open, pool};
 
 #[test]
 fn null_delivers_out_of_our_own_slots_and_all_of_them_come_home() {
@@ -99,4 +99,34 @@ fn a_pool_that_runs_dry_starves_the_driver_and_recovers() {
     assert_eq!(rig.rx.recv(&mut rig.cache, &mut burst), 32);
     burst.recycle(&mut rig.cache);
     assert!(rig.stop().audit().is_home());
+}
+
+/// DPDK's net_memif takes a ring of the other direction for a queue that its peer does not have.
+#[test]
+fn a_memif_port_that_only_sends_leaves_the_other_direction_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = format!("socket={},socket-abstract=no", dir.path().join("memif").display());
+    let mut server = Rig::start(&format!("net_memif60,role=server,{place}"), 512);
+    let mut client = open(&format!("net_memif61,role=client,{place}")).unwrap();
+    let pool = pool(512);
+    let mut queues = client.start(Config::default().with_tx(&pool)).unwrap();
+    assert!(becomes(&*client, true) && becomes(&*server.device, true), "no link");
+    let mut burst = server.frames(20, 100);
+    server.tx.send(&mut server.cache, &mut burst);
+    burst.recycle(&mut server.cache);
+    let mut back = Burst::new(&server.pool);
+    assert_eq!(server.rx.recv(&mut server.cache, &mut back), 0, "its own frames came back");
+    let (mut cache, mut burst) = (pool.cache(), Burst::new(&pool));
+    cache.take(&mut burst, 30);
+    burst.for_each_mut(0, |mut frame| assert!(frame.append(&[7; 200])));
+    assert_eq!(queues.tx[0].send(&mut cache, &mut burst), 30);
+    assert_eq!(server.rx.recv(&mut server.cache, &mut back), 30);
+    assert!(back.iter().all(|frame| frame.bytes() == [7; 200]));
+    back.recycle(&mut server.cache);
+    client.stop(queues).unwrap();
+    drop(cache);
+    for pool in [pool, server.stop()] {
+        let audit = pool.audit();
+        assert!(audit.is_home(), "{audit}");
+    }
 }

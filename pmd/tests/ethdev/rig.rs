@@ -33,8 +33,16 @@ pub(crate) struct Rig {
 
 impl Rig {
     pub(crate) fn start(device: &str, slots: usize) -> Self {
+        Self::on(device, pool(slots))
+    }
+
+    /// Another port on the same pool.
+    pub(crate) fn beside(&self, device: &str) -> Self {
+        Self::on(device, self.pool.clone())
+    }
+
+    fn on(device: &str, pool: Pool<Cpu>) -> Self {
         let mut device = open(device).unwrap_or_else(|error| panic!("{error}"));
-        let pool = pool(slots);
         let queues =
             device.start(Config::one_queue(&pool)).unwrap_or_else(|error| panic!("{error}"));
         let (rx, tx) = halves(queues);
@@ -64,16 +72,42 @@ fn halves(mut queues: Queues) -> (Box<dyn RxQueue>, Box<dyn TxQueue>) {
     (queues.rx.remove(0).whole().expect("whole frames were asked for"), queues.tx.remove(0))
 }
 
-/// Waits until the port's link is as said; false if that takes longer than a minute.
+/// A time to wait at most.
+#[derive(Clone, Copy)]
+pub(crate) struct Patience(Instant);
+
+impl Patience {
+    /// For what must happen.
+    pub(crate) fn new() -> Self {
+        Self(Instant::now() + Duration::from_secs(60))
+    }
+
+    /// For what may not happen any more.
+    pub(crate) fn short() -> Self {
+        Self(Instant::now() + Duration::from_millis(500))
+    }
+
+    /// Whether it is over; lets others work if not.
+    pub(crate) fn is_over(self) -> bool {
+        std::thread::yield_now();
+        Instant::now() > self.0
+    }
+}
+
+/// Waits until the port's link is as said; false if that takes too long.
 pub(crate) fn becomes(device: &dyn Device, is_up: bool) -> bool {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let patience = Patience::new();
     while device.link().is_up != is_up {
-        if Instant::now() > deadline {
+        if patience.is_over() {
             return false;
         }
-        std::thread::yield_now();
     }
     true
+}
+
+/// Whether the long forms of tests are asked for.
+pub(crate) fn is_full() -> bool {
+    std::env::var_os("MEMWIRE_FULL").is_some_and(|value| value == "1")
 }
 
 /// Two ports that are each other's peers: the first sends.

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 
 /// What QEMU's TCG has of an EPYC, without what it would warn about. The kernel takes AMD Zen for a
 /// machine that routes peer-to-peer DMA between root ports.
-const CPU: &str = "EPYC,+x2apic,-topoext,-xsavec,-nrip-save,-osvw,-misalignsse,-fxsr-opt";
+const CPU: &str = "EPYC,-topoext,-xsavec,-nrip-save,-osvw,-misalignsse,-fxsr-opt";
 /// Root ports stand in slots 1.. of bus 0; the testbed's own devices from slot 0x1b on.
 const ROOT_PORTS: usize = 24;
 

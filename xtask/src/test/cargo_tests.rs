@@ -1,4 +1,4 @@
-//! The stages that are `cargo test` runs. Which tests exist is asked of cargo; the names `soak`,
+//! The stages that are `cargo test` runs. Which tests exist is asked of cargo; the names `dpdk`, `soak`,
 //! `netns`, `guest` and `loom` are conventions and mark the stage that a test file belongs to.
 
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use crate::child::Child;
 use crate::digest::Digest;
 use crate::tally::Counts;
 use crate::testbed;
-use crate::workspace::{Workspace, cargo};
+use crate::workspace::{Workspace, cargo, succeeds};
 
 /// Test executables that a guest's tests run in the guest, as they are: the variable that names each to
 /// them, its package and its test, and whether its speed matters.
@@ -21,8 +21,10 @@ const IN_GUESTS: [(&str, &str, &str, bool); 4] = [
     ("MEMWIRE_MEMORY_TEST", "memwire-pmd", "memory", false),
     ("MEMWIRE_VFIO_TEST", "memwire-vfio", "vfio", false),
 ];
+/// The one of ports of DPDK's, which is built with it.
+const DPDK: (&str, &str, &str) = ("MEMWIRE_ETHDEV_TEST", "memwire-pmd", "ethdev");
 /// Test files that have a stage of their own.
-const OWN_STAGE: [&str; 4] = ["guest", "loom", "netns", "soak"];
+const OWN_STAGE: [&str; 6] = ["dpdk", "ethdev", "guest", "loom", "netns", "soak"];
 
 /// The arguments that select everything the unit stage runs, doc tests left out.
 pub(super) fn unit_selection(workspace: &Workspace) -> Vec<String> {
@@ -104,8 +106,17 @@ pub(super) fn guest(workspace: &Workspace, full: bool) -> Result<Counts> {
         .args(["--", "--test-threads=1", "--nocapture"])
         .env(::testbed::VARIABLE, state.root());
     for (variable, package, test, is_fast) in IN_GUESTS {
-        match executable_of(workspace, (package, test), is_fast)? {
+        // Of the whole workspace, as other stages build it: with other features it would be built anew.
+        match executable_of(workspace, (package, test), &["--workspace"], is_fast)? {
             Some(executable) => runs = runs.env(variable, executable),
+            None => counts += Counts::failure(),
+        }
+    }
+    // Where DPDK is not installed the test itself says that it is skipped.
+    if succeeds("pkg-config", &["--exists", "libdpdk"]) {
+        let what = ["-p", DPDK.1, "--features", "dpdk"];
+        match executable_of(workspace, (DPDK.1, DPDK.2), &what, true)? {
+            Some(executable) => runs = runs.env(DPDK.0, executable),
             None => counts += Counts::failure(),
         }
     }
@@ -117,12 +128,12 @@ pub(super) fn guest(workspace: &Workspace, full: bool) -> Result<Counts> {
 fn executable_of(
     workspace: &Workspace,
     (package, test): (&str, &str),
+    what: &[&str],
     is_fast: bool,
 ) -> Result<Option<PathBuf>> {
-    // Of the whole workspace, as other stages build it: with other features it would be built anew.
-    let what = ["--workspace", "--test", test];
     let profile = is_fast.then_some("--release");
-    let built = cargo(&["test", "--no-run", "--message-format=json"]).args(what).args(profile);
+    let built = cargo(&["test", "--no-run", "--message-format=json", "--test", test]);
+    let built = built.args(what.iter().copied()).args(profile);
     let built = built.output()?;
     if !built.success {
         eprintln!("{}", built.stderr);
@@ -142,7 +153,12 @@ fn executable_of(
 
 /// Runs tests with the tools that setup fetched, in the long form if asked. What they print goes to a
 /// file of that name, and what matters of it to the terminal.
-fn tests_of(name: &str, tests: Child, workspace: &Workspace, full: bool) -> Result<Counts> {
+pub(super) fn tests_of(
+    name: &str,
+    tests: Child,
+    workspace: &Workspace,
+    full: bool,
+) -> Result<Counts> {
     let tests = tests.env("PATH", workspace.search_path());
     let tests = if full { tests.env("MEMWIRE_FULL", "1") } else { tests };
     let mut digest = Digest::new(&workspace.test_log(name))?;

@@ -4,6 +4,7 @@
 
 mod beside;
 mod cargo_tests;
+mod dpdk;
 mod setup;
 mod unprivileged;
 
@@ -50,6 +51,8 @@ enum Stage {
     Soak,
     /// Real traffic in network namespaces (tests/netns.rs of any crate).
     Namespaces,
+    /// Ports of DPDK's, with its testpmd at the other end; the apps over them.
+    Dpdk,
     /// The benchmarks run at all.
     BenchSmoke,
     /// Drivers on emulated NICs behind an IOMMU, in QEMU (tests/guest.rs of any crate).
@@ -59,7 +62,7 @@ enum Stage {
 impl Stage {
     /// Whether others that use the processors would show in what it finds.
     fn goes_by_the_clock(self) -> bool {
-        matches!(self, Self::Soak | Self::Namespaces | Self::BenchSmoke | Self::Guest)
+        matches!(self, Self::Soak | Self::Namespaces | Self::Dpdk | Self::BenchSmoke | Self::Guest)
     }
 }
 
@@ -117,6 +120,7 @@ fn run_stage(stage: Stage, full: bool) -> Result<Counts> {
         Stage::Soak => cargo_tests::soak(&Workspace::read()?, full),
         Stage::Namespaces => cargo_tests::namespaces(&Workspace::read()?, full),
         Stage::Guest => cargo_tests::guest(&Workspace::read()?, full),
+        Stage::Dpdk => dpdk::run(&Workspace::read()?, full),
         Stage::BenchSmoke => {
             let output = cargo(&["xtask", "bench", "--quick", "--rounds", "1"]).stream()?;
             Ok(Counts::check(output.success))

@@ -98,7 +98,7 @@ fn an_82576_conforms_over_type1_and_iommufd() {
 
 /// A test that is about a machine without an IOMMU.
 const UNPROTECTED: &str =
-    "without_an_iommu_a_device_is_had_only_by_who_accepts_it_and_sees_physical_addresses";
+    "rights::without_an_iommu_a_device_is_had_only_by_who_accepts_it_and_sees_physical_addresses";
 
 #[test]
 fn vfio_does_on_real_functions_what_it_promises() {

@@ -11,6 +11,7 @@ mod conformance;
 mod direct;
 mod dmabuf;
 mod doctor;
+mod ethdev;
 mod far;
 mod flaps;
 mod forward;
