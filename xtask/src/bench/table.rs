@@ -36,7 +36,9 @@ pub(super) fn print(outcomes: &[Outcome], show: Show) -> String {
         }
     }
     let mut text = aligned(&lines);
-    text.push_str("ticks are of the TSC (in the suite guest: ns of its time); all figures are per object\n");
+    text.push_str(
+        "ticks are of the TSC (in the suite guest: ns of its time); all figures are per object\n",
+    );
     text
 }
 
