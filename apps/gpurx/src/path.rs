@@ -139,7 +139,11 @@ mod tests {
 
     #[test]
     fn hardware_that_cuts_behind_udp_alone_needs_a_number_that_stands_before() {
-        let nic = info(SplitSupport::Hardware { longest_head: 256, length_step: None });
+        let nic = info(SplitSupport::Hardware(pmd::HardwareSplit {
+            longest_head: 256,
+            protocol: true,
+            ..pmd::HardwareSplit::default()
+        }));
         let behind = SplitAt::Protocol { extra: 24 };
         let error = PathChoice::Direct.resolve(&nic, behind).unwrap_err();
         assert_eq!(error.code() as u8, 3);

@@ -7,7 +7,7 @@ use super::{
     Overrun, Wire, WireTraits,
     traffic::{Exchange, Memory},
 };
-use crate::{SplitAt, SplitSupport};
+use crate::{HardwareSplit, SplitAt, SplitSupport};
 
 type Outcome = Result<(), String>;
 
@@ -183,9 +183,11 @@ fn splits(traits: &WireTraits) -> bool {
 /// A length that heads can have whatever they are.
 fn fixed_head(traits: &WireTraits) -> Option<usize> {
     match traits.split {
-        SplitSupport::None | SplitSupport::Hardware { length_step: None, .. } => None,
+        SplitSupport::None => None,
         SplitSupport::ProtocolAndLength => Some(50),
-        SplitSupport::Hardware { length_step: Some(step), .. } => Some(step),
+        SplitSupport::Hardware(HardwareSplit { length_step, longest_head, .. }) => {
+            length_step.map(|step| 50usize.next_multiple_of(step).min(longest_head))
+        }
     }
 }
 

@@ -32,6 +32,7 @@ mod eal;
 mod lane;
 mod layout;
 mod log;
+mod mbufs;
 mod memory;
 mod mirror;
 mod offload;
