@@ -235,7 +235,7 @@ impl HardwareSplit {
                 "cuts frames by protocol only; a head of fixed length ({len} bytes) cannot be had"
             ));
         };
-        if len > 0 && len % step == 0 && len <= self.longest_head {
+        if len > 0 && len.is_multiple_of(step) && len <= self.longest_head {
             return Ok(());
         }
         let longest = self.longest_head;

@@ -27,9 +27,11 @@
 //! the process's end. `eal-mem=MEGABYTES` and `eal-no-huge` say how.
 
 mod copying;
+mod cut;
 mod device;
 mod eal;
 mod lane;
+mod late;
 mod layout;
 mod log;
 mod mbufs;
@@ -37,8 +39,12 @@ mod memory;
 mod mirror;
 mod offload;
 mod options;
+mod payloads;
 mod port;
 mod rx;
+mod setup;
+mod spin;
+mod split;
 mod stock;
 mod tx;
 
