@@ -13,6 +13,7 @@ mod guest;
 mod lab;
 mod lanes;
 mod lifecycle;
+mod model;
 mod peer;
 mod rig;
 mod split;

@@ -1,7 +1,7 @@
 //! Buffer split, on ports that a model in C makes of DPDK's ring (`model/buffer_split.c`, laid before libdpdk):
 //! no virtual device offers it, and no hardware is at hand. Payloads go to memory that kills whoever looks.
 
-use std::{env, path::PathBuf, process::Command, sync::OnceLock};
+use std::{env, process::Command};
 
 use mempool::{Burst, Cpu, Device, Pool, SplitBurst, SplitCache, heap::Heap};
 use pmd::{
@@ -11,6 +11,7 @@ use pmd::{
 use providers::Fake;
 
 use crate::{
+    model,
     rig::{LoopWire, open, pool, spec},
     suite::{TRAITS, passes},
 };
@@ -22,30 +23,6 @@ const RING: usize = 64;
 /// Set in processes that have the model.
 const MODEL: &str = "MEMWIRE_TEST_SPLIT_MODEL";
 
-/// The model, compiled.
-fn model() -> &'static PathBuf {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let flags = Command::new("pkg-config").args(["--cflags", "libdpdk"]).output().unwrap();
-        let flags = String::from_utf8(flags.stdout).unwrap();
-        let out = env::current_exe().unwrap().with_file_name("libmemwire_split_model.so");
-        // Under a name of its own first: other tests compile it at the same time.
-        let fresh = out.with_extension(format!("{}", std::process::id()));
-        let status = Command::new("cc")
-            .args(["-O1", "-g", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"])
-            .args(flags.split_whitespace())
-            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/ethdev/model/buffer_split.c"))
-            .arg("-o")
-            .arg(&fresh)
-            .args(["-ldl", "-lpthread"])
-            .status()
-            .unwrap();
-        assert!(status.success(), "the model does not compile");
-        std::fs::rename(&fresh, &out).unwrap();
-        out
-    })
-}
-
 /// Runs a test in a process of its own, with the model before libdpdk.
 fn with_model(name: &str, test: impl FnOnce()) {
     if env::var_os(MODEL).is_some() {
@@ -54,7 +31,7 @@ fn with_model(name: &str, test: impl FnOnce()) {
     let child = Command::new(env::current_exe().unwrap())
         .args(["--exact", &format!("split::{name}"), "--nocapture"])
         .env(MODEL, "1")
-        .env("LD_PRELOAD", model())
+        .env("LD_PRELOAD", model::library())
         .output()
         .unwrap();
     let [out, err] = [&child.stdout, &child.stderr].map(|text| String::from_utf8_lossy(text));

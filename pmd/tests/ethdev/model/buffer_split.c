@@ -31,6 +31,8 @@
 
 struct queue {
 	struct rte_mempool *heads, *data;
+	/* What the device below receives into. */
+	struct rte_mempool *below;
 	uint16_t length, offset;
 	uint32_t headers;
 	uint16_t count;
@@ -147,18 +149,23 @@ rte_eth_rx_queue_setup(uint16_t port, uint16_t index, uint16_t count, unsigned i
 {
 	struct rte_eth_rxconf plain;
 	struct queue *queue = &ports[port].queues[index % QUEUES];
+	char name[RTE_MEMPOOL_NAMESIZE];
 	if (conf == NULL || conf->rx_seg == NULL)
 		return REAL(rte_eth_rx_queue_setup)(port, index, count, socket, conf, pool);
 	if (!is_model(port_name(port)) || pool != NULL || index >= QUEUES)
 		return -EINVAL;
 	if (take_segments(port, queue, conf) != 0)
 		return -EINVAL;
+	snprintf(name, sizeof(name), "model_%u_%u", port, index);
+	queue->below = rte_pktmbuf_pool_create(name, 4095, 64, 0, RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
+	if (queue->below == NULL)
+		return -ENOMEM;
 	queue->count = count;
 	plain = *conf;
 	plain.offloads &= ~RTE_ETH_RX_OFFLOAD_BUFFER_SPLIT;
 	plain.rx_seg = NULL;
 	plain.rx_nseg = 0;
-	return REAL(rte_eth_rx_queue_setup)(port, index, count, socket, &plain, queue->heads);
+	return REAL(rte_eth_rx_queue_setup)(port, index, count, socket, &plain, queue->below);
 }
 
 static uint16_t burst(void *inner, struct rte_mbuf **mbufs, uint16_t count);
@@ -223,7 +230,8 @@ rte_eth_dev_close(uint16_t port)
 	failed = REAL(rte_eth_dev_close)(port);
 	for (int i = 0; model && i < QUEUES; i++) {
 		drain(&ports[port].queues[i]);
-		ports[port].queues[i].count = 0;
+		rte_mempool_free(ports[port].queues[i].below);
+		memset(&ports[port].queues[i], 0, sizeof(ports[port].queues[i]));
 	}
 	return failed;
 }
