@@ -16,6 +16,10 @@
 //! such memory, or with `buffers=copy`, frames are copied to and from buffers of DPDK's own;
 //! [`crate::Capabilities::copies`] and the log say so.
 //!
+//! **Split.** Where a driver offers buffer split, heads go to a pool of the host and payloads to any memory that
+//! the device reaches, in the order of their posting (ADR 28). A port whose payload buffers the application posts
+//! starts when half a ring of them is posted.
+//!
 //! **What a frame may be.** One of several segments is sent where the driver says it can. A slot of an area
 //! that a pool got after the port was started is not used, and a frame in it not sent
 //! ([`crate::DropReason::SendError`]). Shared frames are sent as copies. What DPDK holds of a sender's frames

@@ -1,6 +1,6 @@
 //! What `memwire info` tells; serialised, it is docs/schema/memwire-info.json. Holds no logic.
 
-use pmd::{Capabilities, HardwareSplit, Link, SplitSupport};
+use pmd::{Capabilities, Link, SplitSupport};
 use serde::Serialize;
 
 use super::{machine::Machine, memory::MemoryRow};
@@ -169,11 +169,11 @@ mod tests {
     #[test]
     fn hardware_is_told_from_software_and_offloads_have_names() {
         let can = Capabilities {
-            split: SplitSupport::Hardware(HardwareSplit {
+            split: SplitSupport::Hardware(pmd::HardwareSplit {
                 longest_head: 960,
                 protocol: true,
                 length_step: Some(64),
-                ..HardwareSplit::default()
+                ..pmd::HardwareSplit::default()
             }),
             rx_offloads: Offload::RX_VLAN_STRIPPED.with(Offload::RX_TIMESTAMP),
             tx_offloads: Offload::TX_TCP_SEGMENT,
