@@ -5,11 +5,14 @@
 //! to map it again when the first device comes back. A region that is mapped for two of them is twice in that
 //! list, and stays there when it is unmapped once: so the first device maps it for all, and the last one unmaps
 //! it. Drivers that map by themselves (NVIDIA's) are asked for each device.
+//!
+//! For drivers in software nothing is registered: they use our addresses as they are, and registered memory
+//! stands in net_virtio_user's way ([`has_foreign`]).
 #![allow(unsafe_code, reason = "tells DPDK of memory that a region handle keeps alive")]
 #![expect(clippy::disallowed_types, reason = "control plane: regions come and go rarely")]
 
 use std::{
-    ffi::{CStr, c_void},
+    ffi::{CStr, c_int, c_void},
     ptr::null_mut,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
@@ -161,8 +164,12 @@ impl DmaMapper for EthMapper {
             let (backing, mapper) = (region.backing().name(), self.name());
             return Err(MapError::Unsupported { backing, mapper, why: why.into() });
         }
+        let kind = self.kind();
+        if kind == Mapping::None {
+            return Ok(Iova(address(region)));
+        }
         let registration = Registration::of(region)?;
-        let mapping = match self.kind() {
+        let mapping = match kind {
             Mapping::Own if self.map_now(region)? => Mapping::Own,
             Mapping::Shared => {
                 let mut sharers = registration.sharers();
@@ -196,6 +203,21 @@ impl DmaMapper for EthMapper {
             }
         }
     }
+}
+
+/// Whether DPDK knows of memory that is not its own: ours, or that of other code of this process.
+///
+/// net_virtio_user tells its peer of every piece of memory that DPDK knows, by file descriptors, and of nothing
+/// at all if one has none: no frame arrives then, and no error (22.11.11).
+pub(super) fn has_foreign() -> bool {
+    // SAFETY: the callback only reads what it is given.
+    unsafe { sys::rte_memseg_list_walk(Some(is_foreign), null_mut()) == 1 }
+}
+
+/// Ends the walk, with 1, at the first list of external memory.
+unsafe extern "C" fn is_foreign(list: *const sys::rte_memseg_list, _: *mut c_void) -> c_int {
+    // SAFETY: DPDK holds its lists still while they are walked.
+    c_int::from(unsafe { (*list).external } != 0)
 }
 
 fn base(region: &RegionHandle) -> *mut c_void {
