@@ -279,7 +279,7 @@ impl Refusal {
     fn of(self, port: &str, name: &str) -> Error {
         let port = port.to_owned();
         match self {
-            Self::Eal(why) => Error::NotThere { port, why },
+            Self::Eal(why) | Self::Overdue(why) => Error::NotThere { port, why },
             Self::Exists => {
                 Error::AlreadyOpen { port, why: "DPDK has a device of that name in this process" }
             }

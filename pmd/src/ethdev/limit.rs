@@ -26,34 +26,97 @@ use std::{
 
 /// How long a call may take.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
+struct Limits {
     /// Until it is interrupted.
-    pub(super) call: Duration,
+    call: Duration,
     /// From then until it is given up.
-    pub(super) grace: Duration,
+    grace: Duration,
 }
 
 impl Limits {
     /// For a device of that name. Hardware trains links and loads firmware; a virtual device has a peer at most,
     /// which answers at once or not at all.
-    pub(super) fn of(name: &str) -> Self {
+    fn of(name: &str) -> Self {
         let is_hardware = name.contains(':');
         let call = Duration::from_secs(if is_hardware { 60 } else { 10 });
         Self { call, grace: Duration::from_secs(5) }
     }
 }
 
+/// Whom a device's driver may wait for.
+#[derive(Clone, Debug)]
+pub(super) struct Peer {
+    device: String,
+    /// Where they meet.
+    socket: Option<String>,
+    limits: Limits,
+}
+
 /// A call that ended.
 #[derive(Debug)]
-pub(super) struct Ended<T> {
+pub(super) struct Call<T> {
     pub(super) value: T,
+    /// What to say of it, if it had to be interrupted.
+    pub(super) overdue: Option<String>,
+}
+
+impl Peer {
+    pub(super) fn new(device: &str, socket: Option<&str>) -> Self {
+        let limits = Limits::of(device);
+        Self { device: device.to_owned(), socket: socket.map(str::to_owned), limits }
+    }
+
+    /// Makes a call of DPDK's for the device, of which `doing` says what it does ("attaching").
+    ///
+    /// # Errors
+    /// It does not end, or another one does not: what happened and what to do.
+    pub(super) fn wait<T: Send + 'static>(
+        &self,
+        doing: &str,
+        call: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<Call<T>, String> {
+        let what = format!("{doing} '{}'", self.device);
+        let ended = CONTROL.make(&what, self.limits, call);
+        let Ended { value, is_late } = ended.map_err(|blocked| format!("{what} {blocked}"))?;
+        Ok(Call { value, overdue: is_late.then(|| self.overdue(&what)) })
+    }
+
+    fn overdue(&self, what: &str) -> String {
+        let advice = match &self.socket {
+            Some(socket) => format!(
+                "who listens at {socket} does not answer: see that it runs, and that it is what this driver \
+                 talks to"
+            ),
+            None => "see that the device, or who is at its other end, answers".to_owned(),
+        };
+        format!(
+            "{what} took more than {} s and was interrupted; {advice}",
+            self.limits.call.as_secs()
+        )
+    }
+}
+
+impl<T> Call<T> {
+    /// What came of it, if it ended by itself.
+    pub(super) fn in_time(self) -> Result<T, String> {
+        match self.overdue {
+            None => Ok(self.value),
+            Some(why) => Err(why),
+        }
+    }
+}
+
+/// A call that ended.
+#[derive(Debug)]
+struct Ended<T> {
+    value: T,
     /// Whether it had to be interrupted.
-    pub(super) is_late: bool,
+    is_late: bool,
 }
 
 /// Why a call did not end, or was not made.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Blocked {
+enum Blocked {
     /// It goes on, and nobody knows for how long.
     Endless { seconds: u64 },
     /// Another one is being made for so long already.
@@ -82,7 +145,7 @@ impl fmt::Display for Blocked {
 
 /// One caller at a time.
 #[derive(Debug)]
-pub(super) struct Turns {
+struct Turns {
     now: Mutex<Option<Turn>>,
     is_over: Condvar,
 }
@@ -97,7 +160,7 @@ struct Turn {
 }
 
 /// Of DPDK, whose functions for attaching and removing are not made for two at a time.
-pub(super) static CONTROL: Turns = Turns::new();
+static CONTROL: Turns = Turns::new();
 
 /// Time between two signals.
 const AGAIN: Duration = Duration::from_millis(20);
@@ -115,26 +178,23 @@ impl Turns {
     ///
     /// # Errors
     /// It does not end, or another one does not; then `call`, with what it owns, is dropped uncalled.
-    pub(super) fn make<T: Send + 'static>(
+    fn make<T: Send + 'static>(
         &'static self,
         what: &str,
         limits: Limits,
         call: impl FnOnce() -> T + Send + 'static,
     ) -> Result<Ended<T>, Blocked> {
-        self.begin(what, limits)?;
+        let since = self.begin(what, limits)?;
         let turn = TurnGuard(self);
         let (sender, done) = mpsc::sync_channel(1);
         let waker = waker();
         let thread = thread::Builder::new().name("dpdk-control".into()).spawn(move || {
             waker.inspect(|signal| listen(*signal));
-            let value = call();
+            // What nobody waits for any more is dropped here, in its turn.
+            drop(sender.send(call()));
             drop(turn);
-            // What nobody waits for any more is dropped here, and may take a turn itself.
-            drop(sender.send(value));
         });
-        let thread =
-            thread.map_err(|error| Blocked::Thread(format!("has no thread ({error})")))?;
-        let begin = Instant::now();
+        let thread = thread.map_err(|error| Blocked::Thread(format!("has no thread ({error})")))?;
         match done.recv_timeout(limits.call) {
             Ok(value) => return Ok(Ended { value, is_late: false }),
             Err(RecvTimeoutError::Timeout) => {}
@@ -144,17 +204,18 @@ impl Turns {
             Some(Ok(value)) => Ok(Ended { value, is_late: true }),
             Some(Err(blocked)) => Err(blocked),
             None => {
-                if let Some(turn) = &mut *self.now() {
+                // Another one's, if it has ended just now.
+                if let Some(turn) = self.now().as_mut().filter(|turn| turn.since == since) {
                     turn.is_given_up = true;
                 }
                 self.is_over.notify_all();
-                Err(Blocked::Endless { seconds: begin.elapsed().as_secs() })
+                Err(Blocked::Endless { seconds: since.elapsed().as_secs() })
             }
         }
     }
 
     /// Waits until nobody has a turn, and takes one.
-    fn begin(&self, what: &str, limits: Limits) -> Result<(), Blocked> {
+    fn begin(&self, what: &str, limits: Limits) -> Result<Instant, Blocked> {
         // As long as the one before may take, and a little more.
         let end = Instant::now() + limits.call + 2 * limits.grace;
         let mut now = self.now();
@@ -167,8 +228,9 @@ impl Turns {
             let waited = self.is_over.wait_timeout(now, left);
             now = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
-        *now = Some(Turn { what: what.to_owned(), since: Instant::now(), is_given_up: false });
-        Ok(())
+        let since = Instant::now();
+        *now = Some(Turn { what: what.to_owned(), since, is_given_up: false });
+        Ok(since)
     }
 }
 

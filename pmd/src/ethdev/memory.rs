@@ -7,7 +7,7 @@
 //! it. Drivers that map by themselves (NVIDIA's) are asked for each device.
 //!
 //! For drivers in software nothing is registered: they use our addresses as they are, and registered memory
-//! stands in net_virtio_user's way ([`has_foreign`]).
+//! stands in net_virtio_user's way ([`is_served`]).
 #![allow(unsafe_code, reason = "tells DPDK of memory that a region handle keeps alive")]
 #![expect(clippy::disallowed_types, reason = "control plane: regions come and go rarely")]
 
@@ -205,13 +205,21 @@ impl DmaMapper for EthMapper {
     }
 }
 
-/// Whether DPDK knows of memory that is not its own: ours, or that of other code of this process.
+/// Whether a driver can work beside memory that DPDK knows and that is not its own.
 ///
 /// net_virtio_user tells its peer of every piece of memory that DPDK knows, by file descriptors, and of nothing
 /// at all if one has none: no frame arrives then, and no error (22.11.11).
-pub(super) fn has_foreign() -> bool {
+pub(super) fn is_served(driver: &str) -> Result<(), MapError> {
     // SAFETY: the callback only reads what it is given.
-    unsafe { sys::rte_memseg_list_walk(Some(is_foreign), null_mut()) == 1 }
+    let has_foreign = || unsafe { sys::rte_memseg_list_walk(Some(is_foreign), null_mut()) == 1 };
+    if driver != "net_virtio_user" || !has_foreign() {
+        return Ok(());
+    }
+    let why = "DPDK knows memory in this process that has no file descriptor (a pool's, of a port of \
+               hardware), and would tell this driver's peer of none then: no frame would arrive; add \
+               buffers=copy to the port of hardware, or use two processes";
+    let (backing, mapper) = ("DPDK's memory", "net_virtio_user's peer");
+    Err(MapError::Unsupported { backing, mapper, why: why.into() })
 }
 
 /// Ends the walk, with 1, at the first list of external memory.

@@ -25,18 +25,23 @@
 //! attaches it anew. What a driver has of a pool by then comes home, or, if other ports could have it, is lost
 //! and counted. DPDK itself is initialised by the first port, once, on a thread of its own, and cleaned up at
 //! the process's end. `eal-mem=MEGABYTES` and `eal-no-huge` say how.
+//!
+//! **Waits.** Attaching, starting and closing a port may wait for its peer: 10 seconds at most, a minute for
+//! hardware. Then it is interrupted, and refused.
 
 mod copying;
 mod device;
 mod eal;
 mod lane;
 mod layout;
+mod limit;
 mod log;
 mod memory;
 mod mirror;
 mod offload;
 mod options;
 mod port;
+mod probe;
 mod rx;
 mod stock;
 mod tx;

@@ -15,6 +15,7 @@ mod lanes;
 mod lifecycle;
 mod peer;
 mod rig;
+mod silent;
 mod suite;
 mod testpmd;
 mod vhost;
