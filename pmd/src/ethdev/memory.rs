@@ -237,6 +237,11 @@ fn address(region: &RegionHandle) -> u64 {
 }
 
 fn refused(region: &RegionHandle, what: &str, error: i32) -> MapError {
-    let why = format!("{what} ({}); add buffers=copy to the port", eal::strerror(error));
+    let limit = match error {
+        // VFIO counts what it pins against this limit, which does not hold for root.
+        libc::ENOMEM => "raise this user's limit of locked memory (ulimit -l), or ",
+        _ => "",
+    };
+    let why = format!("{what} ({}); {limit}add buffers=copy to the port", eal::strerror(error));
     MapError::Refused { backing: region.backing().name(), mapper: "DPDK", why }
 }

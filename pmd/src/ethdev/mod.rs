@@ -29,6 +29,7 @@
 //! **Waits.** Attaching, starting and closing a port may wait for its peer: 10 seconds at most, a minute for
 //! hardware. Then it is interrupted, and refused.
 
+mod advice;
 mod copying;
 mod device;
 mod eal;
@@ -43,6 +44,7 @@ mod options;
 mod port;
 mod probe;
 mod rx;
+mod shortage;
 mod stock;
 mod tx;
 

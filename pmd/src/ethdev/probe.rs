@@ -55,13 +55,15 @@ impl Drop for Probed {
 pub(super) fn probe(peer: &Peer, name: &CStr, devargs: CString) -> Result<Probed, Refusal> {
     log::forget();
     let name = name.to_owned();
+    let arguments = devargs.to_string_lossy().into_owned();
     let call = peer.wait("attaching", move || {
         // SAFETY: a string; DPDK is initialised.
         let failed = unsafe { sys::rte_dev_probe(devargs.as_ptr()) };
         Probed { name, failed, is_kept: false }
     });
     let probed = call.and_then(Call::in_time).map_err(Refusal::Overdue)?;
-    let why = || log::why("its driver refuses it, and does not say why");
+    let silent = format!("its driver refuses '{arguments}', and does not say why");
+    let why = || log::why(&silent);
     match -probed.failed {
         0 => Ok(probed),
         libc::EEXIST => Err(Refusal::Exists),

@@ -14,6 +14,7 @@ mod lab;
 mod lanes;
 mod lifecycle;
 mod peer;
+mod refusals;
 mod rig;
 mod silent;
 mod suite;
