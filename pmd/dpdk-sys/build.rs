@@ -25,7 +25,7 @@ mod system {
         "rte_eal_(hotplug_remove|alarm_set)",
         "rte_dev_(probe|remove|name|dma_map|dma_unmap)",
         "rte_dev_driver|rte_dev_numa_node|rte_driver_name|rte_dev_bus|rte_bus_name",
-        "rte_extmem_(un)?register",
+        "rte_extmem_(un)?register|rte_memseg_list_walk",
         "rte_zmalloc_socket|rte_free",
         "rte_mempool_(create_empty|free|set_ops_byname|register_ops|populate_iova)",
         "rte_pktmbuf_(pool_init|pool_create|free_bulk)",

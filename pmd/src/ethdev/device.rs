@@ -3,7 +3,7 @@
 use std::{io, sync::Arc};
 
 use super::{
-    DRIVER,
+    DRIVER, advice,
     copying::{CopyRx, CopyTx},
     cut,
     late::Late,
@@ -324,18 +324,11 @@ impl Refusal {
     fn of(self, port: &str, name: &str) -> Error {
         let port = port.to_owned();
         match self {
-            Self::Eal(why) => Error::NotThere { port, why },
+            Self::Eal(why) | Self::Overdue(why) => Error::NotThere { port, why },
             Self::Exists => {
                 Error::AlreadyOpen { port, why: "DPDK has a device of that name in this process" }
             }
-            Self::NotThere(why) => Error::NotThere {
-                port,
-                why: format!(
-                    "DPDK cannot attach '{name}': {why}; a virtual device is a driver's name and a number, \
-                     such as net_null0, net_ring0 or net_memif0, hardware the address of a function that is \
-                     bound to vfio-pci"
-                ),
-            },
+            Self::NotThere(why) => advice::refused(port, name, &why),
             Self::Step(what, why) => {
                 Error::System { port, what: what.into(), source: io::Error::other(why) }
             }

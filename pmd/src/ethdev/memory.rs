@@ -5,11 +5,14 @@
 //! to map it again when the first device comes back. A region that is mapped for two of them is twice in that
 //! list, and stays there when it is unmapped once: so the first device maps it for all, and the last one unmaps
 //! it. Drivers that map by themselves (NVIDIA's) are asked for each device.
+//!
+//! For drivers in software nothing is registered: they use our addresses as they are, and registered memory
+//! stands in net_virtio_user's way ([`is_served`]).
 #![allow(unsafe_code, reason = "tells DPDK of memory that a region handle keeps alive")]
 #![expect(clippy::disallowed_types, reason = "control plane: regions come and go rarely")]
 
 use std::{
-    ffi::{CStr, c_void},
+    ffi::{CStr, c_int, c_void},
     ptr::null_mut,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
@@ -173,6 +176,10 @@ impl DmaMapper for EthMapper {
             let (backing, mapper) = (region.backing().name(), self.name());
             return Err(MapError::Unsupported { backing, mapper, why: why.into() });
         }
+        let kind = self.kind();
+        if kind == Mapping::None {
+            return Ok(Iova(address(region)));
+        }
         let registration = Registration::of(region)?;
         let mapping = match kind {
             Mapping::Own if self.map_now(region)? => Mapping::Own,
@@ -215,6 +222,29 @@ impl DmaMapper for EthMapper {
     }
 }
 
+/// Whether a driver can work beside memory that DPDK knows and that is not its own.
+///
+/// net_virtio_user tells its peer of every piece of memory that DPDK knows, by file descriptors, and of nothing
+/// at all if one has none: no frame arrives then, and no error (22.11.11).
+pub(super) fn is_served(driver: &str) -> Result<(), MapError> {
+    // SAFETY: the callback only reads what it is given.
+    let has_foreign = || unsafe { sys::rte_memseg_list_walk(Some(is_foreign), null_mut()) == 1 };
+    if driver != "net_virtio_user" || !has_foreign() {
+        return Ok(());
+    }
+    let why = "DPDK knows memory in this process that has no file descriptor (a pool's, of a port of \
+               hardware), and would tell this driver's peer of none then: no frame would arrive; add \
+               buffers=copy to the port of hardware, or use two processes";
+    let (backing, mapper) = ("DPDK's memory", "net_virtio_user's peer");
+    Err(MapError::Unsupported { backing, mapper, why: why.into() })
+}
+
+/// Ends the walk, with 1, at the first list of external memory.
+unsafe extern "C" fn is_foreign(list: *const sys::rte_memseg_list, _: *mut c_void) -> c_int {
+    // SAFETY: DPDK holds its lists still while they are walked.
+    c_int::from(unsafe { (*list).external } != 0)
+}
+
 fn base(region: &RegionHandle) -> *mut c_void {
     region.base().as_ptr().cast()
 }
@@ -224,6 +254,11 @@ fn address(region: &RegionHandle) -> u64 {
 }
 
 fn refused(region: &RegionHandle, what: &str, error: i32) -> MapError {
-    let why = format!("{what} ({}); add buffers=copy to the port", eal::strerror(error));
+    let limit = match error {
+        // VFIO counts what it pins against this limit, which does not hold for root.
+        libc::ENOMEM => "raise this user's limit of locked memory (ulimit -l), or ",
+        _ => "",
+    };
+    let why = format!("{what} ({}); {limit}add buffers=copy to the port", eal::strerror(error));
     MapError::Refused { backing: region.backing().name(), mapper: "DPDK", why }
 }

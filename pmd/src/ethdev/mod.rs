@@ -29,7 +29,11 @@
 //! attaches it anew. What a driver has of a pool by then comes home, or, if other ports could have it, is lost
 //! and counted. DPDK itself is initialised by the first port, once, on a thread of its own, and cleaned up at
 //! the process's end. `eal-mem=MEGABYTES` and `eal-no-huge` say how.
+//!
+//! **Waits.** Attaching, starting and closing a port may wait for its peer: 10 seconds at most, a minute for
+//! hardware. Then it is interrupted, and refused.
 
+mod advice;
 mod copying;
 mod cut;
 mod device;
@@ -37,6 +41,7 @@ mod eal;
 mod lane;
 mod late;
 mod layout;
+mod limit;
 mod log;
 mod mbufs;
 mod memory;
@@ -45,8 +50,10 @@ mod offload;
 mod options;
 mod payloads;
 mod port;
+mod probe;
 mod rx;
 mod setup;
+mod shortage;
 mod spin;
 mod split;
 mod stock;

@@ -21,11 +21,13 @@ use mempool::{Cpu, Device as DeviceMemory, Pool};
 use super::{
     eal::{self, Share},
     layout::Mbuf,
+    limit::Peer,
     log,
     memory::{EthMapper, Reader},
     mirror::Mirror,
     options::Options,
     payloads::Payloads,
+    probe::{Device, find, probe},
     rx,
     setup::{Launch, QueueMemory},
 };
@@ -45,6 +47,8 @@ pub(super) enum Refusal {
     Eal(String),
     /// There is a device of that name.
     Exists,
+    /// Its peer, or the device, takes too long.
+    Overdue(String),
     /// No such device, or it does not work.
     NotThere(String),
     /// A step of the set-up failed.
@@ -86,6 +90,8 @@ pub(super) struct Port {
     pub(super) started: AtomicBool,
     /// Why it could not be started when it was to be.
     pub(super) fault: OnceLock<String>,
+    /// Whom its driver may wait for.
+    pub(super) peer: Peer,
     /// Whether the driver can be asked to free what it sent.
     cleans: AtomicBool,
     /// Before the memory: a mirror asks whether there are ports.
@@ -110,18 +116,8 @@ impl Port {
         if find(&name).is_some() {
             return Err(Refusal::Exists);
         }
-        log::forget();
-        // SAFETY: a string; DPDK is initialised.
-        let failed = unsafe { sys::rte_dev_probe(devargs.as_ptr()) };
-        if failed != 0 {
-            let why = log::why("its driver refuses it, and does not say why");
-            return Err(match -failed {
-                libc::EEXIST => Refusal::Exists,
-                // A driver's -1 is no error number.
-                1 => Refusal::NotThere(why),
-                _ => Refusal::NotThere(format!("{why} ({})", eal::strerror(failed))),
-            });
-        }
+        let peer = options.peer();
+        let probed = probe(&peer, &name, devargs)?;
         let id = find(&name).ok_or_else(|| {
             Refusal::NotThere("the device is there, but it has no Ethernet port".into())
         })?;
@@ -129,10 +125,12 @@ impl Port {
         let mut info: sys::rte_eth_dev_info = unsafe { eal::zeroed() };
         // SAFETY: the port exists.
         let failed = unsafe { sys::rte_eth_dev_info_get(id, &raw mut info) };
+        probed.keep();
         let (memory, launch, fault) = (Memory::default(), None, OnceLock::new());
         let started = AtomicBool::new(false);
         let cleans = AtomicBool::new(true);
-        let port = Self { id, name, info, memory, launch, started, fault, cleans, _share: share };
+        let port =
+            Self { id, name, info, memory, launch, started, fault, peer, cleans, _share: share };
         drop(control);
         port.step("asking what it can do", failed)?;
         Ok(port)
@@ -365,39 +363,64 @@ impl Port {
             std::mem::forget(std::mem::take(&mut self.memory.mapped_data));
             return;
         }
+        let (id, device) = (self.id, Device(self.info.device));
         if let Some(launch) = self.launch.take()
             && self.is_started()
         {
             self.drain(launch.queues());
             // SAFETY: started; no queue is left (this is the last owner).
-            let failed = unsafe { sys::rte_eth_dev_stop(self.id) };
-            self.note("stopping", failed);
+            if !self.ends("stopping", move || unsafe { sys::rte_eth_dev_stop(id) }) {
+                return;
+            }
         }
         if !eal::settle() {
             // It may be in the midst of this port: what it uses stays.
-            tracing::warn!(
-                port = %self.name.to_string_lossy(),
-                "DPDK's interrupt thread does not answer: a port is left open, with its buffers"
-            );
-            std::mem::forget(std::mem::take(&mut self.memory));
-            eal::keep();
+            self.leave("DPDK's interrupt thread does not answer");
             return;
         }
         // SAFETY: stopped.
-        let failed = unsafe { sys::rte_eth_dev_close(self.id) };
-        self.note("closing", failed);
+        if !self.ends("closing", move || unsafe { sys::rte_eth_dev_close(id) }) {
+            return;
+        }
         // The device is still known to its bus: now it can let go of memory.
         self.memory.mapped.clear();
         self.memory.mapped_data.clear();
         // SAFETY: the device was there when the port was attached, and its port is closed.
-        let failed = unsafe { sys::rte_dev_remove(self.info.device) };
-        self.note("removing", failed);
+        if !self.ends("removing", move || unsafe { sys::rte_dev_remove({ device }.0) }) {
+            return;
+        }
         if self.driver() == "net_memif" {
             // It leaves its listening socket's handle, which it has freed, with the interrupt thread: seen
             // with 22.11.11 as that thread's SIGSEGV in rte_intr_fd_get, called while rte_eal_cleanup unmaps
             // memory (12 of 40 processes).
             eal::keep();
         }
+    }
+
+    /// Whether a step of closing came to an end, which is told if it failed. What a driver that does not end may
+    /// use stays.
+    fn ends(&mut self, what: &str, step: impl FnOnce() -> c_int + Send + 'static) -> bool {
+        match self.peer.wait(what, step) {
+            Ok(call) => {
+                if let Some(why) = &call.overdue {
+                    tracing::warn!("{why}");
+                }
+                self.note(what, call.value);
+                true
+            }
+            Err(why) => {
+                self.leave(&why);
+                false
+            }
+        }
+    }
+
+    /// Leaves the port open, and what it uses where it is, for good.
+    fn leave(&mut self, why: &str) {
+        let port = self.name.to_string_lossy();
+        tracing::warn!(%port, "{why}: a port is left open, with its buffers");
+        std::mem::forget(std::mem::take(&mut self.memory));
+        eal::keep();
     }
 
     fn note(&self, what: &str, failed: c_int) {
@@ -412,12 +435,4 @@ impl Drop for Port {
     fn drop(&mut self) {
         self.close();
     }
-}
-
-/// The port of that name.
-fn find(name: &CStr) -> Option<u16> {
-    let mut id = 0;
-    // SAFETY: a string; the answer has its place.
-    let failed = unsafe { sys::rte_eth_dev_get_port_by_name(name.as_ptr(), &raw mut id) };
-    (failed == 0).then_some(id)
 }

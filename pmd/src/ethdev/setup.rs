@@ -11,7 +11,9 @@ use dpdk_sys as sys;
 
 use super::{
     cut::Cut,
-    eal, log,
+    eal,
+    limit::Call,
+    log, memory,
     port::{Port, Refusal},
 };
 use crate::{Config, PostOrder, Rss, RxConfig, RxMemory};
@@ -98,6 +100,7 @@ impl Port {
         memory: &[QueueMemory],
         senders: usize,
     ) -> Result<(), Refusal> {
+        memory::is_served(&self.driver()).map_err(Refusal::Memory)?;
         log::forget();
         let splits = memory.iter().any(|memory| memory.payload.is_some());
         if splits && self.info().rx_queue_offload_capa & sys::MEMWIRE_RX_BUFFER_SPLIT == 0 {
@@ -132,9 +135,11 @@ impl Port {
     /// Starts the port.
     fn launch_now(&self) -> Result<(), Refusal> {
         let Some(launch) = &self.launch else { return Ok(()) };
+        let id = self.id();
         // SAFETY: configured, with all its queues set up; nobody calls them before `started` says so.
-        let failed = unsafe { sys::rte_eth_dev_start(self.id()) };
-        self.step("starting it", failed)?;
+        let start = move || unsafe { sys::rte_eth_dev_start(id) };
+        let failed = self.peer.wait("starting", start).and_then(Call::in_time);
+        self.step("starting it", failed.map_err(Refusal::Overdue)?)?;
         // Release: what DPDK wrote is seen by who sees this.
         self.started.store(true, Ordering::Release);
         self.set_filters(&launch.filters, launch.rx)
@@ -148,9 +153,14 @@ impl Port {
         if launch.waiting.fetch_sub(1, Ordering::AcqRel) != 1 {
             return;
         }
-        if let Err(Refusal::Step(what, why)) = self.launch_now() {
-            tracing::error!("{what} a DPDK port failed: {why}");
-            let _ = self.fault.set(format!("{what} failed: {why}"));
+        if let Err(refusal) = self.launch_now() {
+            let why = match refusal {
+                Refusal::Step(what, why) => format!("{what} failed: {why}"),
+                Refusal::Overdue(why) => why,
+                _ => "it could not be started".into(),
+            };
+            tracing::error!(%why, "a DPDK port does not run");
+            let _ = self.fault.set(why);
         }
     }
 
