@@ -2,10 +2,13 @@
 //! integers moves it.
 #![allow(unsafe_code, reason = "the batch is a raw array of owned slot numbers")]
 
-use std::{hint, mem::MaybeUninit, ptr, ptr::NonNull, slice};
+use std::{mem::MaybeUninit, ptr, ptr::NonNull, slice};
 
 use crate::{
-    Access, Buf, Cache, Frame, FrameMut, Meta, Pool, RxMeta, Shared, Slot, core::Core, slot::PAD,
+    Access, Buf, Cache, Frame, FrameMut, Meta, Pool, RxMeta, Shared, Slot,
+    core::Core,
+    slot::{PAD, run},
+    template::Template,
 };
 
 /// Owns up to [`Burst::CAPACITY`] frames of one pool, in order. Dropping it frees them.
@@ -165,16 +168,17 @@ impl<A: Access> Burst<A> {
         self.slots().iter().map(|slot| unsafe { Frame::new(self.core(), *slot) })
     }
 
-    /// The number and the metadata of each frame's first slot, in order: for loops over whole bursts that write
-    /// elsewhere meanwhile.
+    /// Calls `visit` with the place in the burst, the number and the metadata of the first slot of each of up to
+    /// `most` frames, in order, until it says no; returns how often it said yes. For loops over whole bursts that
+    /// write elsewhere meanwhile.
     #[inline(always)]
-    pub fn metas(&self) -> impl ExactSizeIterator<Item = (u32, &Meta)> {
-        let first = self.core().table.first_meta();
-        self.slots().iter().map(move |slot| {
+    pub fn visit(&self, most: usize, mut visit: impl FnMut(usize, u32, &Meta) -> bool) -> usize {
+        let (first, slots) = (self.core().table.first_meta(), self.slots());
+        run(most.min(slots.len()), |at| {
             // SAFETY: slots are made by the pool inside the index space, which the table spans.
-            let meta = unsafe { first.add(*slot as usize) };
+            let meta = unsafe { first.add(slots[at] as usize) };
             // SAFETY: the burst owns the slot and is borrowed.
-            (*slot, unsafe { meta.as_ref() })
+            visit(at, slots[at], unsafe { meta.as_ref() })
         })
     }
 
@@ -368,25 +372,20 @@ impl<A: Access> Burst<A> {
     ) -> usize {
         let (core, most) = (self.core(), most.min(self.room()));
         let (first, stride) = (core.table.first_meta(), core.table.stride());
-        // Opaque, so that it is copied as it lies there, and not field by field.
-        let alike = hint::black_box(core.fresh.received(stride, 0, rx));
-        let (longest, tail) = (alike.longest(stride), self.tail_ptr());
-        let mut count = 0;
-        while count < most
-            && let Some((slot, len)) = next(count)
-        {
-            // SAFETY: `count < room`, so the place is within the array.
-            let place = unsafe { tail.add(count) };
+        let alike = Template::new(core.fresh.received(stride, 0, rx), stride);
+        let tail = self.tail_ptr();
+        let count = run(most, |at| {
+            let Some((slot, len)) = next(at) else { return false };
+            // SAFETY: `at < room`, so the place is within the array.
+            let place = unsafe { tail.add(at) };
             // SAFETY: as above.
             unsafe { place.write(MaybeUninit::new(slot)) };
             // SAFETY: a slot of this pool (caller), which the table spans.
             let meta = unsafe { first.add(slot as usize) };
             // SAFETY: the burst owns the slot from here on, hence its metadata.
-            unsafe { meta.write(alike) };
-            // SAFETY: as above.
-            unsafe { &mut *meta.as_ptr() }.set_len(len, longest);
-            count += 1;
-        }
+            unsafe { alike.write_with(meta, len) };
+            true
+        });
         self.len += count;
         count
     }

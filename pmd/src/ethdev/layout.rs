@@ -155,7 +155,7 @@ impl Layout {
     }
 
     /// The mbuf of a slot that is given to DPDK from here on. The slot's owner alone calls this.
-    #[inline(always)]
+    #[cold]
     pub(super) fn lend(&self, slot: u32) -> Option<Mbuf> {
         let mbuf = self.mbuf(slot)?;
         // Relaxed: whoever takes it back got it by way of DPDK, which orders.
@@ -163,8 +163,22 @@ impl Layout {
         Some(mbuf)
     }
 
+    /// The slots of mbufs that DPDK gave back, at the front of `slots`; returns how many. Leaves out what is no
+    /// mirror's, or ours already.
+    pub(super) fn take_back_all(&self, mbufs: &[Mbuf], slots: &mut [u32]) -> usize {
+        let part = self.part_of(mbufs.first().copied().unwrap_or(null_mut()));
+        let mut count = 0;
+        for &mbuf in &mbufs[..mbufs.len().min(slots.len())] {
+            if let Some(slot) = part.take_back(mbuf).or_else(|| self.take_back(mbuf)) {
+                slots[count] = slot;
+                count += 1;
+            }
+        }
+        count
+    }
+
     /// The slot of an mbuf that DPDK gave back; none if it is no mirror's, or is ours already.
-    #[inline(always)]
+    #[cold]
     pub(super) fn take_back(&self, mbuf: Mbuf) -> Option<u32> {
         let slot = self.slot(mbuf)?;
         let lent = &self.lent[slot as usize];

@@ -98,7 +98,8 @@ impl Rx {
         bytes
     }
 
-    /// Delivers a frame that is of several segments, lies elsewhere in its slot, or is not our mirror's.
+    /// Delivers a frame that is of several segments, lies elsewhere in its slot, is not our mirror's, or not
+    /// ours alone.
     #[cold]
     fn deliver_odd(
         &mut self,
@@ -107,7 +108,10 @@ impl Rx {
         burst: &mut Burst<Cpu>,
     ) -> usize {
         let (rx, len) = (told(first), packet_len(first));
-        let is_ours = chain(first).all(|mbuf| self.mirror.stock().layout().slot(mbuf).is_some());
+        let layout = self.mirror.stock().layout();
+        // What others refer to as well (a driver that sends to several ports) stays DPDK's.
+        let is_ours =
+            chain(first).all(|mbuf| layout.slot(mbuf).is_some() && references(mbuf) == 1);
         let frame = if is_ours {
             self.by_reference(first, &rx)
         } else {
@@ -199,8 +203,8 @@ struct Run {
     flags: u64,
 }
 
-/// Makes frames of mbufs until one is not plain (one segment that starts where a fresh buffer does), or not of
-/// this area.
+/// Makes frames of mbufs until one is not plain (one segment that starts where a fresh buffer does, and has one
+/// owner), or not of this area.
 ///
 /// By itself, so that all it needs stays in registers.
 #[inline(never)]
@@ -249,14 +253,20 @@ pub(super) fn free(mbufs: &[Mbuf]) {
     unsafe { sys::rte_pktmbuf_free_bulk(mbufs.as_ptr().cast_mut(), count) };
 }
 
-/// Whether a frame is one segment that starts where a fresh buffer does.
+/// Whether a frame is one segment that starts where a fresh buffer does, and nobody else refers to it.
 #[inline(always)]
 fn is_plain(at: Mbuf, headroom: u16) -> bool {
     // SAFETY: an mbuf that DPDK handed over.
-    let segments = unsafe { mbuf::nb_segs(at).read() };
+    let counts = unsafe { mbuf::counts(at).read() };
     // SAFETY: as above.
     let offset = unsafe { mbuf::data_off(at).read() };
-    segments == 1 && offset == headroom
+    counts == [1, 1] && offset == headroom
+}
+
+fn references(at: Mbuf) -> u16 {
+    // SAFETY: an mbuf that DPDK handed over; who else refers to it changes the count in DPDK's own way, and
+    // a count of more than one is left to DPDK.
+    unsafe { mbuf::refcnt(at).read() }
 }
 
 #[inline(always)]
