@@ -96,7 +96,8 @@ impl<A: Access> Burst<A> {
 
     /// The numbers of the frames' first slots.
     #[inline(always)]
-    pub(crate) fn slots(&self) -> &[u32] {
+    #[must_use]
+    pub fn slots(&self) -> &[u32] {
         // SAFETY: the first `len` were written.
         unsafe { slice::from_raw_parts(self.slots.as_ptr().cast(), self.len) }
     }
@@ -168,17 +169,21 @@ impl<A: Access> Burst<A> {
         self.slots().iter().map(|slot| unsafe { Frame::new(self.core(), *slot) })
     }
 
-    /// Calls `visit` with the place in the burst, the number and the metadata of the first slot of each of up to
-    /// `most` frames, in order, until it says no; returns how often it said yes. For loops over whole bursts that
-    /// write elsewhere meanwhile.
+    /// Calls `visit` for frames from the front on, as many as `beside` has elements, with the element beside it
+    /// and the number and metadata of the frame's first slot, until it says no; returns how often it said
+    /// yes. For loops over whole bursts that write elsewhere meanwhile.
     #[inline(always)]
-    pub fn visit(&self, most: usize, mut visit: impl FnMut(usize, u32, &Meta) -> bool) -> usize {
+    pub fn visit<T>(&self, beside: &[T], mut visit: impl FnMut(&T, u32, &Meta) -> bool) -> usize {
         let (first, slots) = (self.core().table.first_meta(), self.slots());
-        run(most.min(slots.len()), |at| {
+        run(beside.len().min(slots.len()), |at| {
+            // SAFETY: below the length of both.
+            let beside = unsafe { beside.get_unchecked(at) };
+            // SAFETY: as above.
+            let slot = unsafe { *slots.get_unchecked(at) };
             // SAFETY: slots are made by the pool inside the index space, which the table spans.
-            let meta = unsafe { first.add(slots[at] as usize) };
+            let meta = unsafe { first.add(slot as usize) };
             // SAFETY: the burst owns the slot and is borrowed.
-            visit(at, slots[at], unsafe { meta.as_ref() })
+            visit(beside, slot, unsafe { meta.as_ref() })
         })
     }
 
@@ -354,32 +359,41 @@ impl<A: Access> Burst<A> {
         count
     }
 
-    /// As [`Burst::adopt`], for single segments that are received alike but for their lengths: `next` yields the
-    /// slots and lengths of up to `most` of them, by their index, until there is none. Returns how many there
-    /// were.
+    /// As [`Burst::adopt`], for single segments that are received alike but for their lengths. They come as
+    /// elements of `from`: `number` writes the slots of those at the front, and says of how many, without taking
+    /// them over; `take` does that, one by one, and says how long the frame is, until it says none. Returns
+    /// how many there were.
+    ///
+    /// Two passes, since the first is arithmetic that the compiler does for several at once.
     ///
     /// # Panics
-    /// If a slot has no room for its length. The slots yielded so far are lost then.
+    /// If a slot has no room for its length. The slots taken so far are lost then.
     ///
     /// # Safety
-    /// As for [`Burst::adopt`].
+    /// As for [`Burst::adopt`], of the slots that `number` wrote and `take` took.
     #[inline(always)]
-    pub unsafe fn adopt_received(
+    pub unsafe fn adopt_received<T>(
         &mut self,
-        most: usize,
+        from: &[T],
         rx: &RxMeta,
-        mut next: impl FnMut(usize) -> Option<(u32, usize)>,
+        number: impl FnOnce(&[T], &mut [MaybeUninit<u32>]) -> usize,
+        mut take: impl FnMut(&T, u32) -> Option<usize>,
     ) -> usize {
-        let (core, most) = (self.core(), most.min(self.room()));
+        let most = from.len().min(self.room());
+        let places = &mut self.slots[self.len..self.len + most];
+        let most = number(&from[..most], places).min(most);
+        let core = self.core();
         let (first, stride) = (core.table.first_meta(), core.table.stride());
         let alike = Template::new(core.fresh.received(stride, 0, rx), stride);
-        let tail = self.tail_ptr();
+        let slots = self.slots_ptr().wrapping_add(self.len);
         let count = run(most, |at| {
-            let Some((slot, len)) = next(at) else { return false };
-            // SAFETY: `at < room`, so the place is within the array.
-            let place = unsafe { tail.add(at) };
+            // SAFETY: below both lengths.
+            let from = unsafe { from.get_unchecked(at) };
             // SAFETY: as above.
-            unsafe { place.write(MaybeUninit::new(slot)) };
+            let slot = unsafe { slots.add(at).read() };
+            // SAFETY: `number` wrote it (caller).
+            let slot = unsafe { slot.assume_init() };
+            let Some(len) = take(from, slot) else { return false };
             // SAFETY: a slot of this pool (caller), which the table spans.
             let meta = unsafe { first.add(slot as usize) };
             // SAFETY: the burst owns the slot from here on, hence its metadata.

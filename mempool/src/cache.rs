@@ -108,7 +108,8 @@ impl<A: Access> Cache<A> {
         let before = burst.len();
         let got = self.take_bare(burst, count);
         let core = self.core();
-        let (first, fresh) = (core.table.first_meta(), Template::new(core.fresh, core.table.stride()));
+        let (first, fresh) =
+            (core.table.first_meta(), Template::new(core.fresh, core.table.stride()));
         for &slot in &burst.slots()[before..before + got] {
             // SAFETY: slots are made by the pool inside the index space, which the table spans.
             let meta = unsafe { first.add(slot as usize) };

@@ -1,6 +1,9 @@
 //! Metadata that is written to many slots of a burst, with only the length differing: whole words that stay in
 //! registers, where the compiler takes a [`Meta`] apart and writes it field by field.
-#![allow(unsafe_code, reason = "takes metadata as words, and writes them to slots that the caller owns")]
+#![allow(
+    unsafe_code,
+    reason = "takes metadata as words, and writes them to slots that the caller owns"
+)]
 
 use std::{mem, ptr::NonNull};
 
@@ -30,7 +33,11 @@ impl Template {
     #[inline(always)]
     pub(crate) unsafe fn write(&self, at: NonNull<Meta>) {
         // SAFETY: the caller's slot; metadata has the alignment of words, and more.
-        unsafe { at.cast::<[u64; 4]>().write(self.words) };
+        let at = at.cast::<[u64; 4]>().as_ptr();
+        // Word by word, or the compiler writes the fields that the words were made of.
+        for (place, word) in unsafe { &mut *at }.iter_mut().zip(self.words) {
+            *place = word;
+        }
     }
 
     /// Writes it to a slot, with a payload of `len` bytes.

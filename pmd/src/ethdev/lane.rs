@@ -118,9 +118,8 @@ impl Lane {
         mempool: *const rte_mempool,
         change: impl FnOnce(&Self, &mut Pile) -> R,
     ) -> Option<R> {
-        let lane = CURRENT.with(|current| {
-            (current.mempool.get() == mempool).then(|| current.lane.get())
-        })?;
+        let lane = CURRENT
+            .with(|current| (current.mempool.get() == mempool).then(|| current.lane.get()))?;
         // SAFETY: DPDK's mempool is not null, so this is the lane that `during` borrows until the call is over,
         // on this thread.
         let lane = unsafe { &*lane };

@@ -2,7 +2,7 @@
 //! came by reference from another pool's mirror (a ring between two ports) are copied.
 #![allow(unsafe_code, reason = "reads mbufs that DPDK handed over, and adopts their slots")]
 
-use std::{ptr::null_mut, slice, sync::Arc};
+use std::{mem::MaybeUninit, ptr::null_mut, slice, sync::Arc};
 
 use dpdk_sys::{self as sys, mbuf};
 use mempool::{Buf, Burst, Cache, Cpu, RxMeta, Tally};
@@ -110,8 +110,7 @@ impl Rx {
         let (rx, len) = (told(first), packet_len(first));
         let layout = self.mirror.stock().layout();
         // What others refer to as well (a driver that sends to several ports) stays DPDK's.
-        let is_ours =
-            chain(first).all(|mbuf| layout.slot(mbuf).is_some() && references(mbuf) == 1);
+        let is_ours = chain(first).all(|mbuf| layout.slot(mbuf).is_some() && references(mbuf) == 1);
         let frame = if is_ours {
             self.by_reference(first, &rx)
         } else {
@@ -210,19 +209,23 @@ struct Run {
 #[inline(never)]
 fn take_run(part: Part<'_>, mbufs: &[Mbuf], headroom: u16, burst: &mut Burst<Cpu>) -> Run {
     let (mut flags, mut bytes) = (0, 0);
-    // SAFETY: `take_back` yields surrendered slots of the mirror's pool, each once.
-    let count = unsafe {
-        burst.adopt_received(mbufs.len(), &RxMeta::default(), |index| {
-            let mbuf = mbufs[index];
-            if !is_plain(mbuf, headroom) {
-                return None;
-            }
-            let (slot, len) = (part.take_back(mbuf)?, data_len(mbuf));
-            flags |= ol_flags(mbuf);
-            bytes += len;
-            Some((slot, len))
+    let number = |mbufs: &[Mbuf], places: &mut [MaybeUninit<u32>]| {
+        part.slots(mbufs, places, |place, slot| {
+            place.write(slot);
         })
     };
+    let take = |mbuf: &Mbuf, slot| {
+        // SAFETY: `number` knew the slot.
+        let is_taken = is_plain(*mbuf, headroom) && unsafe { part.take_back(slot) };
+        is_taken.then(|| {
+            let len = data_len(*mbuf);
+            flags |= ol_flags(*mbuf);
+            bytes += len;
+            len
+        })
+    };
+    // SAFETY: `take_back` says yes to surrendered slots of the mirror's pool, each once.
+    let count = unsafe { burst.adopt_received(mbufs, &RxMeta::default(), number, take) };
     Run { count, bytes, flags }
 }
 

@@ -162,14 +162,7 @@ impl Stock {
     ) -> usize {
         let got = cache.take_bare(burst, places.len());
         self.away.gave(got);
-        let lent = burst.surrender_front(got, |slots| {
-            let part = self.layout.part_with(slots.first().copied().unwrap_or(0));
-            let known = slots.iter().zip(places).map_while(|(slot, place)| {
-                *place = part.lend(*slot).or_else(|| self.layout.lend(*slot))?;
-                Some(())
-            });
-            known.count()
-        });
+        let lent = burst.surrender_front(got, |slots| self.layout.lend_all(slots, places));
         self.away.took(got - lent);
         // Slots of an area that came after the mirror was made stay with the pool.
         burst.drain_front(burst.len()).for_each(drop);

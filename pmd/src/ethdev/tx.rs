@@ -331,15 +331,16 @@ fn lend_run<const CHAINS: bool>(
     room: usize,
     mark: u64,
 ) -> (usize, usize) {
+    let known = part.mbufs(burst.slots(), mbufs);
     let mut bytes = 0;
-    let count = burst.visit(mbufs.len(), |at, slot, meta| {
+    let count = burst.visit(&mbufs[..known], |mbuf, slot, meta| {
         let len = meta.len();
         if CHAINS && meta.segments() > 1 || meta.asks() || len.wrapping_sub(SHORTEST) > room {
             return false;
         }
-        let Some(mbuf) = part.lend(slot) else { return false };
-        write_plain(mbuf, meta.offset(), len, mark);
-        mbufs[at] = mbuf;
+        // SAFETY: `mbufs` knew the slot.
+        unsafe { part.lend(slot) };
+        write_plain(*mbuf, meta.offset(), len, mark);
         bytes += len;
         true
     });
