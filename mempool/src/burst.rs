@@ -385,14 +385,14 @@ impl<A: Access> Burst<A> {
         let core = self.core();
         let (first, stride) = (core.table.first_meta(), core.table.stride());
         let alike = Template::new(core.fresh.received(stride, 0, rx), stride);
-        let slots = self.slots_ptr().wrapping_add(self.len);
+        let slots = self.slots_ptr().cast::<u32>().wrapping_add(self.len);
         let count = run(most, |at| {
             // SAFETY: below both lengths.
             let from = unsafe { from.get_unchecked(at) };
-            // SAFETY: as above.
-            let slot = unsafe { slots.add(at).read() };
+            // SAFETY: as above, of the places.
+            let slot = unsafe { slots.add(at) };
             // SAFETY: `number` wrote it (caller).
-            let slot = unsafe { slot.assume_init() };
+            let slot = unsafe { slot.read() };
             let Some(len) = take(from, slot) else { return false };
             // SAFETY: a slot of this pool (caller), which the table spans.
             let meta = unsafe { first.add(slot as usize) };

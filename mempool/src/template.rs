@@ -5,25 +5,34 @@
     reason = "takes metadata as words, and writes them to slots that the caller owns"
 )]
 
-use std::{mem, ptr::NonNull};
+use std::{
+    mem::{self, offset_of},
+    ptr::NonNull,
+};
 
 use crate::meta::{Meta, leaves};
 
 /// Metadata as its words, and the longest payload it may state.
 #[derive(Clone, Copy)]
 pub(crate) struct Template {
-    words: [u64; 4],
+    words: [u64; WORDS],
+    /// A part of the first word, which is written in parts where the length differs.
+    next: u32,
     longest: usize,
 }
+
+const WORDS: usize = size_of::<Meta>() / 8;
+// The first word is the end of a chain, and the length.
+const _: () = assert!(offset_of!(Meta, next) == 0 && offset_of!(Meta, len) == 4);
 
 impl Template {
     /// Of metadata for slots of `stride` bytes.
     #[inline(always)]
     pub(crate) fn new(meta: Meta, stride: usize) -> Self {
-        let longest = meta.longest(stride);
-        // SAFETY: 32 bytes of integers without padding, whatever they are.
-        let words = unsafe { mem::transmute::<Meta, [u64; 4]>(meta) };
-        Self { words, longest }
+        let (next, longest) = (meta.next, meta.longest(stride));
+        // SAFETY: integers without padding, whatever they are.
+        let words = unsafe { mem::transmute::<Meta, [u64; WORDS]>(meta) };
+        Self { words, next, longest }
     }
 
     /// Writes it to a slot.
@@ -33,9 +42,9 @@ impl Template {
     #[inline(always)]
     pub(crate) unsafe fn write(&self, at: NonNull<Meta>) {
         // SAFETY: the caller's slot; metadata has the alignment of words, and more.
-        let at = at.cast::<[u64; 4]>().as_ptr();
-        // Word by word, or the compiler writes the fields that the words were made of.
-        for (place, word) in unsafe { &mut *at }.iter_mut().zip(self.words) {
+        let at = unsafe { at.cast::<[u64; WORDS]>().as_mut() };
+        // Not the array at once: that is written as the fields that it was made of.
+        for (place, word) in at.iter_mut().zip(self.words) {
             *place = word;
         }
     }
@@ -52,11 +61,15 @@ impl Template {
         if len > self.longest {
             leaves(len, self.longest);
         }
-        // SAFETY: the caller's promise.
-        unsafe { self.write(at) };
+        // SAFETY: the caller's slot, which nobody else refers to.
+        let meta = unsafe { &mut *at.as_ptr() };
         #[expect(clippy::cast_possible_truncation, reason = "at most the stride, 2^30")]
         let len = len as u32;
-        // SAFETY: the caller's slot, which nobody else refers to.
-        unsafe { &mut *at.as_ptr() }.len = len;
+        (meta.next, meta.len) = (self.next, len);
+        // SAFETY: as above; `meta` is not used any more.
+        let at = unsafe { at.cast::<[u64; WORDS]>().as_mut() };
+        for (place, word) in at.iter_mut().zip(self.words).skip(1) {
+            *place = word;
+        }
     }
 }

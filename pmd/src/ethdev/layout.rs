@@ -394,7 +394,9 @@ mod tests {
         let start: Mbuf = std::ptr::without_provenance_mut(0x10000);
         layout.add(&pool.areas()[0], start);
         let mbuf = |place: usize| start.wrapping_byte_add(place * DISTANCE);
-        [3, 5, 47].map(|slot| layout.lend(slot).unwrap());
+        for slot in [3, 5, 47] {
+            layout.lend(slot).unwrap();
+        }
         let mut slots = [0; 8];
         // 3 twice; 4 is ours; 50 is beyond the area's slots, but below the power of two; 1000 is far away.
         let back = [3, 3, 4, 50, 47, 1000, 5, 5].map(mbuf);

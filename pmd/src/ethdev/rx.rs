@@ -9,7 +9,7 @@ use mempool::{Buf, Burst, Cache, Cpu, RxMeta, Tally};
 
 use super::{
     lane::Lane,
-    layout::{Mbuf, Part},
+    layout::{Layout, Mbuf},
     mirror::Mirror,
     offload,
     port::Port,
@@ -83,8 +83,8 @@ impl Rx {
         done: &mut usize,
     ) -> usize {
         let (mbufs, at) = (&self.mbufs[from..to], burst.len());
-        let part = self.mirror.stock().layout().part_of(mbufs[0]);
-        let Run { count, bytes, flags } = take_run(part, mbufs, self.headroom, burst);
+        let layout = self.mirror.stock().layout();
+        let Run { count, bytes, flags } = take_run(layout, mbufs, self.headroom, burst);
         self.away.took(count);
         *done = from + count;
         if !offload::is_silent(flags) {
@@ -203,11 +203,12 @@ struct Run {
 }
 
 /// Makes frames of mbufs until one is not plain (one segment that starts where a fresh buffer does, and has one
-/// owner), or not of this area.
+/// owner), or not of the first one's area.
 ///
 /// By itself, so that all it needs stays in registers.
 #[inline(never)]
-fn take_run(part: Part<'_>, mbufs: &[Mbuf], headroom: u16, burst: &mut Burst<Cpu>) -> Run {
+fn take_run(layout: &Layout, mbufs: &[Mbuf], headroom: u16, burst: &mut Burst<Cpu>) -> Run {
+    let part = layout.part_of(mbufs[0]);
     let (mut flags, mut bytes) = (0, 0);
     let number = |mbufs: &[Mbuf], places: &mut [MaybeUninit<u32>]| {
         part.slots(mbufs, places, |place, slot| {

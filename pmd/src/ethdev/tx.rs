@@ -9,7 +9,7 @@ use mempool::{Buf, Burst, Cache, Cpu, Frame, Offload, Readable, RxMeta, Shared, 
 
 use super::{
     lane::Lane,
-    layout::{Mbuf, Part},
+    layout::{Layout, Mbuf},
     mirror::Mirror,
     offload,
     port::Port,
@@ -133,12 +133,12 @@ impl Tx {
     /// here on.
     #[inline(always)]
     fn look(&mut self, burst: &Burst<Cpu>) -> Next {
-        let part = self.mirror.stock().layout().part_with(burst.frame(0).slot().index());
+        let layout = self.mirror.stock().layout();
         let (mbufs, room, mark) = (&mut self.mbufs, self.abilities.longest - SHORTEST, self.mark);
         let (count, bytes) = if burst.has_chains() {
-            lend_run::<true>(part, burst, mbufs, room, mark)
+            lend_run::<true>(layout, burst, mbufs, room, mark)
         } else {
-            lend_run::<false>(part, burst, mbufs, room, mark)
+            lend_run::<false>(layout, burst, mbufs, room, mark)
         };
         match count {
             0 => self.look_closer(burst.frame(0)),
@@ -320,17 +320,18 @@ impl Drop for Tx {
 }
 
 /// Makes mbufs of frames from the front of a burst on until one is not plain (one segment that asks for nothing,
-/// at most `room` longer than the shortest), or not of this area; returns how many, and their bytes.
+/// at most `room` longer than the shortest), or not of the first one's area; returns how many, and their bytes.
 ///
 /// By itself, so that all it needs stays in registers. `CHAINS` says whether some may have several segments.
 #[inline(never)]
 fn lend_run<const CHAINS: bool>(
-    part: Part<'_>,
+    layout: &Layout,
     burst: &Burst<Cpu>,
     mbufs: &mut [Mbuf],
     room: usize,
     mark: u64,
 ) -> (usize, usize) {
+    let part = layout.part_with(burst.slots()[0]);
     let known = part.mbufs(burst.slots(), mbufs);
     let mut bytes = 0;
     let count = burst.visit(&mbufs[..known], |mbuf, slot, meta| {
