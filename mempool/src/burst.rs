@@ -190,9 +190,10 @@ impl<A: Access> Burst<A> {
     /// Calls `change` for every frame from the `from`-th on.
     #[inline(always)]
     pub fn for_each_mut(&mut self, from: usize, mut change: impl FnMut(FrameMut<'_, A>)) {
+        let core = self.core();
         for &slot in &self.slots()[from..] {
             // SAFETY: the burst owns the slot and is exclusively borrowed; one view at a time.
-            change(unsafe { FrameMut::new(self.core(), slot) });
+            change(unsafe { FrameMut::new(core, slot) });
         }
     }
 

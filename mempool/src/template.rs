@@ -44,9 +44,7 @@ impl Template {
         // SAFETY: the caller's slot; metadata has the alignment of words, and more.
         let at = unsafe { at.cast::<[u64; WORDS]>().as_mut() };
         // Not the array at once: that is written as the fields that it was made of.
-        for (place, word) in at.iter_mut().zip(self.words) {
-            *place = word;
-        }
+        [at[0], at[1], at[2], at[3]] = self.words;
     }
 
     /// Writes it to a slot, with a payload of `len` bytes.
@@ -68,8 +66,6 @@ impl Template {
         (meta.next, meta.len) = (self.next, len);
         // SAFETY: as above; `meta` is not used any more.
         let at = unsafe { at.cast::<[u64; WORDS]>().as_mut() };
-        for (place, word) in at.iter_mut().zip(self.words).skip(1) {
-            *place = word;
-        }
+        [_, at[1], at[2], at[3]] = self.words;
     }
 }
