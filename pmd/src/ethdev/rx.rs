@@ -319,3 +319,28 @@ fn place(segment: &mut Buf<Cpu>, at: Mbuf, rx: &RxMeta) {
     frame.reset(usize::from(offset));
     frame.set_len(len);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_mbuf_is_plain_if_it_is_one_segment_at_the_headroom_that_nobody_else_refers_to() {
+        // As large and aligned as an mbuf, all zeroes.
+        let mut memory = Box::new(std::mem::MaybeUninit::<sys::rte_mbuf>::zeroed());
+        let at: Mbuf = memory.as_mut_ptr();
+        let is_plain_with = |offset, references, segments| {
+            // SAFETY: the memory above.
+            unsafe { mbuf::data_off(at).write(offset) };
+            // SAFETY: as above.
+            unsafe { mbuf::refcnt(at).write(references) };
+            // SAFETY: as above.
+            unsafe { mbuf::nb_segs(at).write(segments) };
+            is_plain(at, 128)
+        };
+        assert!(is_plain_with(128, 1, 1));
+        assert!(!is_plain_with(126, 1, 1), "lies elsewhere");
+        assert!(!is_plain_with(128, 2, 1), "another's too");
+        assert!(!is_plain_with(128, 1, 2), "a chain");
+    }
+}
