@@ -327,7 +327,7 @@ mod tests {
     #[test]
     fn an_mbuf_is_plain_if_it_is_one_segment_at_the_headroom_that_nobody_else_refers_to() {
         // As large and aligned as an mbuf, all zeroes.
-        let mut memory = Box::new(std::mem::MaybeUninit::<sys::rte_mbuf>::zeroed());
+        let mut memory = Box::new(MaybeUninit::<sys::rte_mbuf>::zeroed());
         let at: Mbuf = memory.as_mut_ptr();
         let is_plain_with = |offset, references, segments| {
             // SAFETY: the memory above.
