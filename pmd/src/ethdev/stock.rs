@@ -12,7 +12,6 @@ use std::{
     ffi::{CStr, c_int, c_uint, c_void},
     hint,
     mem::MaybeUninit,
-    ptr::null_mut,
     slice,
     sync::{
         OnceLock,
@@ -162,14 +161,7 @@ impl Stock {
     ) -> usize {
         let got = cache.take_bare(burst, places.len());
         self.away.gave(got);
-        let lent = burst.surrender_front(got, |slots| {
-            let part = self.layout.part_with(slots.first().copied().unwrap_or(0));
-            let known = slots.iter().zip(places).map_while(|(slot, place)| {
-                *place = part.lend(*slot).or_else(|| self.layout.lend(*slot))?;
-                Some(())
-            });
-            known.count()
-        });
+        let lent = burst.surrender_front(got, |slots| self.layout.lend_all(slots, places));
         self.away.took(got - lent);
         // Slots of an area that came after the mirror was made stay with the pool.
         burst.drain_front(burst.len()).for_each(drop);
@@ -233,16 +225,9 @@ impl Stock {
 
     /// Makes handles of mbufs that no driver has; returns of how many. One that came back twice is lost.
     fn adopt(&self, mbufs: &[Mbuf], burst: &mut Burst<Cpu>) -> usize {
-        let part = self.layout.part_of(mbufs.first().copied().unwrap_or(null_mut()));
-        let take = |mbuf: &Mbuf| part.take_back(*mbuf).or_else(|| self.layout.take_back(*mbuf));
-        let mut slots = mbufs.iter().filter_map(take);
-        // SAFETY: `take_back` yields slots of the pool that were surrendered, each once; the metadata of each
-        // is that of a single segment (a chain's are made so before it is sent).
-        unsafe {
-            burst.adopt(false, |free| {
-                free.iter_mut().zip(&mut slots).map(|(place, slot)| *place = slot).count()
-            })
-        }
+        // SAFETY: `take_back_all` yields slots of the pool that were surrendered, each once; the metadata of
+        // each is that of a single segment (a chain's are made so before it is sent).
+        unsafe { burst.adopt(false, |free| self.layout.take_back_all(mbufs, free)) }
     }
 
     /// Gives the pool everything back that lies here.
@@ -283,8 +268,10 @@ pub(super) fn operations() -> Result<&'static CStr, String> {
 /// The stock of a mempool; none while it is being filled with its mbufs.
 ///
 /// # Safety
-/// `config` is of a mempool of these operations.
-unsafe fn stock<'a>(config: *const c_void) -> Option<&'a Stock> {
+/// A mempool of these operations.
+unsafe fn stock<'a>(mempool: *const sys::rte_mempool) -> Option<&'a Stock> {
+    // SAFETY: a mempool (caller).
+    let config = unsafe { (*mempool).pool_config };
     // SAFETY: null, or the stock that the mirror put there, which outlives the mempool.
     unsafe { config.cast::<Stock>().as_ref() }
 }
@@ -294,25 +281,32 @@ unsafe extern "C" fn enqueue(
     objects: *const *mut c_void,
     count: c_uint,
 ) -> c_int {
-    // SAFETY: DPDK calls with a mempool.
-    let config = unsafe { (*mempool).pool_config };
     if count == 1 {
         // SAFETY: one pointer to an mbuf of this mempool.
         let mbuf = unsafe { objects.cast::<Mbuf>().read() };
-        if Lane::give_one(config, mbuf) {
+        if Lane::give_one(mempool, mbuf) {
             return 0;
         }
     }
-    // SAFETY: `count` pointers to mbufs of this mempool, for the time of the call.
-    give(config, unsafe { slice::from_raw_parts(objects.cast::<Mbuf>(), count as usize) })
+    // SAFETY: DPDK's own arguments.
+    unsafe { give(mempool, objects, count) }
 }
 
 /// Gives back several, or what finds no room in a lane, or what is freed outside of any queue's call.
+///
+/// # Safety
+/// As DPDK calls [`enqueue`]; in its own way too, so that there is nothing to unwind.
 #[inline(never)]
-fn give(config: *const c_void, mbufs: &[Mbuf]) -> c_int {
-    if Lane::give(config, mbufs).is_none() {
-        // SAFETY: of a mempool of these operations (`enqueue`).
-        if let Some(stock) = unsafe { stock(config) } {
+unsafe extern "C" fn give(
+    mempool: *mut sys::rte_mempool,
+    objects: *const *mut c_void,
+    count: c_uint,
+) -> c_int {
+    // SAFETY: `count` pointers to mbufs of this mempool, for the time of the call.
+    let mbufs = unsafe { slice::from_raw_parts(objects.cast::<Mbuf>(), count as usize) };
+    if Lane::give(mempool, mbufs).is_none() {
+        // SAFETY: a mempool of these operations.
+        if let Some(stock) = unsafe { stock(mempool) } {
             stock.give(mbufs);
         }
     }
@@ -324,23 +318,19 @@ unsafe extern "C" fn dequeue(
     objects: *mut *mut c_void,
     count: c_uint,
 ) -> c_int {
-    // SAFETY: DPDK calls with a mempool.
-    let config = unsafe { (*mempool).pool_config };
     // SAFETY: room for `count` pointers (DPDK), whatever is there now.
     let wanted =
         unsafe { slice::from_raw_parts_mut(objects.cast::<MaybeUninit<Mbuf>>(), count as usize) };
-    let taken = match Lane::take(config, wanted) {
+    let taken = match Lane::take(mempool, wanted) {
         Some(taken) => taken,
-        // SAFETY: of a mempool of these operations.
-        None => unsafe { stock(config) }.is_some_and(|stock| stock.take(wanted)),
+        // SAFETY: a mempool of these operations.
+        None => unsafe { stock(mempool) }.is_some_and(|stock| stock.take(wanted)),
     };
     if taken { 0 } else { -libc::ENOBUFS }
 }
 
 unsafe extern "C" fn get_count(mempool: *const sys::rte_mempool) -> c_uint {
-    // SAFETY: DPDK calls with a mempool.
-    let config = unsafe { (*mempool).pool_config };
-    // SAFETY: of a mempool of these operations.
-    let Some(stock) = (unsafe { stock(config) }) else { return 0 };
+    // SAFETY: DPDK calls with a mempool of these operations.
+    let Some(stock) = (unsafe { stock(mempool) }) else { return 0 };
     c_uint::try_from(stock.with(|pile| pile.mbufs.len())).unwrap_or(c_uint::MAX)
 }
