@@ -8,14 +8,12 @@
 )]
 
 use std::{
-    cell::UnsafeCell,
     ffi::{CStr, c_int, c_uint, c_void},
-    hint,
     mem::MaybeUninit,
     slice,
     sync::{
         OnceLock,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
 };
 
@@ -26,6 +24,7 @@ use super::{
     lane::Lane,
     layout::{Layout, Mbuf},
     mbufs::Operations,
+    spin::Spin,
 };
 
 /// The name DPDK knows the operations by.
@@ -36,8 +35,8 @@ const MOST: usize = 256;
 
 /// Free mbufs of one mirror.
 pub(super) struct Stock {
-    locked: AtomicBool,
-    pile: UnsafeCell<Pile>,
+    /// A driver calls here: no lock that sleeps.
+    pile: Spin<Pile>,
     layout: Layout,
     /// Slots that are not ours: with a driver, or on the pile.
     away: Surrendered<Cpu>,
@@ -54,10 +53,8 @@ struct Pile {
     burst: Burst<Cpu>,
 }
 
-// SAFETY: the pile is behind the lock; the rest is shared as it is made to be.
-unsafe impl Send for Stock {}
-// SAFETY: as above.
-unsafe impl Sync for Stock {}
+// SAFETY: pointers to mbufs that nobody has, and a cache that goes where its pile goes.
+unsafe impl Send for Pile {}
 
 impl Stock {
     pub(super) fn new(pool: &Pool<Cpu>, layout: Layout) -> Self {
@@ -68,8 +65,7 @@ impl Stock {
             burst: Burst::with_limit(pool, Burst::<Cpu>::CAPACITY),
         };
         Self {
-            locked: AtomicBool::new(false),
-            pile: UnsafeCell::new(pile),
+            pile: Spin::new(pile),
             layout,
             away: Surrendered::new(pool),
             keep: (slots / 16).clamp(1, MOST),
@@ -93,23 +89,9 @@ impl Stock {
         self.starved.load(Ordering::Relaxed)
     }
 
-    /// Calls `change` with the pile. Whoever holds it does a bounded piece of work; a driver calls here, so
-    /// the lock neither sleeps nor enters the kernel.
-    fn with<R>(&self, change: impl FnOnce(&mut Pile) -> R) -> R {
-        // Acquire: sees what the last holder left.
-        while self.locked.swap(true, Ordering::Acquire) {
-            hint::spin_loop();
-        }
-        // SAFETY: the lock is held by this call alone, and no reference leaves it.
-        let result = change(unsafe { &mut *self.pile.get() });
-        // Release: shows what was changed.
-        self.locked.store(false, Ordering::Release);
-        result
-    }
-
     /// Takes as many mbufs as `wanted` has places; all or none.
     pub(super) fn take(&self, wanted: &mut [MaybeUninit<Mbuf>]) -> bool {
-        self.with(|pile| {
+        self.pile.with(|pile| {
             if pile.mbufs.len() < wanted.len() && !self.fill(pile, wanted.len()) {
                 return false;
             }
@@ -122,7 +104,7 @@ impl Stock {
 
     /// Gives mbufs back.
     pub(super) fn give(&self, mbufs: &[Mbuf]) {
-        self.with(|pile| {
+        self.pile.with(|pile| {
             pile.mbufs.extend_from_slice(mbufs);
             if pile.mbufs.len() > self.keep {
                 self.spill(pile, self.keep / 2);
@@ -132,7 +114,7 @@ impl Stock {
 
     /// Takes what lies here, as far as `places` go; returns how many. The pool is not asked.
     pub(super) fn lift(&self, places: &mut [Mbuf]) -> usize {
-        self.with(|pile| {
+        self.pile.with(|pile| {
             let count = pile.mbufs.len().min(places.len());
             let rest = pile.mbufs.len() - count;
             places[..count].copy_from_slice(&pile.mbufs[rest..]);
@@ -143,7 +125,7 @@ impl Stock {
 
     /// Lays mbufs here if there is room for all of them below what is kept.
     pub(super) fn lay(&self, mbufs: &[Mbuf]) -> bool {
-        self.with(|pile| {
+        self.pile.with(|pile| {
             let has_room = pile.mbufs.len() + mbufs.len() <= self.keep;
             if has_room {
                 pile.mbufs.extend_from_slice(mbufs);
@@ -232,7 +214,7 @@ impl Stock {
 
     /// Gives the pool everything back that lies here.
     pub(super) fn flush(&self) {
-        self.with(|pile| self.spill(pile, 0));
+        self.pile.with(|pile| self.spill(pile, 0));
     }
 
     /// Takes every slot back that a driver has: none is left that could use it.
@@ -241,7 +223,7 @@ impl Stock {
     /// No port of DPDK's holds any mbuf of this mirror.
     pub(super) unsafe fn reclaim(&self) -> usize {
         self.flush();
-        self.with(|pile| {
+        self.pile.with(|pile| {
             let mut count = 0;
             for mbuf in self.layout.lent() {
                 let home = self.adopt(&[mbuf], &mut pile.burst);
@@ -332,5 +314,5 @@ unsafe extern "C" fn dequeue(
 unsafe extern "C" fn get_count(mempool: *const sys::rte_mempool) -> c_uint {
     // SAFETY: DPDK calls with a mempool of these operations.
     let Some(stock) = (unsafe { stock(mempool) }) else { return 0 };
-    c_uint::try_from(stock.with(|pile| pile.mbufs.len())).unwrap_or(c_uint::MAX)
+    c_uint::try_from(stock.pile.with(|pile| pile.mbufs.len())).unwrap_or(c_uint::MAX)
 }
