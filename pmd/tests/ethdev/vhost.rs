@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use crate::{
+    alone::{again_and_again, alone},
     peer::{echo, flood, flood_count, is_home, kills},
     rig::{Rig, becomes, open},
     testpmd::{Testpmd, is_here},
@@ -70,36 +71,44 @@ fn virtio_user_moves_frames_beside_a_port_that_has_memory_of_ours() {
 
 #[test]
 fn a_vhost_port_goes_on_by_itself_each_time_its_killed_peer_comes_again() {
-    if is_here("a_vhost_port_goes_on_by_itself_each_time_its_killed_peer_comes_again") {
-        let dir = tempfile::tempdir().unwrap();
-        let socket = dir.path().join("vhost");
-        let mut rig = Rig::start(&vhost(33, &socket), 2048);
-        for _ in 0..kills() {
-            let peer = Testpmd::start(&virtio(0, &socket));
-            assert!(becomes(&*rig.device, true), "no link to testpmd");
-            echo(&mut rig, 2000);
-            peer.kill();
-            assert!(becomes(&*rig.device, false), "the link outlives its peer");
-        }
-        is_home(rig);
+    let test = "a_vhost_port_goes_on_by_itself_each_time_its_killed_peer_comes_again";
+    if is_here(test) {
+        alone(&format!("vhost::{test}"), || {
+            let dir = tempfile::tempdir().unwrap();
+            let socket = dir.path().join("vhost");
+            let mut rig = Rig::start(&vhost(33, &socket), 2048);
+            again_and_again(kills(), |_| {
+                let peer = Testpmd::start(&virtio(0, &socket));
+                assert!(becomes(&*rig.device, true), "no link to testpmd");
+                echo(&mut rig, 2000);
+                peer.kill();
+                assert!(becomes(&*rig.device, false), "the link outlives its peer");
+                0
+            });
+            is_home(rig);
+        });
     }
 }
 
 #[test]
 fn a_virtio_user_port_whose_peer_was_killed_is_opened_anew() {
-    if is_here("a_virtio_user_port_whose_peer_was_killed_is_opened_anew") {
-        let dir = tempfile::tempdir().unwrap();
-        let socket = dir.path().join("vhost");
-        for _ in 0..kills() {
-            let _ = std::fs::remove_file(&socket);
-            let peer = Testpmd::start(&vhost(0, &socket));
-            let mut rig = Rig::start(&virtio(34, &socket), 2048);
-            assert!(becomes(&*rig.device, true), "no link to testpmd");
-            echo(&mut rig, 2000);
-            peer.kill();
-            assert!(becomes(&*rig.device, false), "the link outlives its peer");
-            is_home(rig);
-        }
+    let test = "a_virtio_user_port_whose_peer_was_killed_is_opened_anew";
+    if is_here(test) {
+        alone(&format!("vhost::{test}"), || {
+            let dir = tempfile::tempdir().unwrap();
+            let socket = dir.path().join("vhost");
+            again_and_again(kills(), |_| {
+                let _ = std::fs::remove_file(&socket);
+                let peer = Testpmd::start(&vhost(0, &socket));
+                let mut rig = Rig::start(&virtio(34, &socket), 2048);
+                assert!(becomes(&*rig.device, true), "no link to testpmd");
+                echo(&mut rig, 2000);
+                peer.kill();
+                assert!(becomes(&*rig.device, false), "the link outlives its peer");
+                is_home(rig);
+                0
+            });
+        });
     }
 }
 
