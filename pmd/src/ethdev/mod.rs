@@ -14,7 +14,8 @@
 //! driver takes and frees go by a lane of the queue that calls it, and by the mirror's stock, which is filled from
 //! the pool. For drivers that cannot use
 //! such memory, or with `buffers=copy`, frames are copied to and from buffers of DPDK's own;
-//! [`crate::Capabilities::copies`] and the log say so.
+//! [`crate::Capabilities::copies`] and the log say so. net_virtio_user is not started beside a port of hardware that
+//! uses a pool's memory: give that one `buffers=copy`.
 //!
 //! **What a frame may be.** One of several segments is sent where the driver says it can. A slot of an area
 //! that a pool got after the port was started is not used, and a frame in it not sent
