@@ -3,10 +3,13 @@
 
 use std::path::Path;
 
+use dpdk_sys as sys;
+use pmd::Config;
+
 use crate::{
     alone::{again_and_again, alone},
     peer::{echo, flood, flood_count, is_home, kills},
-    rig::{Rig, becomes, open},
+    rig::{Rig, becomes, open, pool},
     testpmd::{Testpmd, is_here},
 };
 
@@ -109,6 +112,58 @@ fn a_virtio_user_port_whose_peer_was_killed_is_opened_anew() {
                 0
             });
         });
+    }
+}
+
+/// As a port of hardware's pool would be.
+#[test]
+fn virtio_user_is_refused_beside_memory_that_it_cannot_share() {
+    let test = "virtio_user_is_refused_beside_memory_that_it_cannot_share";
+    if is_here(test) {
+        // Others would find that memory, too.
+        alone(&format!("vhost::{test}"), || {
+            let dir = tempfile::tempdir().unwrap();
+            let socket = dir.path().join("vhost");
+            let _peer = Testpmd::start(&vhost(0, &socket));
+            let (mut device, pool) = (open(&virtio(37, &socket)).unwrap(), pool(1024));
+            let foreign = Foreign::new();
+            let error = device.start(Config::one_queue(&pool)).err().unwrap().to_string();
+            let why = "net_virtio_user's peer cannot reach DPDK's memory: DPDK knows memory in this process \
+                       that has no file descriptor (a pool's, of a port of hardware)";
+            assert!(error.contains(why), "{error}");
+            assert!(error.contains("add buffers=copy to the port of hardware"), "{error}");
+            drop(foreign);
+            device.start(Config::one_queue(&pool)).unwrap();
+        });
+    }
+}
+
+/// Memory that other code of this process tells DPDK of.
+struct Foreign(&'static mut [Page]);
+
+#[repr(C, align(4096))]
+#[derive(Clone)]
+struct Page([u8; 4096]);
+
+#[expect(unsafe_code, reason = "plays other code that uses DPDK")]
+impl Foreign {
+    fn new() -> Self {
+        let pages = vec![Page([0; 4096]); 512].leak();
+        let (base, len) = (pages.as_mut_ptr(), size_of_val(pages));
+        // SAFETY: leaked pages.
+        let failed =
+            unsafe { sys::rte_extmem_register(base.cast(), len, std::ptr::null_mut(), 512, 4096) };
+        assert_eq!(failed, 0);
+        Self(pages)
+    }
+}
+
+#[expect(unsafe_code, reason = "plays other code that uses DPDK")]
+impl Drop for Foreign {
+    fn drop(&mut self) {
+        let (base, len) = (self.0.as_mut_ptr(), size_of_val(self.0));
+        // SAFETY: registered so.
+        assert_eq!(unsafe { sys::rte_extmem_unregister(base.cast(), len) }, 0);
     }
 }
 
