@@ -231,7 +231,7 @@ fn a_port_may_be_closed_at_once_after_its_peer_was_killed() {
     if is_here(test) {
         let close = |round: usize| {
             let dir = tempfile::tempdir().unwrap();
-            let role = if round % 2 == 0 { "server" } else { "client" };
+            let role = if round.is_multiple_of(2) { "server" } else { "client" };
             let (ours, its) = memif(dir.path(), "net_memif34", role);
             let (mut rig, peer) = if role == "server" {
                 let rig = Rig::start(&ours, 2048);

@@ -39,6 +39,7 @@ fn an_app_does_not_wait_for_ever_for_a_peer_that_says_nothing() {
     let port = format!("dpdk:net_virtio_user0,path={},{ORDINARY}", socket.display());
     let refused = place.run("pktgen", &format!("-p {port} -t 1s"));
     assert_eq!(refused.code(), Some(3), "{}", refused.stderr);
-    let said = format!("took more than 10 s and was interrupted; who listens at {}", socket.display());
+    let said =
+        format!("took more than 10 s and was interrupted; who listens at {}", socket.display());
     assert!(refused.stderr.contains(&said), "{}", refused.stderr);
 }
