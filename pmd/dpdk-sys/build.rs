@@ -33,7 +33,7 @@ mod system {
         "rte_eth_dev_(info_get|configure|start|stop|close|is_valid_port|is_removed|socket_id)",
         "rte_eth_dev_(get_name_by_port|adjust_nb_rx_tx_desc|set_mtu|get_port_by_name|get_mtu|rss_reta_update|mac_addr_add)",
         "rte_eth_(rx|tx)_queue_setup",
-        "rte_eth_tx_done_cleanup",
+        "rte_eth_tx_done_cleanup|rte_eth_buffer_split_get_supported_hdr_ptypes",
         "rte_eth_(macaddr_get|promiscuous_enable|allmulticast_enable)",
         "rte_eth_(stats_get|xstats_get|xstats_get_names)",
         "memwire_.*",

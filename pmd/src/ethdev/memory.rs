@@ -92,9 +92,19 @@ enum Mapping {
     None,
 }
 
+/// Who looks into memory that a port is given.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reader {
+    /// Drivers and applications, at its own address.
+    Host,
+    /// Only the device: payloads.
+    Nobody,
+}
+
 /// Maps regions for one device of DPDK's.
 pub(super) struct EthMapper {
     device: *mut sys::rte_device,
+    reader: Reader,
     mapped: Vec<(Arc<Registration>, Mapping)>,
 }
 
@@ -102,8 +112,8 @@ pub(super) struct EthMapper {
 unsafe impl Send for EthMapper {}
 
 impl EthMapper {
-    pub(super) fn new(device: *mut sys::rte_device) -> Self {
-        Self { device, mapped: Vec::new() }
+    pub(super) fn new(device: *mut sys::rte_device, reader: Reader) -> Self {
+        Self { device, reader, mapped: Vec::new() }
     }
 
     /// How this device has memory mapped.
@@ -158,13 +168,14 @@ impl DmaMapper for EthMapper {
         if region.is_revoked() {
             return Err(MapError::Revoked);
         }
-        if region.window().is_none_or(|window| window.base() != region.base()) {
+        let kind = self.kind();
+        let is_readable = region.window().is_some_and(|window| window.base() == region.base());
+        if !is_readable && (self.reader == Reader::Host || kind == Mapping::None) {
             let why = "the memory cannot be read by the host, which DPDK's drivers may do; receive into host \
                        memory and use the bounce path";
             let (backing, mapper) = (region.backing().name(), self.name());
             return Err(MapError::Unsupported { backing, mapper, why: why.into() });
         }
-        let kind = self.kind();
         if kind == Mapping::None {
             return Ok(Iova(address(region)));
         }
@@ -182,6 +193,11 @@ impl DmaMapper for EthMapper {
             }
             _ => Mapping::None,
         };
+        if !is_readable && mapping == Mapping::None {
+            let why = "the device's driver maps no memory of others";
+            let (backing, mapper) = (region.backing().name(), self.name());
+            return Err(MapError::Unsupported { backing, mapper, why: why.into() });
+        }
         self.mapped.push((registration, mapping));
         Ok(Iova(address(region)))
     }

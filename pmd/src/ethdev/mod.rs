@@ -17,6 +17,10 @@
 //! [`crate::Capabilities::copies`] and the log say so. net_virtio_user is not started beside a port of hardware that
 //! uses a pool's memory: give that one `buffers=copy`.
 //!
+//! **Split.** Where a driver offers buffer split, heads go to a pool of the host and payloads to any memory that
+//! the device reaches, in the order of their posting (ADR 28). A port whose payload buffers the application posts
+//! starts when half a ring of them is posted.
+//!
 //! **What a frame may be.** One of several segments is sent where the driver says it can. A slot of an area
 //! that a pool got after the port was started is not used, and a frame in it not sent
 //! ([`crate::DropReason::SendError`]). Shared frames are sent as copies. What DPDK holds of a sender's frames
@@ -32,20 +36,27 @@
 
 mod advice;
 mod copying;
+mod cut;
 mod device;
 mod eal;
 mod lane;
+mod late;
 mod layout;
 mod limit;
 mod log;
+mod mbufs;
 mod memory;
 mod mirror;
 mod offload;
 mod options;
+mod payloads;
 mod port;
 mod probe;
 mod rx;
+mod setup;
 mod shortage;
+mod spin;
+mod split;
 mod stock;
 mod tx;
 
