@@ -78,31 +78,38 @@ pub(super) fn keep() {
 }
 
 /// Longest wait for DPDK's interrupt thread, whose handlers are short.
-const SETTLED: Duration = Duration::from_secs(2);
+const SETTLED: Duration = Duration::from_secs(5);
 
-/// Waits until DPDK's interrupt thread has finished what it was doing when this was called; false if it did
-/// not in time.
+/// A call, and where what comes of it goes.
+type Errand<T> = (Box<dyn FnOnce() -> T + Send>, SyncSender<T>);
+
+/// Makes a call on DPDK's interrupt thread, between two of its handlers; `None` if that did not answer in time:
+/// the call may be made later then.
 ///
-/// A handler that runs there (a peer's socket was closed) uses its port without keeping it. Once a port is
-/// stopped no new one begins; one that had begun has to end before the port's memory goes.
-pub(super) fn settle() -> bool {
-    let (done, is_done) = mpsc::sync_channel::<()>(1);
-    let done = Box::into_raw(Box::new(done));
-    // SAFETY: alarms go off once, on the interrupt thread, between handlers; the callback takes `done` over.
-    let failed = unsafe { sys::rte_eal_alarm_set(1, Some(tell), done.cast()) };
+/// A handler that runs there (a peer's socket was closed) uses its port without keeping it. What must not meet
+/// it is called there too.
+pub(super) fn between_handlers<T: Send + 'static>(
+    call: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let (done, is_done) = mpsc::sync_channel::<T>(1);
+    let errand: Errand<T> = (Box::new(call), done);
+    let errand = Box::into_raw(Box::new(errand));
+    // SAFETY: alarms go off once, on the interrupt thread, between handlers; the callback takes `errand` over.
+    let failed = unsafe { sys::rte_eal_alarm_set(1, Some(run::<T>), errand.cast()) };
     if failed != 0 {
         // SAFETY: made above; without an alarm nobody else has it.
-        drop(unsafe { Box::from_raw(done) });
-        return false;
+        drop(unsafe { Box::from_raw(errand) });
+        return None;
     }
-    is_done.recv_timeout(SETTLED).is_ok()
+    is_done.recv_timeout(SETTLED).ok()
 }
 
-unsafe extern "C" fn tell(done: *mut c_void) {
-    // SAFETY: from `settle`, and an alarm goes off once.
-    let done = unsafe { Box::from_raw(done.cast::<SyncSender<()>>()) };
+unsafe extern "C" fn run<T>(errand: *mut c_void) {
+    // SAFETY: from `between_handlers` with this type, and an alarm goes off once.
+    let errand = unsafe { Box::from_raw(errand.cast::<Errand<T>>()) };
+    let (call, done) = *errand;
     // Whoever waited may have given up.
-    let _ = done.try_send(());
+    let _ = done.try_send(call());
 }
 
 /// Ports there are now.

@@ -97,6 +97,11 @@ impl Peer {
 }
 
 impl<T> Call<T> {
+    /// One that ended by itself.
+    pub(super) fn of(value: T) -> Self {
+        Self { value, overdue: None }
+    }
+
     /// What came of it, if it ended by itself.
     pub(super) fn in_time(self) -> Result<T, String> {
         match self.overdue {

@@ -176,7 +176,6 @@ impl DmaMapper for EthMapper {
             let (backing, mapper) = (region.backing().name(), self.name());
             return Err(MapError::Unsupported { backing, mapper, why: why.into() });
         }
-        let kind = self.kind();
         if kind == Mapping::None {
             return Ok(Iova(address(region)));
         }

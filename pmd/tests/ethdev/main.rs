@@ -4,6 +4,7 @@
 #![cfg(feature = "dpdk")]
 
 mod af_packet;
+mod alone;
 mod build_script;
 mod errors;
 mod flight;

@@ -6,6 +6,7 @@ use std::{path::Path, time::Instant};
 use mempool::Burst;
 
 use crate::{
+    alone::{again_and_again, alone},
     rig::{Patience, Rig, becomes, is_full},
     testpmd::{Testpmd, is_here},
 };
@@ -189,15 +190,17 @@ fn every_frame_over_memif_is_accounted_for_as_client() {
 fn a_memif_server_goes_on_by_itself_each_time_its_killed_peer_comes_again() {
     let test = "a_memif_server_goes_on_by_itself_each_time_its_killed_peer_comes_again";
     if is_here(test) {
-        let dir = tempfile::tempdir().unwrap();
-        let (ours, its) = memif(dir.path(), "net_memif32", "server");
-        let mut rig = Rig::start(&ours, 2048);
-        for _ in 0..kills() {
-            let peer = Testpmd::start(&its);
-            until_it_goes(&mut rig, peer);
-        }
-        assert_eq!(rig.tx.counters().snapshot().drops.total(), 0);
-        is_home(rig);
+        alone(&format!("peer::{test}"), || {
+            let dir = tempfile::tempdir().unwrap();
+            let (ours, its) = memif(dir.path(), "net_memif32", "server");
+            let mut rig = Rig::start(&ours, 2048);
+            again_and_again(kills(), |_| {
+                until_it_goes(&mut rig, Testpmd::start(&its));
+                0
+            });
+            assert_eq!(rig.tx.counters().snapshot().drops.total(), 0);
+            is_home(rig);
+        });
     }
 }
 
@@ -206,16 +209,19 @@ fn a_memif_server_goes_on_by_itself_each_time_its_killed_peer_comes_again() {
 fn a_memif_client_whose_peer_was_killed_is_opened_anew() {
     let test = "a_memif_client_whose_peer_was_killed_is_opened_anew";
     if is_here(test) {
-        let dir = tempfile::tempdir().unwrap();
-        let (ours, its) = memif(dir.path(), "net_memif33", "client");
-        for _ in 0..kills() {
-            // The socket of one that was killed stays where it was, and is in its successor's way.
-            let _ = std::fs::remove_file(dir.path().join("memif"));
-            let peer = Testpmd::start(&its);
-            let mut rig = Rig::start(&ours, 2048);
-            until_it_goes(&mut rig, peer);
-            is_home(rig);
-        }
+        alone(&format!("peer::{test}"), || {
+            let dir = tempfile::tempdir().unwrap();
+            let (ours, its) = memif(dir.path(), "net_memif33", "client");
+            again_and_again(kills(), |_| {
+                // The socket of one that was killed stays where it was, and is in its successor's way.
+                let _ = std::fs::remove_file(dir.path().join("memif"));
+                let peer = Testpmd::start(&its);
+                let mut rig = Rig::start(&ours, 2048);
+                until_it_goes(&mut rig, peer);
+                is_home(rig);
+                0
+            });
+        });
     }
 }
 
@@ -223,9 +229,9 @@ fn a_memif_client_whose_peer_was_killed_is_opened_anew() {
 fn a_port_may_be_closed_at_once_after_its_peer_was_killed() {
     let test = "a_port_may_be_closed_at_once_after_its_peer_was_killed";
     if is_here(test) {
-        for round in 0..kills() {
+        let close = |round: usize| {
             let dir = tempfile::tempdir().unwrap();
-            let role = if round % 2 == 0 { "server" } else { "client" };
+            let role = if round.is_multiple_of(2) { "server" } else { "client" };
             let (ours, its) = memif(dir.path(), "net_memif34", role);
             let (mut rig, peer) = if role == "server" {
                 let rig = Rig::start(&ours, 2048);
@@ -238,6 +244,9 @@ fn a_port_may_be_closed_at_once_after_its_peer_was_killed() {
             echo(&mut rig, 200);
             peer.kill();
             is_home(rig);
-        }
+            // DPDK's driver forgets to close the socket at which a server listens (22.11.11).
+            usize::from(role == "server")
+        };
+        alone(&format!("peer::{test}"), || again_and_again(kills(), close));
     }
 }
