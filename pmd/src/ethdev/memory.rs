@@ -198,6 +198,11 @@ impl DmaMapper for EthMapper {
     }
 }
 
+/// Whether a device is hardware, not a driver in software.
+pub(super) fn is_hardware(device: *mut sys::rte_device) -> bool {
+    EthMapper::new(device).kind() != Mapping::None
+}
+
 fn base(region: &RegionHandle) -> *mut c_void {
     region.base().as_ptr().cast()
 }

@@ -22,7 +22,7 @@ use super::{
     eal::{self, Share},
     layout::Mbuf,
     log,
-    memory::EthMapper,
+    memory::{self, EthMapper},
     mirror::Mirror,
     options::Options,
     rx,
@@ -35,6 +35,13 @@ static CONTROL: Mutex<()> = Mutex::new(());
 fn control() -> MutexGuard<'static, ()> {
     CONTROL.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// Bytes around what DPDK calls MTU.
+const HEADER: usize = 14;
+const FCS: usize = 4;
+/// Hardware is set up for frames of at most so many bytes, without FCS: what all that takes jumbo frames takes.
+/// Some drivers want a descriptor with room for the longest in as few as 32 buffers.
+const LONGEST_SET_UP: usize = 9018;
 
 /// Why a port could not be had.
 #[derive(Debug)]
@@ -142,6 +149,21 @@ impl Port {
         &self.info
     }
 
+    /// Whether it is hardware.
+    pub(super) fn is_hardware(&self) -> bool {
+        memory::is_hardware(self.info.device)
+    }
+
+    /// The longest frame that hardware is set up for, without FCS; drivers in software look at no length, and
+    /// mostly know none.
+    pub(super) fn longest(&self) -> Option<usize> {
+        let known = self.is_hardware() && self.info.max_rx_pktlen > 0;
+        known.then(|| {
+            let longest = self.info.max_rx_pktlen as usize - FCS;
+            longest.min(usize::from(self.info.max_mtu) + HEADER).min(LONGEST_SET_UP)
+        })
+    }
+
     /// The driver's name in DPDK.
     pub(super) fn driver(&self) -> String {
         // SAFETY: null, or a string that lives as long as the driver.
@@ -235,6 +257,9 @@ impl Port {
         let mut conf: sys::rte_eth_conf = unsafe { eal::zeroed() };
         conf.rxmode.offloads = rx_offloads;
         conf.txmode.offloads = tx_offloads;
+        // Unasked, DPDK has hardware drop what is longer than 1500 bytes and a header.
+        let mtu = self.longest().map_or(0, |longest| longest.saturating_sub(HEADER));
+        conf.rxmode.mtu = u32::try_from(mtu).unwrap_or(0);
         let mut key = config.rss.as_ref().map(|rss| rss.key);
         if rx > 1 && self.info.flow_type_rss_offloads != 0 {
             conf.rxmode.mq_mode = sys::MEMWIRE_MQ_RX_RSS as _;
@@ -272,6 +297,9 @@ impl Port {
             let mut count = ring(config.rx.get(index).map_or(default, |queue| queue.ring));
             // SAFETY: the port exists; the count has its place.
             unsafe { sys::rte_eth_dev_adjust_nb_rx_tx_desc(self.id, &raw mut count, null_mut()) };
+            // net_e1000_igb tells the chip of new buffers when more than 32 have come, of which a ring of 32 has
+            // none: it would stop for good.
+            conf.rx_free_thresh = conf.rx_free_thresh.min(count / 4);
             let (index, conf) = (queue_count(index), &raw const conf);
             // SAFETY: the port is configured with this queue; the mempool lives as long as the port
             // (`Memory`); -1 is any NUMA node.

@@ -39,10 +39,18 @@ const SIMPLE: [&str; 7] = [
 pub(super) struct Abilities {
     /// Longest frame.
     pub(super) longest: usize,
-    /// Whether frames may have several segments.
-    pub(super) segments: bool,
+    /// Most segments of a frame; 1 where there may not be several.
+    pub(super) segments: usize,
     /// What frames may ask for.
     pub(super) offloads: Offload,
+}
+
+impl Abilities {
+    /// The same with a ring of so many descriptors. Drivers reclaim them by parts: a frame that needs more than a
+    /// quarter may never find them free together.
+    pub(super) fn with_ring(self, ring: usize) -> Self {
+        Self { segments: self.segments.min(ring / 4).max(1), ..self }
+    }
 }
 
 pub(super) struct Tx {
@@ -72,6 +80,8 @@ enum Next {
     /// That many, of so many bytes, are sent as they are.
     Plain(usize, usize),
     Chain,
+    /// In too many segments: sent as a copy in fewer.
+    Copied,
     Dropped(DropReason),
 }
 
@@ -120,6 +130,11 @@ impl Tx {
                     let Some(frame) = burst.drain_front(1).next() else { break };
                     self.send_chain(cache, frame);
                 }
+                Next::Copied => {
+                    if !self.send_copied(cache, burst) {
+                        break;
+                    }
+                }
                 Next::Dropped(reason) => {
                     burst.recycle_front(cache, 1);
                     self.counters.dropped(reason, 1);
@@ -152,7 +167,8 @@ impl Tx {
         if len < SHORTEST {
             return Next::Dropped(DropReason::Malformed);
         }
-        if len > longest || meta.segments() > 1 && !segments {
+        let fewest = len.div_ceil(self.mirror.pool().room().max(1));
+        if len > longest || fewest > segments {
             return Next::Dropped(DropReason::TooLong);
         }
         // What the device cannot do, and slots of an area that came after the start.
@@ -161,7 +177,7 @@ impl Tx {
         if !meta.tx().offload.without(offloads).is_empty() || !is_known {
             return Next::Dropped(DropReason::SendError);
         }
-        Next::Chain
+        if meta.segments() > segments { Next::Copied } else { Next::Chain }
     }
 
     /// Sends the first `count` frames, which are lent; returns how many the driver took.
@@ -234,6 +250,31 @@ impl Tx {
         write_head(first, (count, len), (flags, lengths, tag));
         self.waiting = Some((first, count, len));
         self.send_waiting(cache);
+    }
+
+    /// Sends the frame at the front as a copy in as few segments as hold it; false if it has to wait for buffers.
+    #[cold]
+    fn send_copied(&mut self, cache: &mut Cache<Cpu>, burst: &mut Burst<Cpu>) -> bool {
+        let frame = burst.frame(0);
+        let (len, parts) = (frame.frame_len(), frame.segments().map(Frame::bytes));
+        let is_ours = cache.pool().is_same(self.mirror.pool());
+        match is_ours.then(|| copy_frame(cache, len, parts, &RxMeta::default())) {
+            Some(Ok(mut copy)) => {
+                if frame.meta().asks() {
+                    copy.frame_mut().ask(&frame.meta().tx());
+                }
+                burst.recycle_front(cache, 1);
+                self.send_chain(cache, copy);
+                true
+            }
+            Some(Err(_)) => false,
+            // An mbuf stands for a slot of one pool: there is nowhere to copy to.
+            None => {
+                burst.recycle_front(cache, 1);
+                self.counters.dropped(DropReason::NoBuffer, 1);
+                true
+            }
+        }
     }
 
     /// Sends what waits; false if it still does.

@@ -46,6 +46,7 @@ impl Wire for ModelWire {
             split: SplitSupport::Hardware { longest_head: 960, length_step: None },
             interactive: true,
             rx_buffer_step: if self.chip == Chip::I82574 { 1 } else { 1024 },
+            rx_spare: 0,
             overrun: Overrun::HeldBack,
             budget: self.budget,
         }
