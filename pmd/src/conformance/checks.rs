@@ -81,11 +81,11 @@ fn one_pool(wire: &mut dyn Wire, memory: &Memory<'_>) -> Outcome {
 fn segments(wire: &mut dyn Wire, memory: &Memory<'_>) -> Outcome {
     let traits = wire.traits();
     let most = traits.max_frame.min(20_000);
+    // Small receive buffers, so that chains come out as well as go in.
+    let stride = 512.max(128 + traits.rx_buffer_step.next_multiple_of(64));
+    let mut exchange =
+        Exchange::whole(wire, memory.pool(4096, 2048)?, memory.pool(8192, stride)?, RING)?;
     for segment in [64, 256, 1920] {
-        // Small receive buffers, so that chains come out as well as go in.
-        let stride = 512.max(128 + traits.rx_buffer_step.next_multiple_of(64));
-        let mut exchange =
-            Exchange::whole(wire, memory.pool(4096, 2048)?, memory.pool(8192, stride)?, RING)?;
         let lens = [60, 64, 65, 383, 384, 385, 512, 1500, 1919, 1920, 1921, 9018, most];
         for len in lens.into_iter().filter(|len| *len <= most) {
             // A frame must not outgrow half of the pool.
@@ -94,10 +94,9 @@ fn segments(wire: &mut dyn Wire, memory: &Memory<'_>) -> Outcome {
                 exchange.finish_if_interactive()?;
             }
         }
-        exchange.finish()?;
-        exchange.close()?;
     }
-    Ok(())
+    exchange.finish()?;
+    exchange.close()
 }
 
 fn pressure(wire: &mut dyn Wire, memory: &Memory<'_>) -> Outcome {
@@ -122,7 +121,8 @@ fn exhaustion(wire: &mut dyn Wire, memory: &Memory<'_>) -> Outcome {
     let rx_pool = memory.pool(slots, 2048)?;
     let mut exchange = Exchange::whole(wire, memory.pool(512, 2048)?, rx_pool, ring)?;
     let len = walk(&traits, 200);
-    for _ in 0..20 {
+    // Each waits some times until nothing more comes.
+    for _ in 0..(traits.budget / 200).clamp(4, 20) {
         let mut hoard = Vec::new();
         let before = exchange.rx_stats();
         // More than the receiver's pool has: 100 frames against 64 buffers, say, all withheld.

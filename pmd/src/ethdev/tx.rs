@@ -34,6 +34,11 @@ const SIMPLE: [&str; 7] = [
     "net_e1000_igb",
 ];
 
+/// The driver that is not asked to free what it sent: when it is, it forgets which descriptors were of one frame,
+/// and takes the end of a later one for free when the chip has marked a descriptor in the midst, which it never
+/// does. After some frames of several segments the queue takes no more (22.11.11, `igb_tx_done_cleanup`).
+const FORGETFUL: &str = "net_e1000_igb";
+
 /// What a queue can do.
 #[derive(Clone, Copy)]
 pub(super) struct Abilities {
@@ -61,6 +66,8 @@ pub(super) struct Tx {
     away: Tally<Cpu>,
     queue: u16,
     abilities: Abilities,
+    /// Whether the driver is asked to free what it sent.
+    is_asked: bool,
     /// What every mbuf of one segment is marked with.
     mark: u64,
     mbufs: Box<[Mbuf]>,
@@ -97,7 +104,8 @@ impl Tx {
         let copies = Some(Box::new(Burst::with_limit(mirror.pool(), 1)));
         let abilities =
             Abilities { longest: abilities.longest.clamp(SHORTEST, LONGEST), ..abilities };
-        let is_simple = SIMPLE.contains(&port.driver().as_str());
+        let driver = port.driver();
+        let (is_simple, is_asked) = (SIMPLE.contains(&driver.as_str()), driver != FORGETFUL);
         let mark = if is_simple { 0 } else { sys::MEMWIRE_F_EXTERNAL };
         let (lane, away) = (Lane::new(&mirror), mirror.stock().away().tally());
         Self {
@@ -107,6 +115,7 @@ impl Tx {
             away,
             queue,
             abilities,
+            is_asked,
             mark,
             mbufs: vec![null_mut(); most].into_boxed_slice(),
             segments,
@@ -334,8 +343,10 @@ impl TxQueue for Tx {
 
     fn reap(&mut self, cache: &mut Cache<Cpu>) -> usize {
         self.send_waiting(cache);
-        let (port, queue) = (&self.port, self.queue);
-        self.lane.during(cache, || port.done_cleanup(queue));
+        if self.is_asked {
+            let (port, queue) = (&self.port, self.queue);
+            self.lane.during(cache, || port.done_cleanup(queue));
+        }
         0
     }
 

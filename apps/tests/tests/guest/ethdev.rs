@@ -19,5 +19,9 @@ fn dpdks_drivers_move_frames_in_our_hugepages() {
     let functions = functions.join(",");
     let line =
         format!("MEMWIRE_DPDK={functions} exec {executable} --test-threads=1 --nocapture guest::");
+    let from = machine.console().len();
     run(test, &machine, &line);
+    let log = machine.console();
+    let faults: Vec<&str> = log[from..].lines().filter(|line| line.contains("DMAR: [")).collect();
+    assert!(faults.is_empty(), "devices went astray: {faults:#?}");
 }

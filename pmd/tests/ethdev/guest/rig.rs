@@ -121,7 +121,13 @@ pub(super) fn exchange(
                 bytes.extend_from_slice(part.bytes());
             }
             segments = segments.max(whole.segments().count());
-            assert!(bytes == frame(got), "frame {got}: {} B, other bytes", bytes.len());
+            let number =
+                bytes.get(14..22).map(|bytes| u64::from_le_bytes(bytes.try_into().unwrap()));
+            assert!(
+                bytes == frame(got),
+                "frame {got}: {} B, other bytes; is it {number:?}?",
+                bytes.len()
+            );
             (got, last) = (got + 1, Instant::now());
         }
         arrived.recycle(cache);

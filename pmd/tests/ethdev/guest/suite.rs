@@ -107,7 +107,7 @@ impl Wire for Wired {
             rx_buffer_step: can.rx_buffer_step,
             rx_spare: can.rx_spare,
             overrun: self.overrun,
-            budget: 4_000,
+            budget: 1_000,
         }
     }
 }
