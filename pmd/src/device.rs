@@ -331,8 +331,8 @@ mod tests {
             numa_node: None,
             capabilities: Capabilities { rx_queues: 2, rx_spare: 1, ..Capabilities::default() },
         };
-        let pool = Pool::<Cpu>::builder().name("small").slots(128).memory(&Heap::new());
-        let pool = pool.build().unwrap();
+        let heap = Heap::new();
+        let pool = Pool::<Cpu>::builder().name("small").slots(128).memory(&heap).build().unwrap();
         let one = Config::one_queue(&pool).rings(64);
         let two = one.clone().with_rx(RxMemory::Whole(pool.clone())).rings(64);
         info.check_start(false, &one).expect("64 buffers to spare");

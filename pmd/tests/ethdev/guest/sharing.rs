@@ -14,12 +14,13 @@ const FRAMES: usize = 200;
 /// Slots of the pools, one after the other: less the second time, so what was mapped for devices the first time is
 /// not all mapped in the process again.
 const SLOTS: [usize; 2] = [12_800, 8_192];
+/// There is room for 2048 bytes behind the headroom.
 const STRIDE: usize = 2176;
 
-/// Frames both ways, each in its slot.
+/// Frames both ways, each in one slot.
 fn passes([here, there]: &mut [Port; 2], cache: &mut Cache<Cpu>) {
-    rig::exchange(here, there, cache, FRAMES);
-    rig::exchange(there, here, cache, FRAMES);
+    assert_eq!(rig::exchange(here, there, cache, FRAMES), 1, "slots of a frame");
+    assert_eq!(rig::exchange(there, here, cache, FRAMES), 1, "slots of a frame");
 }
 
 /// Hugepages that nobody has. One that is mapped for a device stays taken, whoever unmaps it in the process.
