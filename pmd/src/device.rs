@@ -109,7 +109,30 @@ impl DeviceInfo {
             let why = format!("the {} driver has no loopback", self.driver);
             return Err(Error::BadOption { port: self.port.clone(), why });
         }
+        self.check_spare(config)?;
         config.check(&self.port)
+    }
+
+    /// Refuses a pool that has no buffer but those in the rings, where that means that no frame ever comes.
+    fn check_spare(&self, config: &Config) -> Result<(), Error> {
+        let spare = self.capabilities.rx_spare;
+        for queue in config.rx.iter().filter(|_| spare > 0) {
+            let RxMemory::Whole(pool) = &queue.memory else { continue };
+            let is_same =
+                |memory: &RxMemory| matches!(memory, RxMemory::Whole(other) if other.is_same(pool));
+            let rings =
+                config.rx.iter().filter(|queue| is_same(&queue.memory)).map(|queue| queue.ring);
+            let (rings, slots) = (rings.sum::<usize>(), pool.capacity());
+            if slots < rings + spare {
+                let why = format!(
+                    "pool '{}' has {slots} buffers, which all lie in receive rings, of {rings}: a frame is handed \
+                     over when another buffer is there for its place; make the pool larger, or the rings smaller",
+                    pool.name()
+                );
+                return Err(Error::BadOption { port: self.port.clone(), why });
+            }
+        }
+        Ok(())
     }
 
     /// The answer to a split configuration that the driver cannot serve.
@@ -140,6 +163,9 @@ pub struct Capabilities {
     /// Received frames fill buffers in multiples of this many bytes: a pool whose buffers have room for
     /// less than a multiple wastes the rest. 1 where any length serves.
     pub rx_buffer_step: usize,
+    /// Buffers that a receive queue has to find free to hand a frame over, besides those in its ring: 1 where
+    /// each is replaced before it goes, 0 where a ring may run low.
+    pub rx_spare: usize,
     /// What it can find out about received frames, if asked ([`Config::rx_offloads`]).
     pub rx_offloads: Offload,
     /// What it can do to frames it sends, if a frame asks ([`mempool::TxMeta`]).
@@ -162,6 +188,7 @@ impl Default for Capabilities {
             copies: true,
             finite: false,
             rx_buffer_step: 1,
+            rx_spare: 0,
             rx_offloads: Offload::NONE,
             tx_offloads: Offload::NONE,
             addresses: 0,
@@ -286,5 +313,34 @@ impl fmt::Display for Health {
             Self::Faulted(why) => write!(f, "faulted: {why}"),
             Self::Removed(why) => write!(f, "removed: {why}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mempool::{Cpu, Pool, heap::Heap};
+
+    use super::*;
+
+    #[test]
+    fn a_pool_that_its_rings_swallow_is_refused_where_nothing_would_ever_come_of_it() {
+        let mut info = DeviceInfo {
+            driver: "test",
+            port: "test:0".into(),
+            mac: [0; 6],
+            numa_node: None,
+            capabilities: Capabilities { rx_queues: 2, rx_spare: 1, ..Capabilities::default() },
+        };
+        let heap = Heap::new();
+        let pool = Pool::<Cpu>::builder().name("small").slots(128).memory(&heap).build().unwrap();
+        let one = Config::one_queue(&pool).rings(64);
+        let two = one.clone().with_rx(RxMemory::Whole(pool.clone())).rings(64);
+        info.check_start(false, &one).expect("64 buffers to spare");
+        let error = info.check_start(false, &two).unwrap_err().to_string();
+        assert!(
+            error.contains("pool 'small' has 128 buffers, which all lie in receive rings, of 128")
+        );
+        info.capabilities.rx_spare = 0;
+        info.check_start(false, &two).expect("rings may run low");
     }
 }

@@ -81,6 +81,7 @@ const RING: WireTraits = WireTraits {
     split: SplitSupport::ProtocolAndLength,
     interactive: true,
     rx_buffer_step: 1,
+    rx_spare: 0,
     overrun: Overrun::HeldBack,
     budget: QUICK,
 };

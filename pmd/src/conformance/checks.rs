@@ -81,11 +81,11 @@ fn one_pool(wire: &mut dyn Wire, memory: &Memory<'_>) -> Outcome {
 fn segments(wire: &mut dyn Wire, memory: &Memory<'_>) -> Outcome {
     let traits = wire.traits();
     let most = traits.max_frame.min(20_000);
+    // Small receive buffers, so that chains come out as well as go in.
+    let stride = 512.max(128 + traits.rx_buffer_step.next_multiple_of(64));
+    let mut exchange =
+        Exchange::whole(wire, memory.pool(4096, 2048)?, memory.pool(8192, stride)?, RING)?;
     for segment in [64, 256, 1920] {
-        // Small receive buffers, so that chains come out as well as go in.
-        let stride = 512.max(128 + traits.rx_buffer_step.next_multiple_of(64));
-        let mut exchange =
-            Exchange::whole(wire, memory.pool(4096, 2048)?, memory.pool(8192, stride)?, RING)?;
         let lens = [60, 64, 65, 383, 384, 385, 512, 1500, 1919, 1920, 1921, 9018, most];
         for len in lens.into_iter().filter(|len| *len <= most) {
             // A frame must not outgrow half of the pool.
@@ -94,10 +94,9 @@ fn segments(wire: &mut dyn Wire, memory: &Memory<'_>) -> Outcome {
                 exchange.finish_if_interactive()?;
             }
         }
-        exchange.finish()?;
-        exchange.close()?;
     }
-    Ok(())
+    exchange.finish()?;
+    exchange.close()
 }
 
 fn pressure(wire: &mut dyn Wire, memory: &Memory<'_>) -> Outcome {
@@ -114,19 +113,25 @@ fn pressure(wire: &mut dyn Wire, memory: &Memory<'_>) -> Outcome {
 
 fn exhaustion(wire: &mut dyn Wire, memory: &Memory<'_>) -> Outcome {
     let traits = wire.traits();
-    let rx_pool = memory.pool(64, 2048)?;
-    let mut exchange = Exchange::whole(wire, memory.pool(512, 2048)?, rx_pool, 64)?;
+    // As few buffers as its ring has descriptors. A queue that hands a frame over only for another buffer keeps
+    // that many to itself: it gets as many again, of which caches on its way may keep some back.
+    let ring = 64;
+    let most = 64;
+    let slots = if traits.rx_spare > 0 { ring + most.max(traits.rx_spare) } else { most };
+    let rx_pool = memory.pool(slots, 2048)?;
+    let mut exchange = Exchange::whole(wire, memory.pool(512, 2048)?, rx_pool, ring)?;
     let len = walk(&traits, 200);
-    for _ in 0..20 {
+    // Each waits some times until nothing more comes.
+    for _ in 0..(traits.budget / 200).clamp(4, 20) {
         let mut hoard = Vec::new();
         let before = exchange.rx_stats();
-        // More than the receiver's pool has: 100 frames against 64 buffers, all withheld.
+        // More than the receiver's pool has: 100 frames against 64 buffers, say, all withheld.
         for _ in 0..4 {
-            exchange.send_hoarding(25, &len, &mut hoard)?;
+            exchange.send_hoarding(slots / 4 + 9, &len, &mut hoard)?;
         }
         exchange.drain_hoarding(&mut hoard)?;
-        if hoard.len() > 64 {
-            return Err(format!("{} frames out of a pool of 64", hoard.len()));
+        if hoard.len() > most || hoard.is_empty() {
+            return Err(format!("{} frames out of a pool of {slots}", hoard.len()));
         }
         let skipped = exchange.settle_hoard(hoard)?;
         // Everything is free again: what was neither dropped nor withheld must come now.

@@ -47,6 +47,8 @@ pub struct WireTraits {
     /// Received frames fill buffers in multiples of this many bytes
     /// ([`crate::Capabilities::rx_buffer_step`]).
     pub rx_buffer_step: usize,
+    /// Buffers that a receive queue needs besides those in its ring ([`crate::Capabilities::rx_spare`]).
+    pub rx_spare: usize,
     /// What becomes of frames that find no descriptor.
     pub overrun: Overrun,
     /// How many frames the whole suite may send, for slow wires.

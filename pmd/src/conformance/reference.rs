@@ -44,6 +44,7 @@ impl Wire for ReferenceWire {
             split: SplitSupport::None,
             interactive: true,
             rx_buffer_step: 1,
+            rx_spare: 0,
             overrun: Overrun::HeldBack,
             budget: 1_000_000,
         }

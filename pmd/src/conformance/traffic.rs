@@ -70,7 +70,7 @@ pub(super) struct Exchange {
     interactive: bool,
     /// Descriptors' worth of frames that may be on their way at a time, and bytes that one takes.
     window: usize,
-    step: usize,
+    bytes: usize,
     udp: bool,
 }
 
@@ -87,6 +87,16 @@ enum Receiver {
         cache: SplitCache,
         burst: Box<SplitBurst>,
     },
+}
+
+impl Receiver {
+    /// Bytes of a frame that a buffer holds.
+    fn room(&self) -> usize {
+        match self {
+            Self::Whole { pool, .. } => pool.room(),
+            Self::Split { data, .. } => data.room(),
+        }
+    }
 }
 
 impl Exchange {
@@ -133,6 +143,8 @@ impl Exchange {
     ) -> Result<Self, String> {
         let setup = Setup { rx, tx: tx_pool.clone(), ring };
         let joined = wire.connect(&setup).map_err(|error| error.to_string())?;
+        let (room, step) = (receiver.room(), wire.traits().rx_buffer_step.max(1));
+        let bytes = if room < step { step } else { room - room % step };
         Ok(Self {
             joined,
             tx_cache: tx_pool.cache(),
@@ -147,7 +159,7 @@ impl Exchange {
                 // A queue may leave the rest without descriptors for a while.
                 Overrun::Silent => ring / 2,
             },
-            step: wire.traits().rx_buffer_step,
+            bytes,
             udp,
         })
     }
@@ -212,12 +224,12 @@ impl Exchange {
 
     /// Sends from the front of a burst, as far as the window goes; returns how many.
     fn send_some(&mut self, burst: &mut Burst<Cpu>) -> usize {
-        let Self { joined, tx_cache, expected, window, step, .. } = self;
+        let Self { joined, tx_cache, expected, window, bytes: room, .. } = self;
         if *window == usize::MAX {
             return joined.tx().send(tx_cache, burst);
         }
         // What is in the burst is expected already.
-        let mut costs = expected.iter().map(|bytes| bytes.len().div_ceil(*step));
+        let mut costs = expected.iter().map(|bytes| bytes.len().div_ceil(*room));
         let on_wire: usize = costs.by_ref().take(expected.len() - burst.len()).sum();
         let mut room = window.saturating_sub(on_wire);
         let fits = costs.take_while(|cost| {

@@ -159,6 +159,7 @@ impl Chip {
             copies: false,
             finite: false,
             rx_buffer_step: 1024,
+            rx_spare: 0,
             rx_offloads: Offload::RX_VLAN_STRIPPED,
             tx_offloads: match self {
                 Self::E82574 => tx,

@@ -198,7 +198,7 @@ impl Device for Ethdev {
         let caps = &self.info.capabilities;
         let abilities = Abilities {
             longest: caps.max_frame,
-            segments: caps.tx_segments,
+            segments: if caps.tx_segments { port.info().tx_desc_lim.nb_seg_max.into() } else { 1 },
             offloads: caps.tx_offloads,
         };
         let mut queues = Queues::default();
@@ -229,7 +229,7 @@ impl Device for Ethdev {
             queues.rx.push(queue);
         }
         for (number, queue) in (0..).zip(&config.tx) {
-            let own = Arc::clone(&port);
+            let (own, abilities) = (Arc::clone(&port), abilities.with_ring(queue.ring));
             let queue: Box<dyn TxQueue> = match (port.mirror_of(&queue.pool), plan.send) {
                 (Some(mirror), _) => Box::new(Tx::new(own, mirror, number, abilities)),
                 (None, Some(memory)) => Box::new(CopyTx::new(own, memory, number, abilities)),
@@ -295,7 +295,8 @@ impl Device for Ethdev {
 
 fn capabilities(port: &Port, buffers: Buffers) -> Capabilities {
     let info = port.info();
-    let longest = match (info.max_rx_pktlen as usize, buffers) {
+    let known = port.longest().unwrap_or(info.max_rx_pktlen as usize);
+    let longest = match (known, buffers) {
         (0, _) => 1518,
         (longest, Buffers::Pool) => longest.min(LONGEST),
         (longest, Buffers::Copy) => longest.min(LONGEST_COPY),
@@ -308,6 +309,8 @@ fn capabilities(port: &Port, buffers: Buffers) -> Capabilities {
         max_frame: longest,
         tx_segments: copies || info.tx_offload_capa & dpdk_sys::MEMWIRE_TX_MULTI_SEGS != 0,
         copies,
+        // Hardware's drivers replace a buffer, or leave the frame in the ring.
+        rx_spare: usize::from(!copies && port.is_hardware()),
         rx_offloads: offload::received(info.rx_offload_capa),
         tx_offloads: if copies {
             mempool::Offload::NONE

@@ -221,6 +221,11 @@ impl DmaMapper for EthMapper {
     }
 }
 
+/// Whether a device is hardware, not a driver in software.
+pub(super) fn is_hardware(device: *mut sys::rte_device) -> bool {
+    EthMapper::new(device, Reader::Host).kind() != Mapping::None
+}
+
 /// Whether a driver can work beside memory that DPDK knows and that is not its own.
 ///
 /// net_virtio_user tells its peer of every piece of memory that DPDK knows, by file descriptors, and of nothing

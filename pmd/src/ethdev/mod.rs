@@ -21,7 +21,10 @@
 //! the device reaches, in the order of their posting (ADR 28). A port whose payload buffers the application posts
 //! starts when half a ring of them is posted.
 //!
-//! **What a frame may be.** One of several segments is sent where the driver says it can. A slot of an area
+//! **What a frame may be.** One of several segments is sent where the driver says it can. One of more than a
+//! quarter of the ring's descriptors, or of more than the driver takes, is sent as a copy in fewer. Hardware is set up
+//! for frames of up to 9018 bytes, and its drivers hand one over only when the pool has another buffer for its place
+//! ([`crate::Capabilities::rx_spare`]). A slot of an area
 //! that a pool got after the port was started is not used, and a frame in it not sent
 //! ([`crate::DropReason::SendError`]). Shared frames are sent as copies. What DPDK holds of a sender's frames
 //! is not told apart from what it holds for receivers: `TxQueue::in_flight` is 0.

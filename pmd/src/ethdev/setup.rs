@@ -18,6 +18,13 @@ use super::{
 };
 use crate::{Config, PostOrder, Rss, RxConfig, RxMemory};
 
+/// Bytes around what DPDK calls MTU.
+const HEADER: usize = 14;
+const FCS: usize = 4;
+/// Hardware is set up for frames of at most so many bytes, without FCS: what all that takes jumbo frames takes.
+/// Some drivers want a descriptor with room for the longest in as few as 32 buffers.
+const LONGEST_SET_UP: usize = 9018;
+
 /// What a queue of DPDK's receives into or sends from.
 #[derive(Clone, Copy)]
 pub(super) struct QueueMemory {
@@ -89,6 +96,21 @@ fn is_posted_by_app(queue: &RxConfig) -> bool {
 }
 
 impl Port {
+    /// Whether it is hardware.
+    pub(super) fn is_hardware(&self) -> bool {
+        memory::is_hardware(self.info().device)
+    }
+
+    /// The longest frame that hardware is set up for, without FCS; drivers in software look at no length, and
+    /// mostly know none.
+    pub(super) fn longest(&self) -> Option<usize> {
+        let known = self.is_hardware() && self.info().max_rx_pktlen > 0;
+        known.then(|| {
+            let longest = self.info().max_rx_pktlen as usize - FCS;
+            longest.min(usize::from(self.info().max_mtu) + HEADER).min(LONGEST_SET_UP)
+        })
+    }
+
     /// Configures the port, sets its queues up, a receive queue on each `memory` and `senders` to transmit, and
     /// starts it; if the application posts payload buffers, as soon as each of those queues has what its ring
     /// takes ([`Port::posted`]), because drivers fill their rings when they start. There may be more queues than
@@ -112,6 +134,9 @@ impl Port {
         let mut conf: sys::rte_eth_conf = unsafe { eal::zeroed() };
         conf.rxmode.offloads = rx_offloads;
         conf.txmode.offloads = tx_offloads;
+        // Unasked, DPDK has hardware drop what is longer than 1500 bytes and a header.
+        let mtu = self.longest().map_or(0, |longest| longest.saturating_sub(HEADER));
+        conf.rxmode.mtu = u32::try_from(mtu).unwrap_or(0);
         let mut key = config.rss.as_ref().map(|rss| rss.key);
         if rx > 1 && self.info().flow_type_rss_offloads != 0 {
             conf.rxmode.mq_mode = sys::MEMWIRE_MQ_RX_RSS as _;
@@ -195,6 +220,9 @@ impl Port {
                 );
                 return Err(Refusal::Step("making a ring that splits", why));
             }
+            // net_e1000_igb tells the chip of new buffers when more than 32 have come, of which a ring of 32 has
+            // none: it would stop for good.
+            conf.rx_free_thresh = conf.rx_free_thresh.min(count / 4);
             let (index, conf) = (queue_count(index), &raw const conf);
             // SAFETY: the port is configured with this queue; its mempools live as long as the port
             // (`Memory`); the segments are here; -1 is any NUMA node.

@@ -34,15 +34,28 @@ const SIMPLE: [&str; 7] = [
     "net_e1000_igb",
 ];
 
+/// The driver that is not asked to free what it sent: when it is, it forgets which descriptors were of one frame,
+/// and takes the end of a later one for free when the chip has marked a descriptor in the midst, which it never
+/// does. After some frames of several segments the queue takes no more (22.11.11, `igb_tx_done_cleanup`).
+const FORGETFUL: &str = "net_e1000_igb";
+
 /// What a queue can do.
 #[derive(Clone, Copy)]
 pub(super) struct Abilities {
     /// Longest frame.
     pub(super) longest: usize,
-    /// Whether frames may have several segments.
-    pub(super) segments: bool,
+    /// Most segments of a frame; 1 where there may not be several.
+    pub(super) segments: usize,
     /// What frames may ask for.
     pub(super) offloads: Offload,
+}
+
+impl Abilities {
+    /// The same with a ring of so many descriptors. Drivers reclaim them by parts: a frame that needs more than a
+    /// quarter may never find them free together.
+    pub(super) fn with_ring(self, ring: usize) -> Self {
+        Self { segments: self.segments.min(ring / 4).max(1), ..self }
+    }
 }
 
 pub(super) struct Tx {
@@ -53,6 +66,8 @@ pub(super) struct Tx {
     away: Tally<Cpu>,
     queue: u16,
     abilities: Abilities,
+    /// Whether the driver is asked to free what it sent.
+    is_asked: bool,
     /// What every mbuf of one segment is marked with.
     mark: u64,
     mbufs: Box<[Mbuf]>,
@@ -72,6 +87,8 @@ enum Next {
     /// That many, of so many bytes, are sent as they are.
     Plain(usize, usize),
     Chain,
+    /// In too many segments: sent as a copy in fewer.
+    Copied,
     Dropped(DropReason),
 }
 
@@ -87,7 +104,8 @@ impl Tx {
         let copies = Some(Box::new(Burst::with_limit(mirror.pool(), 1)));
         let abilities =
             Abilities { longest: abilities.longest.clamp(SHORTEST, LONGEST), ..abilities };
-        let is_simple = SIMPLE.contains(&port.driver().as_str());
+        let driver = port.driver();
+        let (is_simple, is_asked) = (SIMPLE.contains(&driver.as_str()), driver != FORGETFUL);
         let mark = if is_simple { 0 } else { sys::MEMWIRE_F_EXTERNAL };
         let (lane, away) = (Lane::new(&mirror), mirror.stock().away().tally());
         Self {
@@ -97,6 +115,7 @@ impl Tx {
             away,
             queue,
             abilities,
+            is_asked,
             mark,
             mbufs: vec![null_mut(); most].into_boxed_slice(),
             segments,
@@ -119,6 +138,11 @@ impl Tx {
                 Next::Chain => {
                     let Some(frame) = burst.drain_front(1).next() else { break };
                     self.send_chain(cache, frame);
+                }
+                Next::Copied => {
+                    if !self.send_copied(cache, burst) {
+                        break;
+                    }
                 }
                 Next::Dropped(reason) => {
                     burst.recycle_front(cache, 1);
@@ -155,7 +179,8 @@ impl Tx {
         if len < SHORTEST {
             return Next::Dropped(DropReason::Malformed);
         }
-        if len > longest || meta.segments() > 1 && !segments {
+        let fewest = len.div_ceil(self.mirror.pool().room().max(1));
+        if len > longest || fewest > segments {
             return Next::Dropped(DropReason::TooLong);
         }
         // What the device cannot do, and slots of an area that came after the start.
@@ -164,7 +189,7 @@ impl Tx {
         if !meta.tx().offload.without(offloads).is_empty() || !is_known {
             return Next::Dropped(DropReason::SendError);
         }
-        Next::Chain
+        if meta.segments() > segments { Next::Copied } else { Next::Chain }
     }
 
     /// Sends the first `count` frames, which are lent; returns how many the driver took.
@@ -239,6 +264,31 @@ impl Tx {
         self.send_waiting(cache);
     }
 
+    /// Sends the frame at the front as a copy in as few segments as hold it; false if it has to wait for buffers.
+    #[cold]
+    fn send_copied(&mut self, cache: &mut Cache<Cpu>, burst: &mut Burst<Cpu>) -> bool {
+        let frame = burst.frame(0);
+        let (len, parts) = (frame.frame_len(), frame.segments().map(Frame::bytes));
+        let is_ours = cache.pool().is_same(self.mirror.pool());
+        match is_ours.then(|| copy_frame(cache, len, parts, &RxMeta::default())) {
+            Some(Ok(mut copy)) => {
+                if frame.meta().asks() {
+                    copy.frame_mut().ask(&frame.meta().tx());
+                }
+                burst.recycle_front(cache, 1);
+                self.send_chain(cache, copy);
+                true
+            }
+            Some(Err(_)) => false,
+            // An mbuf stands for a slot of one pool: there is nowhere to copy to.
+            None => {
+                burst.recycle_front(cache, 1);
+                self.counters.dropped(DropReason::NoBuffer, 1);
+                true
+            }
+        }
+    }
+
     /// Sends what waits; false if it still does.
     #[inline(always)]
     fn send_waiting(&mut self, cache: &mut Cache<Cpu>) -> bool {
@@ -296,8 +346,10 @@ impl TxQueue for Tx {
 
     fn reap(&mut self, cache: &mut Cache<Cpu>) -> usize {
         self.send_waiting(cache);
-        let (port, queue) = (&self.port, self.queue);
-        self.lane.during(cache, || port.done_cleanup(queue));
+        if self.is_asked {
+            let (port, queue) = (&self.port, self.queue);
+            self.lane.during(cache, || port.done_cleanup(queue));
+        }
         0
     }
 

@@ -50,6 +50,7 @@ impl Wire for ModelWire {
             }),
             interactive: true,
             rx_buffer_step: if self.chip == Chip::I82574 { 1 } else { 1024 },
+            rx_spare: 0,
             overrun: Overrun::HeldBack,
             budget: self.budget,
         }

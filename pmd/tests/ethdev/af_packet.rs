@@ -73,6 +73,7 @@ impl Wire for Veth<'_> {
             interactive: true,
             // Of the driver's ring: it refuses smaller buffers.
             rx_buffer_step: 1568,
+            rx_spare: 0,
             overrun: Overrun::HeldBack,
             budget: 10_000,
         }

@@ -18,6 +18,7 @@ pub(crate) const TRAITS: WireTraits = WireTraits {
     split: SplitSupport::None,
     interactive: true,
     rx_buffer_step: 1,
+    rx_spare: 0,
     overrun: Overrun::HeldBack,
     budget: QUICK,
 };

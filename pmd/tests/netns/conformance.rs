@@ -85,6 +85,7 @@ impl Wire for Veth<'_> {
             split: if self.bounce { SplitSupport::ProtocolAndLength } else { SplitSupport::None },
             interactive: true,
             rx_buffer_step: 1,
+            rx_spare: 0,
             overrun: Overrun::HeldBack,
             budget: 10_000,
         }

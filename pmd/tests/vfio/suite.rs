@@ -106,6 +106,7 @@ impl Wire for BackToBack {
             split: if self.split { hardware } else { SplitSupport::None },
             interactive: true,
             rx_buffer_step: 1024,
+            rx_spare: 0,
             overrun: self.overrun,
             budget: 6_000,
         }
