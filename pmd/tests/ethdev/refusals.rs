@@ -207,7 +207,9 @@ fn a_limit_of_addresses_is_named() {
 fn a_limit_of_threads_is_named() {
     let test = "a_limit_of_threads_is_named";
     let Some(shorn) = Shorn::again(test).filter(|_| is_root(test)) else { return };
-    let program = [&["prlimit", "--nproc=1"], &NOBODY[..]].concat();
+    // A user of its own: the limit is for all that a user runs, and nobody may run other tests.
+    let user = format!("--reuid={}", 60_000 + std::process::id() % 5_000);
+    let program = ["prlimit", "--nproc=1", "setpriv", &user, "--regid=65534", "--clear-groups"];
     let said = shorn.open(&program, &[&format!("dpdk:net_null0,{ORDINARY}")]).concat();
     assert!(said.contains("raise this user's limit of processes (ulimit -u)"), "{said}");
 }
