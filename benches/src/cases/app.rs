@@ -5,7 +5,7 @@ use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
@@ -15,11 +15,24 @@ use anyhow::Context;
 use serde_json::Value;
 
 use super::Outcome;
-use crate::window::{summarise, tsc};
+use crate::{
+    CannotRunHere, single_step,
+    window::{summarise, tsc},
+};
 
 /// Runs taken at a time; the least counts. Many short ones, since others may have the core for a while.
 const RUNS: usize = 4;
+/// Frames that l2fwd moves in a pass of its loop: a burst from each of two ports.
+pub(super) const FRAMES_OF_A_PASS: f64 = 64.0;
+/// CPU that a forwarder's thread has used by when it surely forwards, more than starting DPDK takes; and longer than that
+/// takes, by far.
+const WARM_NANOS: u64 = 400_000_000;
+const WARMS: Duration = Duration::from_secs(10);
+/// How an app ends where this machine lacks what it needs.
+const MISSING: i32 = memwire_apps::Exit::Missing as i32;
 const L2FWD: &str = "-p null: -p null: --quiet";
+/// The same over ports of DPDK's, in pages as large as testpmd's.
+const L2FWD_ETHDEV: &str = "-p dpdk:net_null0 -p dpdk:net_null1 --quiet";
 
 /// How an app is looked at while it runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -40,6 +53,24 @@ pub(super) fn l2fwd_swap(windows: usize) -> anyhow::Result<Outcome> {
     least(windows, &format!("{L2FWD} --rewrite mac-swap"), View::None)
 }
 
+pub(super) fn l2fwd_ethdev(windows: usize) -> anyhow::Result<Outcome> {
+    over_ethdev(windows, L2FWD_ETHDEV)
+}
+
+pub(super) fn l2fwd_ethdev_swap(windows: usize) -> anyhow::Result<Outcome> {
+    over_ethdev(windows, &format!("{L2FWD_ETHDEV} --rewrite mac-swap"))
+}
+
+fn over_ethdev(windows: usize, arguments: &str) -> anyhow::Result<Outcome> {
+    if !cfg!(feature = "dpdk") {
+        return Err(CannotRunHere(
+            "built without ports of DPDK's: needs libdpdk and libclang".into(),
+        )
+        .into());
+    }
+    least(windows, arguments, View::None)
+}
+
 pub(super) fn l2fwd_metrics(windows: usize) -> anyhow::Result<Outcome> {
     least(windows, L2FWD, View::Metrics)
 }
@@ -56,7 +87,30 @@ fn least(windows: usize, arguments: &str, view: View) -> anyhow::Result<Outcome>
     for _ in 0..RUNS {
         samples.push(run("l2fwd", &format!("{arguments} -t {millis}ms"), view)?);
     }
-    Ok(Outcome { ticks: summarise(samples), instructions: None, placement: None })
+    let instructions = (view == View::None).then(|| stepped(arguments)).transpose()?.flatten();
+    Ok(Outcome { ticks: summarise(samples), instructions, placement: None })
+}
+
+/// User instructions of l2fwd's worker per frame, where it may be traced.
+fn stepped(arguments: &str) -> anyhow::Result<Option<f64>> {
+    let line = format!("{arguments} -t {}s", WARMS.as_secs());
+    let mut child = command(&beside("l2fwd")?, &line).stderr(Stdio::null()).spawn()?;
+    let pass = of_a_pass(&mut child);
+    child.kill()?;
+    child.wait()?;
+    Ok(pass?.map(|instructions| instructions / FRAMES_OF_A_PASS))
+}
+
+/// User instructions of a pass of a forwarder's loop, once it is warm.
+pub(super) fn of_a_pass(child: &mut Child) -> anyhow::Result<Option<f64>> {
+    let start = Instant::now();
+    while single_step::busy_nanos(child.id()) < WARM_NANOS {
+        if child.try_wait()?.is_some() || start.elapsed() > WARMS {
+            return Ok(None);
+        }
+        pause(Duration::from_millis(5));
+    }
+    Ok(single_step::of_a_pass(child.id()))
 }
 
 /// One run; ticks per frame received.
@@ -84,11 +138,12 @@ fn watched(app: &str, arguments: &str, view: View) -> anyhow::Result<Value> {
         View::Metrics => with_metrics(&program, &arguments)?,
         View::Tui => on_a_terminal(&program, &arguments)?,
     };
-    anyhow::ensure!(
-        output.status.success(),
-        "{app} {arguments}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let log = String::from_utf8_lossy(&output.stderr);
+    if output.status.code() == Some(MISSING) {
+        let why = log.lines().rfind(|line| line.starts_with("error:")).unwrap_or(log.trim());
+        return Err(CannotRunHere(format!("{app}: {why}")).into());
+    }
+    anyhow::ensure!(output.status.success(), "{app} {arguments}: {log}");
     serde_json::from_reader(report.reopen()?).context("the app's summary")
 }
 
@@ -104,8 +159,13 @@ fn command(program: &Path, arguments: &str) -> Command {
     command
 }
 
-/// Asks for metrics eight times a second while it runs: a hundred times what Prometheus does.
+/// Waits, while a program that is measured runs beside this one.
 #[expect(clippy::disallowed_methods, reason = "beside the app that is measured, not in it")]
+pub(super) fn pause(time: Duration) {
+    thread::sleep(time);
+}
+
+/// Asks for metrics eight times a second while it runs: a hundred times what Prometheus does.
 fn with_metrics(program: &Path, arguments: &str) -> anyhow::Result<Output> {
     let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let mut command = command(program, &format!("{arguments} --metrics {port}"));
@@ -113,7 +173,7 @@ fn with_metrics(program: &Path, arguments: &str) -> anyhow::Result<Output> {
     let output = thread::scope(|scope| {
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
-                thread::sleep(Duration::from_millis(125));
+                pause(Duration::from_millis(125));
                 asked.fetch_or(scrape(port).unwrap_or(false), Ordering::Relaxed);
             }
         });

@@ -11,6 +11,7 @@ mod pktgen;
 mod pool;
 mod ring;
 mod sweep;
+mod testpmd;
 
 pub use sweep::{SWEEPS, Sweep};
 
@@ -91,6 +92,14 @@ pub const CASES: &[Case] = &[
     case("ethdev-null-tx", "DPDK's net_null: take 32 and send", ethdev::null_tx),
     case("ethdev-ring-32", "round DPDK's net_ring, burst 32", ethdev::ring_32),
     case("ethdev-ring-1", "the same, burst 1", ethdev::ring_1),
+    Case {
+        peers: &[("testpmd", testpmd::io)],
+        ..free("l2fwd-ethdev", "the app l2fwd, DPDK's net_null to net_null", app::l2fwd_ethdev)
+    },
+    Case {
+        peers: &[("testpmd", testpmd::swap)],
+        ..free("l2fwd-ethdev-swap", "the same, addresses swapped", app::l2fwd_ethdev_swap)
+    },
     Case {
         peers: &[
             ("rtrb", ring::rtrb::same_core_32),
