@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use benches::{
     CannotRunHere,
     cases::{CASES, Outcome, SWEEPS},
-    placement,
+    instructions, placement,
     window::{self, Ticks},
 };
 use clap::Parser;
@@ -22,6 +22,9 @@ struct Args {
     /// Windows to take the least and the median of.
     #[arg(long, default_value_t = 61)]
     windows: usize,
+    /// Times alone: no instructions, which take longer.
+    #[arg(long)]
+    times: bool,
     /// Measure the same done in another way: without what the case is about, by another crate.
     #[arg(long, value_name = "NAME")]
     peer: Option<String>,
@@ -55,6 +58,9 @@ fn run(args: &Args) -> anyhow::Result<()> {
             .for_each(|sweep| println!("{:<18} {}", format!("{}@N", sweep.name), sweep.about));
         return Ok(());
     };
+    if args.times {
+        instructions::forgo();
+    }
     let outcome = match name.split_once('@') {
         Some((curve, size)) => point(args, curve, size)?,
         None => case(args, name)?,

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use super::Outcome;
 use crate::{
-    CannotRunHere, single_step,
+    CannotRunHere, instructions, single_step,
     window::{summarise, tsc},
 };
 
@@ -93,6 +93,9 @@ fn least(windows: usize, arguments: &str, view: View) -> anyhow::Result<Outcome>
 
 /// User instructions of l2fwd's worker per frame, where it may be traced.
 fn stepped(arguments: &str) -> anyhow::Result<Option<f64>> {
+    if instructions::are_forgone() {
+        return Ok(None);
+    }
     let line = format!("{arguments} -t {}s", WARMS.as_secs());
     let mut child = command(&beside("l2fwd")?, &line).stderr(Stdio::null()).spawn()?;
     let pass = of_a_pass(&mut child);

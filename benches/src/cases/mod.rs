@@ -133,9 +133,14 @@ pub const CASES: &[Case] = &[
     case("af-rx-1500", "the same, 1500 B", af_packet::rx_1500),
 ];
 
+/// Objects whose instructions are counted, about: each instruction takes some 10 microseconds then.
+const COUNTED: usize = 512;
+/// Steps whose instructions are counted at least.
+const STEPS_LEAST: usize = 2;
+
 /// Measures work on one core: `step` handles `objects` objects.
 fn one_core(windows: usize, objects: usize, step: impl FnMut()) -> Outcome {
-    stepped(windows, objects, 64, step)
+    stepped(windows, objects, (COUNTED / objects).clamp(STEPS_LEAST, 64), step)
 }
 
 /// The same, with instructions counted over `repeats` steps: few where a step has many, since each

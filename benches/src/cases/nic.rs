@@ -30,7 +30,7 @@ use crate::{
 
 const BURST: usize = 32;
 /// Bursts whose instructions are counted.
-const COUNTED: usize = 64;
+const COUNTED: usize = 16;
 
 /// The chip's registers, where a write of a tail register waits until it is passed on.
 #[derive(Clone)]

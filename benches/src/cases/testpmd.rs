@@ -14,7 +14,7 @@ use super::{
     app::{FRAMES_OF_A_PASS, of_a_pass, pause},
 };
 use crate::{
-    CannotRunHere, placement,
+    CannotRunHere, instructions, placement,
     window::{summarise, ticks_per_nano},
 };
 
@@ -53,6 +53,9 @@ fn measure(windows: usize, mode: &str) -> anyhow::Result<Outcome> {
 
 /// User instructions per frame of the thread that forwards, where it may be traced.
 fn stepped(mode: &str) -> anyhow::Result<Option<f64>> {
+    if instructions::are_forgone() {
+        return Ok(None);
+    }
     let mut child = start(mode)?;
     // Kept open: it ends with its input.
     let mut input = child.stdin.take().context("no pipe to testpmd")?;

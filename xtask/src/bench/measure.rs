@@ -54,7 +54,9 @@ pub(super) fn measure(case: Case, programs: &Programs, options: &Options) -> Res
         if round >= options.rounds() && (!has_peers || outcome.is_comparable()) {
             break;
         }
-        let memwire = match run_bar(programs.of(&outcome.case), &outcome.case, &[], options)? {
+        // Instructions are the same in each round.
+        let extra: &[&str] = if round == 0 { &[] } else { &["--times"] };
+        let memwire = match run_bar(programs.of(&outcome.case), &outcome.case, extra, options)? {
             Ran::Row(row) => row,
             Ran::Cannot(why) => {
                 eprintln!("SKIP {}: {why}", outcome.case.name);
@@ -64,7 +66,7 @@ pub(super) fn measure(case: Case, programs: &Programs, options: &Options) -> Res
         };
         let mut peers = Vec::new();
         for name in &outcome.case.peers {
-            let (rows, why) = run_peer(name, &outcome.case, programs, options)?;
+            let (rows, why) = run_peer(name, &outcome.case, programs, extra, options)?;
             if rows.is_empty() && round == 0 {
                 eprintln!("SKIP {} by {name}: {why}", outcome.case.name);
             }
@@ -80,6 +82,7 @@ fn run_peer(
     name: &str,
     case: &Case,
     programs: &Programs,
+    extra: &[&str],
     options: &Options,
 ) -> Result<(Vec<Row>, String)> {
     let (mut rows, mut why) = (Vec::new(), "it is not built here".to_owned());
@@ -92,7 +95,8 @@ fn run_peer(
             take(run_bar(build, case, &[], options)?);
         }
     } else {
-        take(run_bar(programs.of(case), case, &["--peer", name], options)?);
+        let extra = [&["--peer", name], extra].concat();
+        take(run_bar(programs.of(case), case, &extra, options)?);
     }
     Ok((rows, why))
 }
