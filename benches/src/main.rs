@@ -1,5 +1,5 @@
 //! Runs one case and prints one row: `case <TAB> least <TAB> median <TAB> 90th percentile <TAB>
-//! instructions <TAB> placement`, ticks of the time-stamp counter per object. The peers in C print the same.
+//! instructions <TAB> placement <TAB> bytes of an object that the host touched`, ticks of the time-stamp counter per object. The peers in C print the same.
 
 use std::process::ExitCode;
 
@@ -71,8 +71,9 @@ fn run(args: &Args) -> anyhow::Result<()> {
         Some((before, after)) if before == after => before.name(),
         Some(_) => "mixed",
     };
+    let touched = outcome.host_bytes.map_or("-".into(), |bytes| format!("{bytes:.1}"));
     let Ticks { least, median, p90 } = outcome.ticks;
-    println!("{name}\t{least:.3}\t{median:.3}\t{p90:.3}\t{instructions}\t{placed}");
+    println!("{name}\t{least:.3}\t{median:.3}\t{p90:.3}\t{instructions}\t{placed}\t{touched}");
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 //! traced, and made to stop after every instruction. Knows no program: the loop is found in the trace.
 #![allow(unsafe_code, reason = "ptrace and waitpid")]
 
-use std::{collections::HashMap, fs, path::Path};
+use std::{collections::HashMap, fs};
 
 use rustix::{
     process::Pid,
@@ -21,39 +21,30 @@ struct Place {
     stack: u64,
 }
 
-/// User instructions of one pass of the outermost loop that the busiest of a program's further threads is in, on average
-/// over [`STEPS`] instructions; none where nobody may trace it, or where there is no such loop.
+/// User instructions of one pass of the outermost loop that another program's thread is in, on average over [`STEPS`]
+/// instructions; none where nobody may trace it, or where there is no such loop.
 #[must_use]
-pub fn of_a_pass(process: u32) -> Option<f64> {
-    let thread = busiest(process)?;
+pub fn of_a_pass(thread: Pid) -> Option<f64> {
     let ours = sched_getaffinity(None).ok()?;
     // On its core, a stop wakes nobody elsewhere: half the time.
-    sched_setaffinity(None, &sched_getaffinity(Pid::from_raw(thread)).ok()?).ok()?;
-    let places = trace(thread, STEPS);
+    sched_setaffinity(None, &sched_getaffinity(Some(thread)).ok()?).ok()?;
+    let places = trace(thread.as_raw_nonzero().get(), STEPS);
     sched_setaffinity(None, &ours).ok()?;
     pass(&places?)
 }
 
-/// The thread that has used the most CPU, the first one apart.
-fn busiest(process: u32) -> Option<i32> {
+/// A program's thread whose name has these words in it, and nanoseconds of CPU that it has used; the busiest of several.
+#[must_use]
+pub fn thread(process: u32, name: &str) -> Option<(Pid, u64)> {
     let tasks = fs::read_dir(format!("/proc/{process}/task")).ok()?;
     let threads = tasks.filter_map(|task| {
         let path = task.ok()?.path();
-        let thread: u32 = path.file_name()?.to_str()?.parse().ok()?;
-        (thread != process).then_some((cpu_nanos(&path)?, thread))
+        fs::read_to_string(path.join("comm")).ok()?.contains(name).then_some(())?;
+        let used = fs::read_to_string(path.join("schedstat")).ok()?;
+        let thread: i32 = path.file_name()?.to_str()?.parse().ok()?;
+        Some((Pid::from_raw(thread)?, used.split(' ').next()?.parse().ok()?))
     });
-    i32::try_from(threads.max()?.1).ok()
-}
-
-fn cpu_nanos(task: &Path) -> Option<u64> {
-    fs::read_to_string(task.join("schedstat")).ok()?.split(' ').next()?.parse().ok()
-}
-
-/// Nanoseconds of CPU that the busiest of a program's further threads has used; 0 without one.
-#[must_use]
-pub fn busy_nanos(process: u32) -> u64 {
-    let thread = busiest(process);
-    thread.and_then(|id| cpu_nanos(Path::new(&format!("/proc/{process}/task/{id}")))).unwrap_or(0)
+    threads.max_by_key(|(_, nanos)| *nanos)
 }
 
 /// Instructions between two passes of a loop's head: of the instructions in the outermost function, which has the least
@@ -173,7 +164,16 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_is_not_there_is_not_traced() {
-        assert_eq!((of_a_pass(0), busy_nanos(0)), (None, 0));
+    fn a_thread_is_found_by_words_of_its_name() {
+        std::thread::Builder::new()
+            .name("a worker 7".to_owned())
+            .spawn(|| {
+                let (found, _) = thread(std::process::id(), "worker 7").expect("this one");
+                assert_eq!(found, rustix::thread::gettid());
+            })
+            .expect("a thread")
+            .join()
+            .expect("no panic");
+        assert!(thread(std::process::id(), "no such name").is_none());
     }
 }

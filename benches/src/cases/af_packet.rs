@@ -95,7 +95,7 @@ fn send(windows: usize, len: usize) -> anyhow::Result<Outcome> {
     let count = instructions::count(|| (0..COUNTED).for_each(|_| sent += sender.send()));
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
     let instructions = count.map(|count| per(count as f64, sent));
-    Ok(Outcome { ticks: summarise(samples), instructions, placement: None })
+    Ok(Outcome { ticks: summarise(samples), instructions, placement: None, host_bytes: None })
 }
 
 /// The far end.
@@ -173,7 +173,7 @@ fn receive(windows: usize, len: usize) -> anyhow::Result<Outcome> {
     })
     .context("counting instructions")?;
     let instructions = (!uncounted).then_some(instructions);
-    Ok(Outcome { ticks: summarise(samples), instructions, placement: None })
+    Ok(Outcome { ticks: summarise(samples), instructions, placement: None, host_bytes: None })
 }
 
 pub(super) fn tx_64(windows: usize) -> anyhow::Result<Outcome> {

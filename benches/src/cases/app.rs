@@ -22,11 +22,11 @@ use crate::{
 
 /// Runs taken at a time; the least counts. Many short ones, since others may have the core for a while.
 const RUNS: usize = 4;
-/// Frames that l2fwd moves in a pass of its loop: a burst from each of two ports.
+/// l2fwd's worker, and frames that it moves in a pass of its loop: a burst from each of two ports.
+const L2FWD_WORKER: &str = "l2fwd-0";
 pub(super) const FRAMES_OF_A_PASS: f64 = 64.0;
-/// CPU that a forwarder's thread has used by when it surely forwards, more than starting DPDK takes; and longer than that
-/// takes, by far.
-const WARM_NANOS: u64 = 400_000_000;
+/// CPU that a worker has used by when it surely is in its loop; and longer than that takes, by far.
+const WARM_NANOS: u64 = 50_000_000;
 const WARMS: Duration = Duration::from_secs(10);
 /// How an app ends where this machine lacks what it needs.
 const MISSING: i32 = memwire_apps::Exit::Missing as i32;
@@ -87,33 +87,44 @@ fn least(windows: usize, arguments: &str, view: View) -> anyhow::Result<Outcome>
     for _ in 0..RUNS {
         samples.push(run("l2fwd", &format!("{arguments} -t {millis}ms"), view)?);
     }
-    let instructions = (view == View::None).then(|| stepped(arguments)).transpose()?.flatten();
-    Ok(Outcome { ticks: summarise(samples), instructions, placement: None })
+    let instructions = match view {
+        View::None => stepped("l2fwd", arguments, L2FWD_WORKER, FRAMES_OF_A_PASS)?,
+        View::Metrics | View::Tui => None,
+    };
+    Ok(Outcome { ticks: summarise(samples), instructions, placement: None, host_bytes: None })
 }
 
-/// User instructions of l2fwd's worker per frame, where it may be traced.
-fn stepped(arguments: &str) -> anyhow::Result<Option<f64>> {
+/// User instructions per frame of an app's worker, whose loop moves so many frames a pass, where it may be traced.
+pub(super) fn stepped(
+    app: &str,
+    arguments: &str,
+    worker: &str,
+    frames: f64,
+) -> anyhow::Result<Option<f64>> {
     if instructions::are_forgone() {
         return Ok(None);
     }
     let line = format!("{arguments} -t {}s", WARMS.as_secs());
-    let mut child = command(&beside("l2fwd")?, &line).stderr(Stdio::null()).spawn()?;
-    let pass = of_a_pass(&mut child);
+    let mut child = command(&beside(app)?, &line).stderr(Stdio::null()).spawn()?;
+    let pass = of_a_pass(&mut child, worker);
     child.kill()?;
     child.wait()?;
-    Ok(pass?.map(|instructions| instructions / FRAMES_OF_A_PASS))
+    Ok(pass?.map(|instructions| instructions / frames))
 }
 
-/// User instructions of a pass of a forwarder's loop, once it is warm.
-pub(super) fn of_a_pass(child: &mut Child) -> anyhow::Result<Option<f64>> {
+/// User instructions of a pass of the loop that a program's thread of that name is in, once it is warm.
+pub(super) fn of_a_pass(child: &mut Child, thread: &str) -> anyhow::Result<Option<f64>> {
     let start = Instant::now();
-    while single_step::busy_nanos(child.id()) < WARM_NANOS {
+    loop {
         if child.try_wait()?.is_some() || start.elapsed() > WARMS {
             return Ok(None);
         }
+        let found = single_step::thread(child.id(), thread);
+        if let Some((thread, _)) = found.filter(|(_, nanos)| *nanos > WARM_NANOS) {
+            return Ok(single_step::of_a_pass(thread));
+        }
         pause(Duration::from_millis(5));
     }
-    Ok(single_step::of_a_pass(child.id()))
 }
 
 /// One run; ticks per frame received.

@@ -12,6 +12,9 @@ use crate::{
 
 /// Runs taken at a time.
 const RUNS: usize = 3;
+/// Its worker's thread, and frames that a pass of the worker's loop takes: the sender keeps up with one that is traced.
+const WORKER: &str = "gpurx 0";
+const BURST: f64 = 32.0;
 /// The memwire test header: it is split off with the others, and the rest of a payload is what is placed.
 const HEADER: u32 = 24;
 
@@ -24,7 +27,7 @@ fn measure(windows: usize, payload: u32, path: &str) -> anyhow::Result<Outcome> 
     let millis = (windows * 8).clamp(150, 500);
     let line = format!("--payload {sent} --path {path} --cost --sink place -t {millis}ms --quiet");
     let ghz = ticks_per_nano();
-    let (mut samples, mut instructions) = (Vec::new(), None);
+    let (mut samples, mut instructions, mut host_bytes) = (Vec::new(), None, None);
     for _ in 0..RUNS {
         let summary = app::summary("gpurx", &line)?;
         let number = |at: &str| {
@@ -39,9 +42,20 @@ fn measure(windows: usize, payload: u32, path: &str) -> anyhow::Result<Outcome> 
         );
         samples.push(number("/cost/median_ns")? * ghz);
         instructions = number("/cost/instructions").ok();
+        host_bytes = Some(touched);
     }
     let after = placement::probe([first, second]);
-    Ok(Outcome { ticks: summarise(samples), instructions, placement: Some((before, after)) })
+    if instructions.is_none() {
+        // No counter here: one by one, and without the clocks of `--cost`.
+        let line = format!("--payload {sent} --path {path} --sink place --quiet");
+        instructions = app::stepped("gpurx", &line, WORKER, BURST)?;
+    }
+    Ok(Outcome {
+        ticks: summarise(samples),
+        instructions,
+        placement: Some((before, after)),
+        host_bytes,
+    })
 }
 
 pub(super) fn direct_64(windows: usize) -> anyhow::Result<Outcome> {

@@ -26,6 +26,8 @@ pub struct Outcome {
     pub instructions: Option<f64>,
     /// Where the cores were, before and after; for cross-core cases.
     pub placement: Option<(Placement, Placement)>,
+    /// Bytes of an object that the host's processors touched, where a case is about that.
+    pub host_bytes: Option<f64>,
 }
 
 /// Measures with that many windows.
@@ -150,5 +152,5 @@ fn stepped(windows: usize, objects: usize, repeats: usize, mut step: impl FnMut(
     #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
     let instructions = instructions::count(|| (0..repeats).for_each(|_| step()))
         .map(|count| count as f64 / (repeats * objects) as f64);
-    Outcome { ticks, instructions, placement: None }
+    Outcome { ticks, instructions, placement: None, host_bytes: None }
 }

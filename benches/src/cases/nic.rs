@@ -194,7 +194,7 @@ fn bursts(
     }
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
     let instructions = sum.map(|sum| sum as f64 / (COUNTED * BURST) as f64);
-    Ok(Outcome { ticks, instructions, placement: None })
+    Ok(Outcome { ticks, instructions, placement: None, host_bytes: None })
 }
 
 fn pool(name: &str, stride: usize) -> anyhow::Result<Pool<Cpu>> {

@@ -23,6 +23,8 @@ const INTERVAL: Duration = Duration::from_millis(50);
 const READINGS_MOST: usize = 12;
 /// From the start of its process until it forwards.
 const STARTS: Duration = Duration::from_millis(100);
+/// What the name of the thread that forwards has in it: `lcore-worker-1`, since 23.11 `dpdk-worker1`.
+const WORKER: &str = "worker";
 /// Longer than it takes to end, by far.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -48,7 +50,12 @@ fn measure(windows: usize, mode: &str) -> anyhow::Result<Outcome> {
     }
     let ghz = ticks_per_nano();
     let samples = nanos.into_iter().map(|nanos| nanos * ghz).collect();
-    Ok(Outcome { ticks: summarise(samples), instructions: stepped(mode)?, placement: None })
+    Ok(Outcome {
+        ticks: summarise(samples),
+        instructions: stepped(mode)?,
+        placement: None,
+        host_bytes: None,
+    })
 }
 
 /// User instructions per frame of the thread that forwards, where it may be traced.
@@ -60,7 +67,7 @@ fn stepped(mode: &str) -> anyhow::Result<Option<f64>> {
     // Kept open: it ends with its input.
     let mut input = child.stdin.take().context("no pipe to testpmd")?;
     let said = input.write_all(b"start\n");
-    let pass = of_a_pass(&mut child);
+    let pass = of_a_pass(&mut child, WORKER);
     child.kill()?;
     child.wait()?;
     said.context("writing to testpmd")?;

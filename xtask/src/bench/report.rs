@@ -9,7 +9,7 @@ use super::curves::{self, Curve};
 use super::outcome::{Figures, Outcome, Spread};
 use super::ranges;
 use super::scene::Scene;
-use super::table::{Show, Verdict, absence, named, number, target, verdict};
+use super::table::{Show, Verdict, absence, bytes, named, number, target, verdict};
 use super::targets::Suite;
 
 /// A chart's width, and a curve's height.
@@ -109,7 +109,9 @@ fn charts(body: &mut String, outcomes: &[&Outcome], scene: &Scene) -> std::fmt::
     Ok(())
 }
 
-const HEADS: [(&str, Kind); 10] = [
+/// Of an object, touched by the host: a column of suites that are about it.
+const BYTES: &str = "host bytes";
+const HEADS: [(&str, Kind); 11] = [
     ("case", Kind::Words),
     ("who", Kind::Words),
     ("least", Kind::Figure),
@@ -117,6 +119,7 @@ const HEADS: [(&str, Kind); 10] = [
     ("90 %", Kind::Figure),
     ("ns", Kind::Figure),
     ("instructions", Kind::Figure),
+    (BYTES, Kind::Figure),
     ("ratio", Kind::Figure),
     ("target", Kind::Words),
     ("verdict", Kind::Words),
@@ -133,7 +136,7 @@ fn suite_table(
         let figures = outcome.figures();
         if figures.is_empty() {
             let mut row = vec![cell(&outcome.case.name, Kind::Words), cell(MEMWIRE, Kind::Words)];
-            row.extend((0..6).map(|_| cell("-", Kind::Figure)));
+            row.extend((0..7).map(|_| cell("-", Kind::Figure)));
             row.push(cell(&target(&outcome.case, show), Kind::Words));
             row.push(cell(&absence(outcome), Kind::Words));
             rows.push(row);
@@ -142,7 +145,14 @@ fn suite_table(
             rows.extend(lines(outcome, figures, scene, show));
         }
     }
-    page::table(body, &HEADS, rows.iter())
+    let has_bytes = outcomes.iter().any(|outcome| outcome.has_host_bytes());
+    let is_shown = |at: usize| has_bytes || HEADS[at].0 != BYTES;
+    let heads: Vec<_> = (0..HEADS.len()).filter(|at| is_shown(*at)).map(|at| HEADS[at]).collect();
+    for row in &mut rows {
+        let cells = std::mem::take(row).into_iter().enumerate();
+        *row = cells.filter(|(at, _)| is_shown(*at)).map(|(_, cell)| cell).collect();
+    }
+    page::table(body, &heads, rows.iter())
 }
 
 /// A line for ours, and one for each peer.
@@ -162,6 +172,7 @@ fn lines(
             time(Some(spread.p90)),
             time(outcome.case.suite.unit().nanos(ticks, scene.tsc_ghz)),
             cell(&number(spread.instructions), Kind::Figure),
+            cell(&bytes(spread.host_bytes), Kind::Figure),
             time(ratio),
         ]
     };
