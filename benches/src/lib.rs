@@ -4,6 +4,7 @@
 pub mod cases;
 pub mod instructions;
 pub mod placement;
+pub mod plain_socket;
 pub mod single_step;
 pub mod window;
 

@@ -133,6 +133,8 @@ pub const CASES: &[Case] = &[
     case("af-tx-1500", "the same, 1500 B", af_packet::tx_1500),
     case("af-rx-64", "packet sockets over veth: receive frames of 64 B", af_packet::rx_64),
     case("af-rx-1500", "the same, 1500 B", af_packet::rx_1500),
+    case("af-path-64", "64 B sent by a plain socket and received: both", af_packet::path_64),
+    case("af-path-1500", "the same, 1500 B", af_packet::path_1500),
 ];
 
 /// Objects whose instructions are counted, about: each instruction takes some 10 microseconds then.

@@ -10,7 +10,7 @@ use super::netns;
 use super::outcome::{Outcome, Round};
 use super::peer::Peers;
 use super::row::Row;
-use super::targets::{Case, DPDK, DPDK_SHARED, SOCKETS, Suite};
+use super::targets::{Case, DPDK, DPDK_SHARED, SOCKETS, Suite, XDP};
 use crate::child::Child;
 
 /// How many more rounds a two-core case may take to find two of one placement, in multiples.
@@ -90,7 +90,7 @@ fn run_peer(
         Ran::Row(row) => rows.push(row),
         Ran::Cannot(reason) => why = reason,
     };
-    if [DPDK, DPDK_SHARED, SOCKETS].contains(&name) {
+    if [DPDK, DPDK_SHARED, SOCKETS, XDP].contains(&name) {
         for build in programs.peers.of(name, case) {
             take(run_bar(build, case, &[], options)?);
         }

@@ -91,6 +91,8 @@ pub(super) const DPDK: &str = "dpdk";
 pub(super) const DPDK_SHARED: &str = "dpdk-shared";
 /// Packet sockets without a framework, by a program in C.
 pub(super) const SOCKETS: &str = "sockets";
+/// The same, and an XDP program at the far end that drops all.
+pub(super) const XDP: &str = "xdp";
 /// DPDK's forwarder, where it runs as it is.
 pub(super) const TESTPMD: &str = "testpmd";
 /// The last word of a case without a peer.
