@@ -9,10 +9,10 @@ use rustix::{
     thread::{sched_getaffinity, sched_setaffinity},
 };
 
-/// Instructions traced. Each takes about 20 microseconds.
-const STEPS: usize = 96_000;
 /// The loop is passed as often, or it is not told from chance.
 const PASSES_LEAST: usize = 3;
+/// Passes that are traced, if they are as long as they may be. An instruction takes about 20 microseconds.
+const PASSES: usize = 4;
 
 /// Where a thread was: the instruction, and its stack pointer.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -21,14 +21,15 @@ struct Place {
     stack: u64,
 }
 
-/// User instructions of one pass of the outermost loop that another program's thread is in, on average over [`STEPS`]
-/// instructions; none where nobody may trace it, or where there is no such loop.
+/// User instructions of one pass of the outermost loop that another program's thread is in, on average over some passes;
+/// none where nobody may trace it, or where there is no such loop. A pass must have no more than `most` instructions:
+/// else a loop within it may be taken for it.
 #[must_use]
-pub fn of_a_pass(thread: Pid) -> Option<f64> {
+pub fn of_a_pass(thread: Pid, most: usize) -> Option<f64> {
     let ours = sched_getaffinity(None).ok()?;
     // On its core, a stop wakes nobody elsewhere: half the time.
     sched_setaffinity(None, &sched_getaffinity(Some(thread)).ok()?).ok()?;
-    let places = trace(thread.as_raw_nonzero().get(), STEPS);
+    let places = trace(thread.as_raw_nonzero().get(), PASSES * most);
     sched_setaffinity(None, &ours).ok()?;
     pass(&places?)
 }

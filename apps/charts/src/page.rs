@@ -21,7 +21,7 @@ font:13px/1.5 ui-monospace,Menlo,'DejaVu Sans Mono',monospace}\
 .tile b{display:block;font-size:22px;font-weight:600;font-variant-numeric:tabular-nums}\
 .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(560px,100%),1fr));gap:14px}\
 .card svg{display:block;width:100%;height:auto}.card{overflow-x:auto}.card+.card{margin-top:14px}\
-.charts .card+.card{margin-top:0}.charts+.card,.narrow+.card{margin-top:14px}.narrow{max-width:760px}\
+.charts .card+.card{margin-top:0}.charts+.card{margin-top:14px}\
 table{border-collapse:collapse;min-width:min(100%,520px);font-variant-numeric:tabular-nums}\
 th,td{padding:5px 10px;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}\
 th:first-child,td:first-child,th.words,td.words{text-align:left}\

@@ -22,8 +22,20 @@ use crate::{
 
 /// Runs taken at a time; the least counts. Many short ones, since others may have the core for a while.
 const RUNS: usize = 4;
-/// l2fwd's worker, and frames that it moves in a pass of its loop: a burst from each of two ports.
-const L2FWD_WORKER: &str = "l2fwd-0";
+/// A thread of a program's, and its loop.
+#[derive(Clone, Copy)]
+pub(super) struct Loop {
+    /// Words of the thread's name.
+    pub(super) thread: &'static str,
+    /// What it moves in a pass.
+    pub(super) frames: f64,
+    /// More instructions than a pass has.
+    pub(super) most: usize,
+}
+
+/// l2fwd's worker: a burst from each of two ports in a pass. Over ports of DPDK's it has more to do.
+const L2FWD_LOOP: Loop = Loop { thread: "l2fwd-0", frames: FRAMES_OF_A_PASS, most: 6_000 };
+const L2FWD_ETHDEV_LOOP: Loop = Loop { most: 20_000, ..L2FWD_LOOP };
 pub(super) const FRAMES_OF_A_PASS: f64 = 64.0;
 /// CPU that a worker has used by when it surely is in its loop; and longer than that takes, by far.
 const WARM_NANOS: u64 = 50_000_000;
@@ -46,11 +58,16 @@ enum View {
 }
 
 pub(super) fn l2fwd(windows: usize) -> anyhow::Result<Outcome> {
+    counted(windows, L2FWD, L2FWD_LOOP)
+}
+
+/// Beside watched ones, whose instructions are no other.
+pub(super) fn l2fwd_unwatched(windows: usize) -> anyhow::Result<Outcome> {
     least(windows, L2FWD, View::None)
 }
 
 pub(super) fn l2fwd_swap(windows: usize) -> anyhow::Result<Outcome> {
-    least(windows, &format!("{L2FWD} --rewrite mac-swap"), View::None)
+    counted(windows, &format!("{L2FWD} --rewrite mac-swap"), L2FWD_LOOP)
 }
 
 pub(super) fn l2fwd_ethdev(windows: usize) -> anyhow::Result<Outcome> {
@@ -68,7 +85,13 @@ fn over_ethdev(windows: usize, arguments: &str) -> anyhow::Result<Outcome> {
         )
         .into());
     }
-    least(windows, arguments, View::None)
+    counted(windows, arguments, L2FWD_ETHDEV_LOOP)
+}
+
+/// The least of a few runs, and instructions.
+fn counted(windows: usize, arguments: &str, work: Loop) -> anyhow::Result<Outcome> {
+    let outcome = least(windows, arguments, View::None)?;
+    Ok(Outcome { instructions: stepped("l2fwd", arguments, work)?, ..outcome })
 }
 
 pub(super) fn l2fwd_metrics(windows: usize) -> anyhow::Result<Outcome> {
@@ -87,41 +110,33 @@ fn least(windows: usize, arguments: &str, view: View) -> anyhow::Result<Outcome>
     for _ in 0..RUNS {
         samples.push(run("l2fwd", &format!("{arguments} -t {millis}ms"), view)?);
     }
-    let instructions = match view {
-        View::None => stepped("l2fwd", arguments, L2FWD_WORKER, FRAMES_OF_A_PASS)?,
-        View::Metrics | View::Tui => None,
-    };
-    Ok(Outcome { ticks: summarise(samples), instructions, placement: None, host_bytes: None })
+    Ok(Outcome { ticks: summarise(samples), instructions: None, placement: None, host_bytes: None })
 }
 
-/// User instructions per frame of an app's worker, whose loop moves so many frames a pass, where it may be traced.
-pub(super) fn stepped(
-    app: &str,
-    arguments: &str,
-    worker: &str,
-    frames: f64,
-) -> anyhow::Result<Option<f64>> {
+/// User instructions per frame of an app's loop, where it may be traced.
+pub(super) fn stepped(app: &str, arguments: &str, work: Loop) -> anyhow::Result<Option<f64>> {
     if instructions::are_forgone() {
         return Ok(None);
     }
     let line = format!("{arguments} -t {}s", WARMS.as_secs());
     let mut child = command(&beside(app)?, &line).stderr(Stdio::null()).spawn()?;
-    let pass = of_a_pass(&mut child, worker);
+    let counted = of_a_frame(&mut child, work);
     child.kill()?;
     child.wait()?;
-    Ok(pass?.map(|instructions| instructions / frames))
+    counted
 }
 
-/// User instructions of a pass of the loop that a program's thread of that name is in, once it is warm.
-pub(super) fn of_a_pass(child: &mut Child, thread: &str) -> anyhow::Result<Option<f64>> {
+/// User instructions per frame of a loop that a program is in, once it is warm.
+pub(super) fn of_a_frame(child: &mut Child, work: Loop) -> anyhow::Result<Option<f64>> {
     let start = Instant::now();
     loop {
         if child.try_wait()?.is_some() || start.elapsed() > WARMS {
             return Ok(None);
         }
-        let found = single_step::thread(child.id(), thread);
+        let found = single_step::thread(child.id(), work.thread);
         if let Some((thread, _)) = found.filter(|(_, nanos)| *nanos > WARM_NANOS) {
-            return Ok(single_step::of_a_pass(thread));
+            let pass = single_step::of_a_pass(thread, work.most);
+            return Ok(pass.map(|instructions| instructions / work.frames));
         }
         pause(Duration::from_millis(5));
     }

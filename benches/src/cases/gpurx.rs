@@ -12,9 +12,8 @@ use crate::{
 
 /// Runs taken at a time.
 const RUNS: usize = 3;
-/// Its worker's thread, and frames that a pass of the worker's loop takes: the sender keeps up with one that is traced.
-const WORKER: &str = "gpurx 0";
-const BURST: f64 = 32.0;
+/// Its worker takes a burst in a pass: the sender keeps up with one that is traced.
+const LOOP: app::Loop = app::Loop { thread: "gpurx 0", frames: 32.0, most: 40_000 };
 /// The memwire test header: it is split off with the others, and the rest of a payload is what is placed.
 const HEADER: u32 = 24;
 
@@ -48,7 +47,7 @@ fn measure(windows: usize, payload: u32, path: &str) -> anyhow::Result<Outcome> 
     if instructions.is_none() {
         // No counter here: one by one, and without the clocks of `--cost`.
         let line = format!("--payload {sent} --path {path} --sink place --quiet");
-        instructions = app::stepped("gpurx", &line, WORKER, BURST)?;
+        instructions = app::stepped("gpurx", &line, LOOP)?;
     }
     Ok(Outcome {
         ticks: summarise(samples),

@@ -75,11 +75,11 @@ pub const CASES: &[Case] = &[
     free("l2fwd-io", "the app l2fwd, null to null, frames as they are", app::l2fwd),
     free("l2fwd-swap", "the same, addresses swapped", app::l2fwd_swap),
     Case {
-        peers: &[("without", app::l2fwd)],
+        peers: &[("without", app::l2fwd_unwatched)],
         ..free("watch-metrics", "l2fwd with metrics, and without", app::l2fwd_metrics)
     },
     Case {
-        peers: &[("without", app::l2fwd)],
+        peers: &[("without", app::l2fwd_unwatched)],
         ..free("watch-tui", "l2fwd with its screen, and without", app::l2fwd_tui)
     },
     case("e1000e-rx", "82574 in software: receive 32 frames of 64 B", nic::e1000e_rx),

@@ -11,7 +11,7 @@ use anyhow::Context;
 
 use super::{
     Outcome,
-    app::{FRAMES_OF_A_PASS, of_a_pass, pause},
+    app::{FRAMES_OF_A_PASS, Loop, of_a_frame, pause},
 };
 use crate::{
     CannotRunHere, instructions, placement,
@@ -23,8 +23,8 @@ const INTERVAL: Duration = Duration::from_millis(50);
 const READINGS_MOST: usize = 12;
 /// From the start of its process until it forwards.
 const STARTS: Duration = Duration::from_millis(100);
-/// What the name of the thread that forwards has in it: `lcore-worker-1`, since 23.11 `dpdk-worker1`.
-const WORKER: &str = "worker";
+/// The thread that forwards is called `lcore-worker-1`, since 23.11 `dpdk-worker1`.
+const LOOP: Loop = Loop { thread: "worker", frames: FRAMES_OF_A_PASS, most: 12_000 };
 /// Longer than it takes to end, by far.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -67,11 +67,11 @@ fn stepped(mode: &str) -> anyhow::Result<Option<f64>> {
     // Kept open: it ends with its input.
     let mut input = child.stdin.take().context("no pipe to testpmd")?;
     let said = input.write_all(b"start\n");
-    let pass = of_a_pass(&mut child, WORKER);
+    let counted = of_a_frame(&mut child, LOOP);
     child.kill()?;
     child.wait()?;
     said.context("writing to testpmd")?;
-    Ok(pass?.map(|instructions| instructions / FRAMES_OF_A_PASS))
+    counted
 }
 
 fn start(mode: &str) -> anyhow::Result<Child> {

@@ -12,9 +12,11 @@ use super::scene::Scene;
 use super::table::{Show, Verdict, absence, bytes, named, number, target, verdict};
 use super::targets::Suite;
 
-/// A chart's width, and a curve's height.
+/// A curve's size: two stand side by side.
 const WIDTH: f64 = 680.0;
 const HEIGHT: f64 = 300.0;
+/// The width of a chart of ranges, which has the page's to itself.
+const WHOLE_WIDTH: f64 = 1040.0;
 
 /// How ours is called beside peers.
 pub(super) const MEMWIRE: &str = "memwire";
@@ -101,10 +103,8 @@ fn charts(body: &mut String, outcomes: &[&Outcome], scene: &Scene) -> std::fmt::
     }
     let ranges = ranges::of(outcomes);
     if !ranges.is_empty() {
-        writeln!(body, "<div class=\"narrow\">")?;
-        let size = (WIDTH, ranges.height());
-        page::card(body, &ranges.title, size, &ranges.draw(WIDTH))?;
-        writeln!(body, "</div>")?;
+        let size = (WHOLE_WIDTH, ranges.height());
+        page::card(body, &ranges.title, size, &ranges.draw(WHOLE_WIDTH))?;
     }
     Ok(())
 }
