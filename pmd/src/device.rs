@@ -177,14 +177,25 @@ pub enum SplitSupport {
     None,
     /// Cuts behind the protocol headers and any number of bytes more, or after any length.
     ProtocolAndLength,
-    /// Hardware: cuts behind the protocol headers that it understands and no byte further, or after a
-    /// length it can be set to.
-    Hardware {
-        /// Longest head, in bytes.
-        longest_head: usize,
-        /// Fixed lengths it can cut at are multiples of this; none where it cuts by protocol only.
-        length_step: Option<usize>,
-    },
+    /// Hardware.
+    Hardware(HardwareSplit),
+}
+
+/// What hardware can do about header/data split.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HardwareSplit {
+    /// Longest head, in bytes.
+    pub longest_head: usize,
+    /// Whether it cuts behind the protocol headers that it understands, and no byte further.
+    pub protocol: bool,
+    /// Fixed lengths it can cut at are multiples of this; none where it cuts by protocol only.
+    pub length_step: Option<usize>,
+    /// Bytes it leaves free in front of a head: the headroom that the heads' pool has to have; 0 where any
+    /// serves.
+    pub head_offset: usize,
+    /// Bytes it leaves free in front of a payload: the headroom that the payloads' pool has to have; 0 where any
+    /// serves.
+    pub data_offset: usize,
 }
 
 impl SplitSupport {
@@ -195,24 +206,40 @@ impl SplitSupport {
     pub fn check(self, at: SplitAt) -> Result<(), String> {
         match (self, at) {
             (Self::None, _) => Err("cannot split headers from payloads".into()),
-            (Self::ProtocolAndLength, _)
-            | (Self::Hardware { .. }, SplitAt::Protocol { extra: 0 }) => Ok(()),
-            (Self::Hardware { .. }, SplitAt::Protocol { extra }) => Err(format!(
+            (Self::ProtocolAndLength, _) => Ok(()),
+            (Self::Hardware(hardware), SplitAt::Protocol { extra }) => {
+                hardware.check_protocol(extra)
+            }
+            (Self::Hardware(hardware), SplitAt::Length(len)) => hardware.check_length(len),
+        }
+    }
+}
+
+impl HardwareSplit {
+    fn check_protocol(self, extra: usize) -> Result<(), String> {
+        match (self.protocol, extra) {
+            (true, 0) => Ok(()),
+            (true, extra) => Err(format!(
                 "cuts frames right behind the transport header; {extra} bytes more of an application's \
                  header cannot stay with the head"
             )),
-            (Self::Hardware { length_step: None, .. }, SplitAt::Length(len)) => Err(format!(
-                "cuts frames by protocol only; a head of fixed length ({len} bytes) cannot be had"
-            )),
-            (Self::Hardware { length_step: Some(step), longest_head }, SplitAt::Length(len)) => {
-                if len > 0 && len % step == 0 && len <= longest_head {
-                    return Ok(());
-                }
-                Err(format!(
-                    "cuts frames at multiples of {step} bytes up to {longest_head}; {len} is none"
-                ))
+            (false, _) => {
+                Err("cuts frames after a fixed length only, whatever their headers are".into())
             }
         }
+    }
+
+    fn check_length(self, len: usize) -> Result<(), String> {
+        let Some(step) = self.length_step else {
+            return Err(format!(
+                "cuts frames by protocol only; a head of fixed length ({len} bytes) cannot be had"
+            ));
+        };
+        if len > 0 && len.is_multiple_of(step) && len <= self.longest_head {
+            return Ok(());
+        }
+        let longest = self.longest_head;
+        Err(format!("cuts frames at multiples of {step} bytes up to {longest}; {len} is none"))
     }
 }
 

@@ -38,7 +38,7 @@ pub mod wrap;
 
 pub use bounce::Bounce;
 pub use config::{Config, PostOrder, Queues, Rss, RxConfig, RxMemory, SplitConfig, TxConfig};
-pub use device::{Capabilities, Device, DeviceInfo, Health, Link, SplitSupport};
+pub use device::{Capabilities, Device, DeviceInfo, HardwareSplit, Health, Link, SplitSupport};
 pub use error::Error;
 pub use found::Found;
 pub use mapper::{DmaMapper, Iova, Known, MapError, MappedPool, SoftwareMapper};

@@ -29,13 +29,21 @@ pub struct HeadReader {
     flow: Flow,
     seq: SeqField,
     unwrap: Unwrap,
+    /// Where every payload starts, if frames are cut whatever their headers are.
+    cut_at: Option<usize>,
 }
 
 impl HeadReader {
     /// For frames of `flow` that are numbered by `seq`.
     #[must_use]
     pub fn new(flow: Flow, seq: SeqField) -> Self {
-        Self { flow, seq, unwrap: Unwrap::new(seq.bits()) }
+        Self { flow, seq, unwrap: Unwrap::new(seq.bits()), cut_at: None }
+    }
+
+    /// The same for frames that are cut as if every payload started there: others are invalid.
+    #[must_use]
+    pub fn cut_at(self, payload: Option<usize>) -> Self {
+        Self { cut_at: payload, ..self }
     }
 
     /// Where the UDP payload starts, if the frame is of the flow.
@@ -51,6 +59,9 @@ impl HeadReader {
     #[inline]
     pub fn read(&mut self, head: Frame<'_, Cpu>) -> Head {
         let Some(payload) = self.payload(head) else { return Head::Foreign };
+        if self.cut_at.is_some_and(|cut_at| cut_at != payload) {
+            return Head::Invalid;
+        }
         match self.seq.find(head.bytes(), payload) {
             Some(reading) => Head::Row { seq: self.unwrap.extend(reading.value), crc: reading.crc },
             None => Head::Invalid,

@@ -5,10 +5,14 @@ use std::fmt;
 use clap::ValueEnum;
 use mempool::{Cpu, Pool};
 use memwire_apps::{AppError, memory::MemorySpec};
-use pmd::{Device, Probe, ProbeError, Probed, Registry, SplitAt};
+use pmd::{Device, Probe, ProbeError, Probed, Registry};
 use serde::Serialize;
 
-use crate::{args::Args, path::Path, setup::Pools};
+use crate::{
+    args::Args,
+    path::{Path, Route},
+    setup::Pools,
+};
 
 /// Bytes of a buffer for a probe's frames, and how many there are.
 const FRAME: usize = 1024;
@@ -107,8 +111,7 @@ impl Prober {
     pub(crate) fn probe(
         &mut self,
         port: &mut dyn Device,
-        path: Path,
-        at: SplitAt,
+        Route { path, at, .. }: Route,
         pools: &[Pools],
     ) -> Result<ProbeReport, AppError> {
         let name = port.info().port.clone();

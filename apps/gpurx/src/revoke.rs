@@ -330,14 +330,14 @@ impl Keeper {
         (to_refuge, handover): (bool, Handover<'_>),
     ) -> Result<Option<Left>, Refused> {
         let (exchange, maker) = (&self.exchanges[worker], &self.maker);
-        let split = maker.split(pools, to_refuge);
+        let split = maker.split(pools, port.route.at, to_refuge);
         let change = (self.changes, to_refuge);
         // Whatever takes time is done before the worker is asked.
         let away = Receiver::Away(port.counters[queue].clone());
-        let binding = maker.binding(pools, (port.path, worker), change, away, handover);
+        let binding = maker.binding(pools, (port.route, worker), change, away, handover);
         let mut binding = binding.map_err(Refused::early)?;
         let mut former = None;
-        binding.rx = if port.path == Path::Bounce {
+        binding.rx = if port.route.path == Path::Bounce {
             match exchange.ask() {
                 Some(Receiver::Bounce(mut bounce)) => {
                     bounce.rebind(&pools.data, split.post);

@@ -151,7 +151,7 @@ fn port_line(index: usize, port: &Port) -> String {
         "port {index}  {} ({}){speed}  {queues} queue{plural}  path: {}{}",
         info.port,
         info.driver,
-        port.path,
+        port.route.path,
         if port.probe.is_of_interest() {
             format!("  {}", port.probe.words())
         } else {

@@ -33,7 +33,7 @@ pub(crate) fn memory_of(pools: &[Pools]) -> MemoryReport {
 
 /// `direct`, `bounce`, or both.
 pub(crate) fn path_of(ports: &[Port]) -> String {
-    let mut paths: Vec<_> = ports.iter().map(|port| port.path).collect();
+    let mut paths: Vec<_> = ports.iter().map(|port| port.route.path).collect();
     paths.sort_unstable_by_key(|path| *path == Path::Bounce);
     paths.dedup();
     paths.iter().map(Path::to_string).collect::<Vec<_>>().join("+")

@@ -21,7 +21,7 @@ use crate::{
         server::{Queue, Server, check_ring},
     },
     head::HeadReader,
-    path::Path,
+    path::{Path, Route},
     place::Geometry,
     probe::{ProbeReport, Prober},
     receiver::Receiver,
@@ -37,7 +37,7 @@ pub struct Port {
     /// The device, started.
     pub device: Box<dyn Device>,
     /// How its payloads get where they belong.
-    pub path: Path,
+    pub route: Route,
     /// What was proven of its way to the memory.
     pub probe: ProbeReport,
     /// Counters of its queues as the loop sees them.
@@ -205,12 +205,12 @@ impl Maker {
 
     /// How a queue splits into these pools; `is_refuge` if payloads are where they are in place of device
     /// memory.
-    pub(crate) fn split(&self, pools: &Pools, is_refuge: bool) -> SplitConfig {
+    pub(crate) fn split(&self, pools: &Pools, at: SplitAt, is_refuge: bool) -> SplitConfig {
         let places = self.args.stream.sink.places() && !(is_refuge && self.drops());
         SplitConfig {
             heads: pools.heads.clone(),
             data: pools.data.clone(),
-            at: cut(&self.args),
+            at,
             post: if places { PostOrder::App } else { PostOrder::Cache },
         }
     }
@@ -228,21 +228,21 @@ impl Maker {
     pub(crate) fn binding(
         &self,
         pools: &Pools,
-        (path, index): (Path, usize),
+        (route, index): (Route, usize),
         (change, is_refuge): (u64, bool),
         rx: Receiver,
         handover: Handover<'_>,
     ) -> Result<Binding, AppError> {
         let Self { args, plan, .. } = self;
         let sink: Box<dyn Sink> = if is_refuge && self.drops() {
-            let heads = HeadReader::new(args.stream.flow(), args.stream.seq);
-            Box::new(Count { heads, is_revoked: true })
+            Box::new(Count { heads: heads(args, route), is_revoked: true })
         } else {
-            sink(args, plan, pools, (index, change), handover)?
+            sink(args, plan, pools, (route, index, change), handover)?
         };
         let cache = SplitCache::new(&pools.heads, &pools.data);
         let burst = SplitBurst::with_limit(&pools.heads, &pools.data, args.run.burst);
-        Ok(Binding { rx, cache, burst, sink, by_host: path == Path::Bounce, is_refuge })
+        let by_host = route.path == Path::Bounce;
+        Ok(Binding { rx, cache, burst, sink, by_host, is_refuge })
     }
 }
 
@@ -262,20 +262,20 @@ impl Setup {
             let why = "--consumer: blocks are handed over, and this --sink makes none";
             return Err(AppError::usage(why).hint("--sink verify or --sink tensor does"));
         }
-        let mut paths = Vec::with_capacity(devices.len());
+        let mut routes = Vec::with_capacity(devices.len());
         for device in &devices {
-            let (path, why) = args.path.resolve(device.info(), cut(args))?;
+            let (route, why) = args.path.resolve(device.info(), args.stream.seq.extra())?;
             if let Some(why) = why.filter(|_| !args.run.quiet) {
-                eprintln!("path: {path}: {why}");
+                eprintln!("path: {}: {why}", route.path);
             }
-            paths.push(path);
+            routes.push(route);
         }
         let queues = devices.len() * args.run.queues;
         let plan = Plan::new(args, &devices)?;
         if args.consumer.consumer.is_some() {
             check_ring(&plan.ring(args))?;
         }
-        let any_bounce = paths.contains(&Path::Bounce);
+        let any_bounce = routes.iter().any(|route| route.path == Path::Bounce);
         let head_bytes = plan.heads * if any_bounce { plan.frame } else { HEAD };
         let host = MemorySpec::Auto.open(whole_pages(head_bytes) * queues as u64)?;
         let data_bytes = whole_pages(plan.data.saturating_mul(plan.row)) * queues as u64;
@@ -293,12 +293,12 @@ impl Setup {
         let (server, offers) = (None, Vec::new());
         let mut setup = Self { ports, workers, pools, maker, server, offers };
         let mut prober = Prober::new(args, registry, data)?;
-        for (mut device_port, path) in devices.into_iter().zip(paths) {
+        for (mut device_port, route) in devices.into_iter().zip(routes) {
             let pools = (0..args.run.queues)
-                .map(|_| setup.pools(path, &*host, &*device))
+                .map(|_| setup.pools(route, &*host, &*device))
                 .collect::<Result<Vec<_>, _>>()?;
-            let probe = prober.probe(&mut *device_port, path, cut(args), &pools)?;
-            setup.start(args, device_port, (path, probe), pools)?;
+            let probe = prober.probe(&mut *device_port, route, &pools)?;
+            setup.start(args, device_port, (route, probe), pools)?;
         }
         if let Some(path) = &args.consumer.consumer {
             setup.server = Some(Server::start(path, std::mem::take(&mut setup.offers))?);
@@ -309,14 +309,14 @@ impl Setup {
 
     fn pools(
         &self,
-        path: Path,
+        route: Route,
         host: &dyn Provider,
         device: &dyn Provider,
     ) -> Result<Pools, AppError> {
         let plan = &self.maker.plan;
         let mut heads = Pool::builder().slots(plan.heads).memory(host);
-        heads = match path {
-            Path::Direct => heads.stride(HEAD).headroom(0),
+        heads = match route.path {
+            Path::Direct => heads.stride(HEAD).headroom(route.head_offset),
             Path::Bounce => heads.stride(plan.frame),
         };
         let heads = heads.name("heads").build()?;
@@ -327,31 +327,31 @@ impl Setup {
         &mut self,
         args: &Args,
         mut device: Box<dyn Device>,
-        (path, probe): (Path, ProbeReport),
+        (route, probe): (Route, ProbeReport),
         pools: Vec<Pools>,
     ) -> Result<(), AppError> {
-        let split = |pools: &Pools| self.maker.split(pools, false);
+        let Route { path, at, .. } = route;
+        let split = |pools: &Pools| self.maker.split(pools, at, false);
         let rx = pools.iter().map(|pools| path.rx_config(&split(pools), args.pool.ring)).collect();
         let config = Config { rx, promiscuous: true, ..Config::default() };
         let started = device.start(config)?;
         let mut counters = Vec::new();
         for (queue, pools) in started.rx.into_iter().zip(pools) {
-            let rx = path.wrap(queue, self.maker.split(&pools, false), args.pool.ring)?;
+            let rx = path.wrap(queue, self.maker.split(&pools, at, false), args.pool.ring)?;
             counters.push(rx.counters().clone());
             let index = self.workers.len();
             let handover = Handover { offers: &mut self.offers, has_client: false };
-            let now = self.maker.binding(&pools, (path, index), (0, false), rx, handover)?;
+            let now = self.maker.binding(&pools, (route, index), (0, false), rx, handover)?;
             self.workers.push(Worker::new(now, args.run.idle).measured(args.cost));
             self.pools.push(pools);
         }
-        self.ports.push(Port { device, path, probe, counters });
+        self.ports.push(Port { device, route, probe, counters });
         Ok(())
     }
 }
 
-/// Where frames are cut: behind the header with the row's number.
-fn cut(args: &Args) -> SplitAt {
-    SplitAt::Protocol { extra: args.stream.seq.extra() }
+fn heads(args: &Args, route: Route) -> HeadReader {
+    HeadReader::new(args.stream.flow(), args.stream.seq).cut_at(route.payload_at())
 }
 
 /// The sink of the `index`-th worker. One that writes a file takes another after each change of memory.
@@ -359,10 +359,10 @@ fn sink(
     args: &Args,
     plan: &Plan,
     pools: &Pools,
-    (index, change): (usize, u64),
+    (route, index, change): (Route, usize, u64),
     handover: Handover<'_>,
 ) -> Result<Box<dyn Sink>, AppError> {
-    let heads = HeadReader::new(args.stream.flow(), args.stream.seq);
+    let heads = heads(args, route);
     let row = plan.row;
     let consumer: Box<dyn Consumer> = match args.stream.sink {
         SinkChoice::Count => return Ok(Box::new(Count { heads, is_revoked: false })),

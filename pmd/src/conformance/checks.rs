@@ -7,7 +7,7 @@ use super::{
     Overrun, Wire, WireTraits,
     traffic::{Exchange, Memory},
 };
-use crate::{SplitAt, SplitSupport};
+use crate::{HardwareSplit, SplitAt, SplitSupport};
 
 type Outcome = Result<(), String>;
 
@@ -25,7 +25,7 @@ pub(super) const ALL: &[Check] = &[
     Check { name: "pool pressure", applies: |t| t.interactive, run: pressure },
     Check { name: "exhaustion and recovery", applies: |t| t.interactive, run: exhaustion },
     Check { name: "shared frames", applies: |_| true, run: shared },
-    Check { name: "split by protocol", applies: |t| splits(t), run: split_protocol },
+    Check { name: "split by protocol", applies: |t| cuts_by_protocol(t), run: split_protocol },
     Check { name: "split by length", applies: |t| fixed_head(t).is_some(), run: split_length },
 ];
 
@@ -176,22 +176,32 @@ fn split_length(wire: &mut dyn Wire, memory: &Memory<'_>) -> Outcome {
     split(wire, memory, SplitAt::Length(len))
 }
 
-fn splits(traits: &WireTraits) -> bool {
-    traits.split != SplitSupport::None
+fn cuts_by_protocol(traits: &WireTraits) -> bool {
+    match traits.split {
+        SplitSupport::None => false,
+        SplitSupport::ProtocolAndLength => true,
+        SplitSupport::Hardware(hardware) => hardware.protocol,
+    }
 }
 
 /// A length that heads can have whatever they are.
 fn fixed_head(traits: &WireTraits) -> Option<usize> {
     match traits.split {
-        SplitSupport::None | SplitSupport::Hardware { length_step: None, .. } => None,
+        SplitSupport::None => None,
         SplitSupport::ProtocolAndLength => Some(50),
-        SplitSupport::Hardware { length_step: Some(step), .. } => Some(step),
+        SplitSupport::Hardware(HardwareSplit { length_step, longest_head, .. }) => {
+            length_step.map(|step| 50usize.next_multiple_of(step).min(longest_head))
+        }
     }
 }
 
 fn split(wire: &mut dyn Wire, memory: &Memory<'_>, at: SplitAt) -> Outcome {
     let traits = wire.traits();
-    let pools = (memory.pool(SLOTS, 256)?, memory.device_pool(SLOTS)?);
+    let headroom = match traits.split {
+        SplitSupport::Hardware(hardware) => hardware.data_offset,
+        _ => 0,
+    };
+    let pools = (memory.pool(SLOTS, 256)?, memory.device_pool(SLOTS, headroom)?);
     let mut exchange = Exchange::split(wire, memory.pool(SLOTS, 2048)?, pools, at, RING)?;
     for len in 60..=traits.max_frame.min(1900) {
         exchange.send(1 + len % 3, |_| len, 1024)?;

@@ -26,8 +26,13 @@ impl Memory<'_> {
         pool.cache_size(32).memory(self.host).build().map_err(|error| error.to_string())
     }
 
-    pub(super) fn device_pool(&self, slots: usize) -> Result<Pool<Device>, String> {
+    pub(super) fn device_pool(
+        &self,
+        slots: usize,
+        headroom: usize,
+    ) -> Result<Pool<Device>, String> {
         let pool = Pool::builder().name("conformance data").slots(slots).stride(2048);
+        let pool = pool.headroom(headroom);
         pool.cache_size(32).memory(self.device).build().map_err(|error| error.to_string())
     }
 }

@@ -3,7 +3,7 @@
 
 use mempool::Offload;
 
-use crate::{Capabilities, SplitSupport};
+use crate::{Capabilities, HardwareSplit, SplitSupport};
 
 /// Intel's PCI vendor id.
 pub const VENDOR: u16 = 0x8086;
@@ -148,7 +148,11 @@ impl Chip {
             max_frame: LONGEST,
             // Both cut IP frames by protocol even where a header buffer of fixed size is to be filled,
             // so no fixed length can be promised.
-            split: SplitSupport::Hardware { longest_head: self.longest_head(), length_step: None },
+            split: SplitSupport::Hardware(HardwareSplit {
+                longest_head: self.longest_head(),
+                protocol: true,
+                ..HardwareSplit::default()
+            }),
             tx_segments: true,
             // The 82576 stamps one time-sync frame at a time, in a register; never a received frame.
             rx_timestamp: false,

@@ -9,8 +9,9 @@ use mempool::{Burst, Cache, Cpu, Frame, Readable, Shared};
 
 use super::{
     layout::Mbuf,
-    port::{Port, QueueMemory},
+    port::Port,
     rx,
+    setup::QueueMemory,
     tx::{Abilities, SHORTEST},
 };
 use crate::{

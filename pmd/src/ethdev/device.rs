@@ -3,17 +3,23 @@
 use std::{io, sync::Arc};
 
 use super::{
-    DRIVER,
+    DRIVER, advice,
     copying::{CopyRx, CopyTx},
+    cut,
+    late::Late,
     offload,
     options::{self, Buffers, Options},
-    port::{Port, QueueMemory, Refusal},
+    payloads::Payloads,
+    port::{Port, Refusal},
     rx::Rx,
+    setup::{Payload, QueueMemory},
+    split::SplitRx,
     tx::{Abilities, Tx},
 };
 use crate::{
     AnyRxQueue, Capabilities, Config, Device, DeviceInfo, Error, Health, Link, MapError, PortSpec,
-    QueueCounters, QueueStats, Queues, Registry, RxMemory, registry::Claim,
+    PostOrder, QueueCounters, QueueStats, Queues, Registry, RxMemory, RxQueue, SplitSupport,
+    TxQueue, registry::Claim,
 };
 
 /// Frames that a port may hold besides those in its rings, with DPDK's own buffers.
@@ -115,6 +121,8 @@ fn pairs(port: &Port, config: &Config) -> usize {
 struct Plan {
     /// Of the receive queues, and of those that nobody asked for.
     receive: Vec<QueueMemory>,
+    /// Of the receive queues that split, in order.
+    payloads: Vec<Arc<Payloads>>,
     /// Transmit queues, those that nobody asked for included.
     senders: usize,
     /// For copies.
@@ -125,21 +133,35 @@ impl Plan {
     /// The pools' own buffers.
     fn of_pools(port: &mut Port, config: &Config) -> Result<Self, Refusal> {
         let mut receive = Vec::new();
+        let mut payloads = Vec::new();
         for queue in &config.rx {
-            let RxMemory::Whole(pool) = &queue.memory else { continue };
+            let (pool, split) = match &queue.memory {
+                RxMemory::Whole(pool) => (pool, None),
+                RxMemory::Split(split) => (&split.heads, Some(split)),
+            };
             let mempool = port.mirror(pool)?.mempool();
-            receive.push(QueueMemory { mempool });
+            let mut payload = None;
+            if let Some(split) = split {
+                let (cut, offset) = cut::cut(port, split).map_err(Refusal::Split)?;
+                let buffers = port.payloads(&split.data, queue.ring)?;
+                if split.post == PostOrder::Cache {
+                    buffers.fill();
+                }
+                payload = Some(Payload { mempool: buffers.mempool(), offset, cut });
+                payloads.push(buffers);
+            }
+            receive.push(QueueMemory { mempool, payload });
         }
-        let mut spare = receive.first().copied();
+        let mut spare = receive.first().map(|first| QueueMemory { payload: None, ..*first });
         for queue in &config.tx {
             let mempool = port.mirror(&queue.pool)?.mempool();
-            spare = spare.or(Some(QueueMemory { mempool }));
+            spare = spare.or(Some(QueueMemory { mempool, payload: None }));
         }
         let pairs = pairs(port, config);
         if let Some(spare) = spare.filter(|_| receive.len() < pairs) {
             receive.resize(pairs, spare);
         }
-        Ok(Self { receive, senders: config.tx.len().max(pairs), send: None })
+        Ok(Self { receive, payloads, senders: config.tx.len().max(pairs), send: None })
     }
 
     /// Buffers of DPDK's own, enough for every ring.
@@ -153,7 +175,8 @@ impl Plan {
         let sending: usize = config.tx.iter().map(|queue| queue.ring).sum();
         let send = port.own_pool(sending + SPARE, LONGEST_COPY)?;
         let receive = vec![memory; config.rx.len().max(pairs)];
-        Ok(Self { receive, senders: config.tx.len().max(pairs), send: Some(send) })
+        let payloads = Vec::new();
+        Ok(Self { receive, payloads, senders: config.tx.len().max(pairs), send: Some(send) })
     }
 }
 
@@ -164,7 +187,8 @@ impl Device for Ethdev {
 
     fn start(&mut self, config: Config) -> Result<Queues, Error> {
         self.info.check_start(self.running.is_some(), &config)?;
-        if config.rx.iter().any(|queue| matches!(queue.memory, RxMemory::Split(_))) {
+        let splits = config.rx.iter().any(|queue| matches!(queue.memory, RxMemory::Split(_)));
+        if splits && self.info.capabilities.split == SplitSupport::None {
             return Err(self.info.no_split());
         }
         let brought = self.bring_up(&config);
@@ -178,24 +202,41 @@ impl Device for Ethdev {
             offloads: caps.tx_offloads,
         };
         let mut queues = Queues::default();
+        let (is_late, mut payloads) = (!port.is_started(), plan.payloads.into_iter());
         for (number, queue) in (0..).zip(&config.rx) {
-            let RxMemory::Whole(pool) = &queue.memory else { continue };
-            let queue: Box<dyn crate::RxQueue> = match port.mirror_of(pool) {
-                Some(mirror) => Box::new(Rx::new(Arc::clone(&port), mirror, number)),
-                None => Box::new(CopyRx::new(Arc::clone(&port), number)),
+            let queue = match &queue.memory {
+                RxMemory::Whole(pool) => {
+                    let queue: Box<dyn RxQueue> = match port.mirror_of(pool) {
+                        Some(mirror) => Box::new(Rx::new(Arc::clone(&port), mirror, number)),
+                        None => Box::new(CopyRx::new(Arc::clone(&port), number)),
+                    };
+                    AnyRxQueue::Whole(if is_late {
+                        Box::new(Late::new(&port, queue))
+                    } else {
+                        queue
+                    })
+                }
+                RxMemory::Split(split) => {
+                    let (Some(heads), Some(data)) = (port.mirror_of(&split.heads), payloads.next())
+                    else {
+                        continue;
+                    };
+                    let port = Arc::clone(&port);
+                    AnyRxQueue::Split(Box::new(SplitRx::new(port, heads, data, number, split.post)))
+                }
             };
             self.rx.push(queue.counters().clone());
-            queues.rx.push(AnyRxQueue::Whole(queue));
+            queues.rx.push(queue);
         }
         for (number, queue) in (0..).zip(&config.tx) {
-            let port = Arc::clone(&port);
-            let queue: Box<dyn crate::TxQueue> = match (port.mirror_of(&queue.pool), plan.send) {
-                (Some(mirror), _) => Box::new(Tx::new(port, mirror, number, abilities)),
-                (None, Some(memory)) => Box::new(CopyTx::new(port, memory, number, abilities)),
+            let own = Arc::clone(&port);
+            let queue: Box<dyn TxQueue> = match (port.mirror_of(&queue.pool), plan.send) {
+                (Some(mirror), _) => Box::new(Tx::new(own, mirror, number, abilities)),
+                (None, Some(memory)) => Box::new(CopyTx::new(own, memory, number, abilities)),
                 (None, None) => continue,
             };
             self.tx.push(queue.counters().clone());
-            queues.tx.push(queue);
+            queues.tx.push(if is_late { Box::new(Late::new(&port, queue)) } else { queue });
         }
         self.running = Some(port);
         Ok(queues)
@@ -233,6 +274,9 @@ impl Device for Ethdev {
 
     fn health(&self) -> Health {
         let port = self.running.as_deref().or(self.attached.as_ref());
+        if let Some(why) = port.and_then(Port::fault) {
+            return Health::Faulted(format!("'{}': {why}", self.options.name));
+        }
         match port {
             Some(port) if !port.is_there() => {
                 let name = &self.options.name;
@@ -258,6 +302,7 @@ fn capabilities(port: &Port, buffers: Buffers) -> Capabilities {
     };
     let copies = buffers == Buffers::Copy;
     Capabilities {
+        split: if copies { SplitSupport::None } else { cut::support(port) },
         rx_queues: info.max_rx_queues.into(),
         tx_queues: info.max_tx_queues.into(),
         max_frame: longest,
@@ -279,22 +324,18 @@ impl Refusal {
     fn of(self, port: &str, name: &str) -> Error {
         let port = port.to_owned();
         match self {
-            Self::Eal(why) => Error::NotThere { port, why },
+            Self::Eal(why) | Self::Overdue(why) => Error::NotThere { port, why },
             Self::Exists => {
                 Error::AlreadyOpen { port, why: "DPDK has a device of that name in this process" }
             }
-            Self::NotThere(why) => Error::NotThere {
-                port,
-                why: format!(
-                    "DPDK cannot attach '{name}': {why}; a virtual device is a driver's name and a number, \
-                     such as net_null0, net_ring0 or net_memif0, hardware the address of a function that is \
-                     bound to vfio-pci"
-                ),
-            },
+            Self::NotThere(why) => advice::refused(port, name, &why),
             Self::Step(what, why) => {
                 Error::System { port, what: what.into(), source: io::Error::other(why) }
             }
             Self::Memory(source) => Error::Map { port, source },
+            Self::Split(why) => {
+                Error::BadOption { port, why: format!("the {} driver {why}", DRIVER.name) }
+            }
         }
     }
 }

@@ -20,7 +20,7 @@ use std::{
 
 use dpdk_sys as sys;
 
-use super::log;
+use super::{log, shortage::Shortage};
 
 /// How the layer is to be initialised.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub(super) struct Settings {
 }
 
 /// Megabytes without hugepages, if nothing is said: it is taken when it is touched.
-const ORDINARY_MEGABYTES: u32 = 256;
+pub(super) const ORDINARY_MEGABYTES: u32 = 256;
 
 /// What came of the initialisation, and with which settings.
 static EAL: OnceLock<(Settings, Result<(), String>)> = OnceLock::new();
@@ -149,7 +149,9 @@ fn init(settings: &Settings) -> Result<(), String> {
     let settings = settings.clone();
     let thread = thread::Builder::new().name("dpdk-eal".into());
     let thread = thread.spawn(move || init_here(&settings));
-    let thread = thread.map_err(|error| format!("no thread for DPDK: {error}"))?;
+    let thread = thread.map_err(|error| {
+        format!("no thread for DPDK: {error}; raise this user's limit of processes (ulimit -u)")
+    })?;
     thread.join().map_err(|_| "DPDK's initialisation panicked".to_owned())?
 }
 
@@ -179,34 +181,15 @@ fn init_here(settings: &Settings) -> Result<(), String> {
     Ok(())
 }
 
-/// Why the layer refused, and what would help.
+/// Why the layer refused, and what would help here.
 fn refusal(settings: &Settings, error: c_int, why: &str) -> String {
-    let help = match error {
-        libc::EACCES | libc::EPERM if settings.no_huge => {
-            "needs root or the capability to lock memory".to_owned()
-        }
-        _ if settings.no_huge => format!("less memory may help: eal-mem={ORDINARY_MEGABYTES}"),
-        _ => format!(
-            "{}; reserve some with `memwire hugepages`, or add eal-no-huge, which serves every driver but \
-             those of hardware",
-            hugepages()
-        ),
+    let shortage = Shortage::read();
+    // DPDK calls it a permission when the kernel has no hugepages.
+    let error = match settings.no_huge || shortage.has_hugepages() {
+        true => format!(" ({})", strerror(error)),
+        false => String::new(),
     };
-    format!("DPDK's environment refused: {why} ({}); {help}", strerror(error))
-}
-
-fn hugepages() -> String {
-    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let of = |key: &str| {
-        let line = meminfo.lines().find_map(|line| line.strip_prefix(key));
-        line.map_or("no figure", str::trim).to_owned()
-    };
-    format!(
-        "{} of {} hugepages of {} are free",
-        of("HugePages_Free:"),
-        of("HugePages_Total:"),
-        of("Hugepagesize:")
-    )
+    format!("DPDK's environment refused: {why}{error}; {}", shortage.advice(settings))
 }
 
 /// At the end of the process, once nobody uses DPDK. With a port still open nothing is touched: the kernel
@@ -256,18 +239,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn arguments_keep_dpdk_to_itself_and_refusals_say_what_helps() {
+    fn arguments_keep_dpdk_to_itself() {
         let no_huge = Settings { no_huge: true, megabytes: None };
         let text = no_huge.arguments().join(" ");
         assert!(text.contains("--no-shconf") && text.ends_with("-m 256"), "{text}");
         let text = Settings::default().arguments().join(" ");
         assert!(text.contains("--in-memory") && !text.contains("-m "), "{text}");
-        let refused = refusal(&Settings::default(), libc::ENOMEM, "EAL: no pages");
-        assert!(refused.contains("EAL: no pages (Cannot allocate memory)"), "{refused}");
-        assert!(
-            refused.contains("memwire hugepages") && refused.contains("eal-no-huge"),
-            "{refused}"
-        );
-        assert!(refusal(&no_huge, libc::EPERM, "x").contains("capability"));
+        let refused = refusal(&no_huge, libc::ENOMEM, "EAL: no pages");
+        let start = "DPDK's environment refused: EAL: no pages (Cannot allocate memory); ";
+        assert!(refused.starts_with(start), "{refused}");
     }
 }

@@ -5,11 +5,14 @@
 //! to map it again when the first device comes back. A region that is mapped for two of them is twice in that
 //! list, and stays there when it is unmapped once: so the first device maps it for all, and the last one unmaps
 //! it. Drivers that map by themselves (NVIDIA's) are asked for each device.
+//!
+//! For drivers in software nothing is registered: they use our addresses as they are, and registered memory
+//! stands in net_virtio_user's way ([`is_served`]).
 #![allow(unsafe_code, reason = "tells DPDK of memory that a region handle keeps alive")]
 #![expect(clippy::disallowed_types, reason = "control plane: regions come and go rarely")]
 
 use std::{
-    ffi::{CStr, c_void},
+    ffi::{CStr, c_int, c_void},
     ptr::null_mut,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
@@ -89,9 +92,19 @@ enum Mapping {
     None,
 }
 
+/// Who looks into memory that a port is given.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reader {
+    /// Drivers and applications, at its own address.
+    Host,
+    /// Only the device: payloads.
+    Nobody,
+}
+
 /// Maps regions for one device of DPDK's.
 pub(super) struct EthMapper {
     device: *mut sys::rte_device,
+    reader: Reader,
     mapped: Vec<(Arc<Registration>, Mapping)>,
 }
 
@@ -99,8 +112,8 @@ pub(super) struct EthMapper {
 unsafe impl Send for EthMapper {}
 
 impl EthMapper {
-    pub(super) fn new(device: *mut sys::rte_device) -> Self {
-        Self { device, mapped: Vec::new() }
+    pub(super) fn new(device: *mut sys::rte_device, reader: Reader) -> Self {
+        Self { device, reader, mapped: Vec::new() }
     }
 
     /// How this device has memory mapped.
@@ -155,14 +168,20 @@ impl DmaMapper for EthMapper {
         if region.is_revoked() {
             return Err(MapError::Revoked);
         }
-        if region.window().is_none_or(|window| window.base() != region.base()) {
+        let kind = self.kind();
+        let is_readable = region.window().is_some_and(|window| window.base() == region.base());
+        if !is_readable && (self.reader == Reader::Host || kind == Mapping::None) {
             let why = "the memory cannot be read by the host, which DPDK's drivers may do; receive into host \
                        memory and use the bounce path";
             let (backing, mapper) = (region.backing().name(), self.name());
             return Err(MapError::Unsupported { backing, mapper, why: why.into() });
         }
+        let kind = self.kind();
+        if kind == Mapping::None {
+            return Ok(Iova(address(region)));
+        }
         let registration = Registration::of(region)?;
-        let mapping = match self.kind() {
+        let mapping = match kind {
             Mapping::Own if self.map_now(region)? => Mapping::Own,
             Mapping::Shared => {
                 let mut sharers = registration.sharers();
@@ -175,6 +194,11 @@ impl DmaMapper for EthMapper {
             }
             _ => Mapping::None,
         };
+        if !is_readable && mapping == Mapping::None {
+            let why = "the device's driver maps no memory of others";
+            let (backing, mapper) = (region.backing().name(), self.name());
+            return Err(MapError::Unsupported { backing, mapper, why: why.into() });
+        }
         self.mapped.push((registration, mapping));
         Ok(Iova(address(region)))
     }
@@ -198,6 +222,29 @@ impl DmaMapper for EthMapper {
     }
 }
 
+/// Whether a driver can work beside memory that DPDK knows and that is not its own.
+///
+/// net_virtio_user tells its peer of every piece of memory that DPDK knows, by file descriptors, and of nothing
+/// at all if one has none: no frame arrives then, and no error (22.11.11).
+pub(super) fn is_served(driver: &str) -> Result<(), MapError> {
+    // SAFETY: the callback only reads what it is given.
+    let has_foreign = || unsafe { sys::rte_memseg_list_walk(Some(is_foreign), null_mut()) == 1 };
+    if driver != "net_virtio_user" || !has_foreign() {
+        return Ok(());
+    }
+    let why = "DPDK knows memory in this process that has no file descriptor (a pool's, of a port of \
+               hardware), and would tell this driver's peer of none then: no frame would arrive; add \
+               buffers=copy to the port of hardware, or use two processes";
+    let (backing, mapper) = ("DPDK's memory", "net_virtio_user's peer");
+    Err(MapError::Unsupported { backing, mapper, why: why.into() })
+}
+
+/// Ends the walk, with 1, at the first list of external memory.
+unsafe extern "C" fn is_foreign(list: *const sys::rte_memseg_list, _: *mut c_void) -> c_int {
+    // SAFETY: DPDK holds its lists still while they are walked.
+    c_int::from(unsafe { (*list).external } != 0)
+}
+
 fn base(region: &RegionHandle) -> *mut c_void {
     region.base().as_ptr().cast()
 }
@@ -207,6 +254,11 @@ fn address(region: &RegionHandle) -> u64 {
 }
 
 fn refused(region: &RegionHandle, what: &str, error: i32) -> MapError {
-    let why = format!("{what} ({}); add buffers=copy to the port", eal::strerror(error));
+    let limit = match error {
+        // VFIO counts what it pins against this limit, which does not hold for root.
+        libc::ENOMEM => "raise this user's limit of locked memory (ulimit -l), or ",
+        _ => "",
+    };
+    let why = format!("{what} ({}); {limit}add buffers=copy to the port", eal::strerror(error));
     MapError::Refused { backing: region.backing().name(), mapper: "DPDK", why }
 }

@@ -16,6 +16,10 @@
 //! such memory, or with `buffers=copy`, frames are copied to and from buffers of DPDK's own;
 //! [`crate::Capabilities::copies`] and the log say so.
 //!
+//! **Split.** Where a driver offers buffer split, heads go to a pool of the host and payloads to any memory that
+//! the device reaches, in the order of their posting (ADR 28). A port whose payload buffers the application posts
+//! starts when half a ring of them is posted.
+//!
 //! **What a frame may be.** One of several segments is sent where the driver says it can. A slot of an area
 //! that a pool got after the port was started is not used, and a frame in it not sent
 //! ([`crate::DropReason::SendError`]). Shared frames are sent as copies. What DPDK holds of a sender's frames
@@ -25,19 +29,33 @@
 //! attaches it anew. What a driver has of a pool by then comes home, or, if other ports could have it, is lost
 //! and counted. DPDK itself is initialised by the first port, once, on a thread of its own, and cleaned up at
 //! the process's end. `eal-mem=MEGABYTES` and `eal-no-huge` say how.
+//!
+//! **Waits.** Attaching, starting and closing a port may wait for its peer: 10 seconds at most, a minute for
+//! hardware. Then it is interrupted, and refused.
 
+mod advice;
 mod copying;
+mod cut;
 mod device;
 mod eal;
 mod lane;
+mod late;
 mod layout;
+mod limit;
 mod log;
+mod mbufs;
 mod memory;
 mod mirror;
 mod offload;
 mod options;
+mod payloads;
 mod port;
+mod probe;
 mod rx;
+mod setup;
+mod shortage;
+mod spin;
+mod split;
 mod stock;
 mod tx;
 

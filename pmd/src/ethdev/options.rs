@@ -1,7 +1,7 @@
 //! What a port's options mean: which are DPDK's (device arguments, passed on), which are the environment's
 //! (`eal-…`), and which are ours (`buffers`). Text in, text out.
 
-use super::eal::Settings;
+use super::{eal::Settings, limit::Peer};
 use crate::{Error, PortSpec};
 
 /// Whose buffers a driver of DPDK's is given.
@@ -24,6 +24,15 @@ pub(super) struct Options {
     pub(super) eal: Settings,
     /// Whose buffers, if the user says.
     pub(super) buffers: Option<Buffers>,
+}
+
+impl Options {
+    /// Whom the device's driver may wait for.
+    pub(super) fn peer(&self) -> Peer {
+        let mut arguments = self.devargs.split(',').skip(1).filter_map(|part| part.split_once('='));
+        let socket = arguments.find(|(key, _)| ["path", "socket"].contains(key));
+        Peer::new(&self.name, socket.map(|(_, path)| path))
+    }
 }
 
 const EAL: &str = "eal-";

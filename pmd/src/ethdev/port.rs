@@ -10,29 +10,33 @@ use std::{
     ffi::{CStr, CString, c_char, c_int},
     ptr::null_mut,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
 
 use dpdk_sys as sys;
-use mempool::{Cpu, Pool};
+use mempool::{Cpu, Device as DeviceMemory, Pool};
 
 use super::{
     eal::{self, Share},
     layout::Mbuf,
+    limit::Peer,
     log,
-    memory::EthMapper,
+    memory::{EthMapper, Reader},
     mirror::Mirror,
     options::Options,
+    payloads::Payloads,
+    probe::{Device, find, probe},
     rx,
+    setup::{Launch, QueueMemory},
 };
-use crate::{Config, Link, MapError, MappedPool, Rss};
+use crate::{Link, MapError, MappedPool};
 
-/// One caller at a time attaches, closes, and asks by name.
+/// One caller at a time attaches, starts late, closes, and asks by name.
 static CONTROL: Mutex<()> = Mutex::new(());
 
-fn control() -> MutexGuard<'static, ()> {
+pub(super) fn control() -> MutexGuard<'static, ()> {
     CONTROL.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -43,25 +47,25 @@ pub(super) enum Refusal {
     Eal(String),
     /// There is a device of that name.
     Exists,
+    /// Its peer, or the device, takes too long.
+    Overdue(String),
     /// No such device, or it does not work.
     NotThere(String),
     /// A step of the set-up failed.
     Step(&'static str, String),
     /// The driver does not take the memory.
     Memory(MapError),
-}
-
-/// What a queue of DPDK's receives into or sends from.
-#[derive(Clone, Copy)]
-pub(super) struct QueueMemory {
-    pub(super) mempool: *mut sys::rte_mempool,
+    /// The driver does not split so.
+    Split(String),
 }
 
 /// What is kept for as long as the port may use it, in the order in which it goes.
 #[derive(Default)]
 struct Memory {
     mapped: Vec<MappedPool<Cpu, EthMapper>>,
+    mapped_data: Vec<MappedPool<DeviceMemory, EthMapper>>,
     mirrors: Vec<Arc<Mirror>>,
+    payloads: Vec<Arc<Payloads>>,
     own: Vec<OwnPool>,
 }
 
@@ -80,8 +84,14 @@ pub(super) struct Port {
     id: u16,
     name: CString,
     info: sys::rte_eth_dev_info,
-    /// Receive queues, while it runs.
-    queues: Option<u16>,
+    /// Set up, and started at once or when payloads are posted.
+    pub(super) launch: Option<Launch>,
+    /// Whether its queues may be called.
+    pub(super) started: AtomicBool,
+    /// Why it could not be started when it was to be.
+    pub(super) fault: OnceLock<String>,
+    /// Whom its driver may wait for.
+    pub(super) peer: Peer,
     /// Whether the driver can be asked to free what it sent.
     cleans: AtomicBool,
     /// Before the memory: a mirror asks whether there are ports.
@@ -106,18 +116,8 @@ impl Port {
         if find(&name).is_some() {
             return Err(Refusal::Exists);
         }
-        log::forget();
-        // SAFETY: a string; DPDK is initialised.
-        let failed = unsafe { sys::rte_dev_probe(devargs.as_ptr()) };
-        if failed != 0 {
-            let why = log::why("its driver refuses it, and does not say why");
-            return Err(match -failed {
-                libc::EEXIST => Refusal::Exists,
-                // A driver's -1 is no error number.
-                1 => Refusal::NotThere(why),
-                _ => Refusal::NotThere(format!("{why} ({})", eal::strerror(failed))),
-            });
-        }
+        let peer = options.peer();
+        let probed = probe(&peer, &name, devargs)?;
         let id = find(&name).ok_or_else(|| {
             Refusal::NotThere("the device is there, but it has no Ethernet port".into())
         })?;
@@ -125,9 +125,12 @@ impl Port {
         let mut info: sys::rte_eth_dev_info = unsafe { eal::zeroed() };
         // SAFETY: the port exists.
         let failed = unsafe { sys::rte_eth_dev_info_get(id, &raw mut info) };
-        let (memory, queues) = (Memory::default(), None);
+        probed.keep();
+        let (memory, launch, fault) = (Memory::default(), None, OnceLock::new());
+        let started = AtomicBool::new(false);
         let cleans = AtomicBool::new(true);
-        let port = Self { id, name, info, memory, queues, cleans, _share: share };
+        let port =
+            Self { id, name, info, memory, launch, started, fault, peer, cleans, _share: share };
         drop(control);
         port.step("asking what it can do", failed)?;
         Ok(port)
@@ -136,6 +139,18 @@ impl Port {
     #[inline(always)]
     pub(super) fn id(&self) -> u16 {
         self.id
+    }
+
+    /// Whether its queues may be called: one that waits for payload buffers is not started yet.
+    #[inline(always)]
+    pub(super) fn is_started(&self) -> bool {
+        // Acquire: sees what DPDK wrote when it started the port.
+        self.started.load(Ordering::Acquire)
+    }
+
+    /// Why it does not run, if it was to be started and could not be.
+    pub(super) fn fault(&self) -> Option<&str> {
+        self.fault.get().map(String::as_str)
     }
 
     pub(super) fn info(&self) -> &sys::rte_eth_dev_info {
@@ -188,7 +203,7 @@ impl Port {
         if let Some(mirror) = self.mirror_of(pool) {
             return Ok(mirror);
         }
-        let mapper = EthMapper::new(self.info.device);
+        let mapper = EthMapper::new(self.info.device, Reader::Host);
         let mapped = MappedPool::new(pool, mapper).map_err(Refusal::Memory)?;
         let mirror = Mirror::of(pool).map_err(|why| Refusal::Step("mirroring the pool", why))?;
         self.memory.mapped.push(mapped);
@@ -199,6 +214,26 @@ impl Port {
     /// The mirror that the port has of a pool.
     pub(super) fn mirror_of(&self, pool: &Pool<Cpu>) -> Option<Arc<Mirror>> {
         self.memory.mirrors.iter().find(|mirror| mirror.pool().is_same(pool)).cloned()
+    }
+
+    /// What a queue has of a pool for payloads: mbufs of its own. The pool is mapped for as long as the port
+    /// lives.
+    pub(super) fn payloads(
+        &mut self,
+        pool: &Pool<DeviceMemory>,
+        limit: usize,
+    ) -> Result<Arc<Payloads>, Refusal> {
+        if !self.memory.mapped_data.iter().any(|mapped| mapped.pool().is_same(pool)) {
+            let mapper = EthMapper::new(self.info.device, Reader::Nobody);
+            let mapped = MappedPool::new(pool, mapper).map_err(Refusal::Memory)?;
+            self.memory.mapped_data.push(mapped);
+        }
+        let payloads = Payloads::new(pool, limit);
+        let payloads =
+            payloads.map_err(|why| Refusal::Step("mirroring the payloads' pool", why))?;
+        let payloads = Arc::new(payloads);
+        self.memory.payloads.push(Arc::clone(&payloads));
+        Ok(payloads)
     }
 
     /// A mempool of DPDK's own memory, of `count` buffers that hold `room` bytes, for as long as the port
@@ -217,128 +252,7 @@ impl Port {
             return Err(Refusal::Step("allocating DPDK's own buffers", why));
         }
         self.memory.own.push(OwnPool(mempool));
-        Ok(QueueMemory { mempool })
-    }
-
-    /// Configures the port, sets its queues up, a receive queue on each `memory` and `senders` to transmit,
-    /// and starts it. There may be more than `config` has.
-    pub(super) fn start(
-        &mut self,
-        config: &Config,
-        (rx_offloads, tx_offloads): (u64, u64),
-        memory: &[QueueMemory],
-        senders: usize,
-    ) -> Result<(), Refusal> {
-        log::forget();
-        let (rx, tx) = (queue_count(memory.len()), queue_count(senders));
-        // SAFETY: a plain structure; all zeroes are its defaults.
-        let mut conf: sys::rte_eth_conf = unsafe { eal::zeroed() };
-        conf.rxmode.offloads = rx_offloads;
-        conf.txmode.offloads = tx_offloads;
-        let mut key = config.rss.as_ref().map(|rss| rss.key);
-        if rx > 1 && self.info.flow_type_rss_offloads != 0 {
-            conf.rxmode.mq_mode = sys::MEMWIRE_MQ_RX_RSS as _;
-            conf.rx_adv_conf.rss_conf.rss_hf = self.info.flow_type_rss_offloads;
-            if let Some(key) =
-                key.as_mut().filter(|key| usize::from(self.info.hash_key_size) == key.len())
-            {
-                conf.rx_adv_conf.rss_conf.rss_key = key.as_mut_ptr();
-                conf.rx_adv_conf.rss_conf.rss_key_len = self.info.hash_key_size;
-            }
-        }
-        // SAFETY: the port exists and is stopped; DPDK copies the structure.
-        let failed = unsafe { sys::rte_eth_dev_configure(self.id, rx, tx, &raw const conf) };
-        self.step("configuring it", failed)?;
-        self.set_up_queues(config, (rx_offloads, tx_offloads), memory, senders)?;
-        // SAFETY: configured, with all its queues set up.
-        let failed = unsafe { sys::rte_eth_dev_start(self.id) };
-        self.step("starting it", failed)?;
-        self.queues = Some(rx);
-        self.set_filters(config, rx)
-    }
-
-    fn set_up_queues(
-        &self,
-        config: &Config,
-        (rx_offloads, tx_offloads): (u64, u64),
-        memory: &[QueueMemory],
-        senders: usize,
-    ) -> Result<(), Refusal> {
-        let ring = |ring: usize| u16::try_from(ring).unwrap_or(1 << 15);
-        let default = config.tx.first().map_or(crate::config::DEFAULT_RING, |queue| queue.ring);
-        for (index, memory) in memory.iter().enumerate() {
-            let mut conf = self.info.default_rxconf;
-            conf.offloads = rx_offloads & self.info.rx_queue_offload_capa;
-            let mut count = ring(config.rx.get(index).map_or(default, |queue| queue.ring));
-            // SAFETY: the port exists; the count has its place.
-            unsafe { sys::rte_eth_dev_adjust_nb_rx_tx_desc(self.id, &raw mut count, null_mut()) };
-            let (index, conf) = (queue_count(index), &raw const conf);
-            // SAFETY: the port is configured with this queue; the mempool lives as long as the port
-            // (`Memory`); -1 is any NUMA node.
-            let failed = unsafe {
-                sys::rte_eth_rx_queue_setup(self.id, index, count, u32::MAX, conf, memory.mempool)
-            };
-            self.step("setting a receive queue up on the pool's memory", failed)?;
-        }
-        let default = config.rx.first().map_or(crate::config::DEFAULT_RING, |queue| queue.ring);
-        for index in 0..senders {
-            let mut conf = self.info.default_txconf;
-            conf.offloads = tx_offloads & self.info.tx_queue_offload_capa;
-            let mut count = ring(config.tx.get(index).map_or(default, |queue| queue.ring));
-            // SAFETY: the port exists; the count has its place.
-            unsafe { sys::rte_eth_dev_adjust_nb_rx_tx_desc(self.id, null_mut(), &raw mut count) };
-            let (index, conf) = (queue_count(index), &raw const conf);
-            // SAFETY: the port is configured with this queue; -1 is any NUMA node.
-            let failed =
-                unsafe { sys::rte_eth_tx_queue_setup(self.id, index, count, u32::MAX, conf) };
-            self.step("setting a transmit queue up", failed)?;
-        }
-        Ok(())
-    }
-
-    /// What is received, and by which queue.
-    fn set_filters(&self, config: &Config, rx: u16) -> Result<(), Refusal> {
-        if config.promiscuous {
-            // SAFETY: the port is started.
-            let failed = unsafe { sys::rte_eth_promiscuous_enable(self.id) };
-            self.unless_unsupported("receiving for other addresses", failed)?;
-        }
-        if config.all_multicast {
-            // SAFETY: the port is started.
-            let failed = unsafe { sys::rte_eth_allmulticast_enable(self.id) };
-            self.unless_unsupported("receiving for every group", failed)?;
-        }
-        for address in &config.addresses {
-            let mut address = sys::rte_ether_addr { addr_bytes: *address };
-            // SAFETY: the port is started; DPDK copies the address.
-            let failed = unsafe { sys::rte_eth_dev_mac_addr_add(self.id, &raw mut address, 0) };
-            self.step("adding a station address", failed)?;
-        }
-        match &config.rss {
-            Some(rss) if rx > 1 && !rss.table.is_empty() => self.set_table(rss),
-            _ => Ok(()),
-        }
-    }
-
-    /// Spreads the redirection table over the queues that `rss` names, in turn.
-    fn set_table(&self, rss: &Rss) -> Result<(), Refusal> {
-        let group = sys::MEMWIRE_RETA_GROUP as usize;
-        let size = usize::from(self.info.reta_size);
-        let mut entries = rss.table.iter().cycle().map(|queue| u16::from(*queue));
-        let mut table: Vec<_> = (0..size.div_ceil(group))
-            .map(|_| {
-                // SAFETY: a plain structure of numbers.
-                let mut part: sys::rte_eth_rss_reta_entry64 = unsafe { eal::zeroed() };
-                part.mask = u64::MAX;
-                part.reta.iter_mut().zip(&mut entries).for_each(|(place, queue)| *place = queue);
-                part
-            })
-            .collect();
-        // SAFETY: the port is started; the table has the device's size.
-        let failed = unsafe {
-            sys::rte_eth_dev_rss_reta_update(self.id, table.as_mut_ptr(), self.info.reta_size)
-        };
-        self.step("setting the table of receive queues", failed)
+        Ok(QueueMemory { mempool, payload: None })
     }
 
     /// What the device counts, by name.
@@ -359,6 +273,10 @@ impl Port {
         }
         let starved: u64 = self.memory.mirrors.iter().map(|mirror| mirror.stock().starved()).sum();
         all.push(("pool_exhausted".into(), starved));
+        if !self.memory.payloads.is_empty() {
+            let starved = self.memory.payloads.iter().map(|payloads| payloads.starved()).sum();
+            all.push(("payloads_exhausted".into(), starved));
+        }
         all.extend(self.extended());
         all
     }
@@ -401,7 +319,7 @@ impl Port {
         }
     }
 
-    fn step(&self, what: &'static str, failed: c_int) -> Result<(), Refusal> {
+    pub(super) fn step(&self, what: &'static str, failed: c_int) -> Result<(), Refusal> {
         if failed == 0 {
             return Ok(());
         }
@@ -411,7 +329,11 @@ impl Port {
     }
 
     /// As [`Port::step`]; a device without filters receives everything anyway.
-    fn unless_unsupported(&self, what: &'static str, failed: c_int) -> Result<(), Refusal> {
+    pub(super) fn unless_unsupported(
+        &self,
+        what: &'static str,
+        failed: c_int,
+    ) -> Result<(), Refusal> {
         if failed == -libc::ENOTSUP { Ok(()) } else { self.step(what, failed) }
     }
 
@@ -438,38 +360,67 @@ impl Port {
             // Somebody else in this process took it away; its id may be another port's by now, and its
             // device is not to be asked to let go of memory.
             std::mem::forget(std::mem::take(&mut self.memory.mapped));
+            std::mem::forget(std::mem::take(&mut self.memory.mapped_data));
             return;
         }
-        if let Some(queues) = self.queues.take() {
-            self.drain(queues);
+        let (id, device) = (self.id, Device(self.info.device));
+        if let Some(launch) = self.launch.take()
+            && self.is_started()
+        {
+            self.drain(launch.queues());
             // SAFETY: started; no queue is left (this is the last owner).
-            let failed = unsafe { sys::rte_eth_dev_stop(self.id) };
-            self.note("stopping", failed);
+            if !self.ends("stopping", move || unsafe { sys::rte_eth_dev_stop(id) }) {
+                return;
+            }
         }
         if !eal::settle() {
             // It may be in the midst of this port: what it uses stays.
-            tracing::warn!(
-                port = %self.name.to_string_lossy(),
-                "DPDK's interrupt thread does not answer: a port is left open, with its buffers"
-            );
-            std::mem::forget(std::mem::take(&mut self.memory));
-            eal::keep();
+            self.leave("DPDK's interrupt thread does not answer");
             return;
         }
         // SAFETY: stopped.
-        let failed = unsafe { sys::rte_eth_dev_close(self.id) };
-        self.note("closing", failed);
+        if !self.ends("closing", move || unsafe { sys::rte_eth_dev_close(id) }) {
+            return;
+        }
         // The device is still known to its bus: now it can let go of memory.
         self.memory.mapped.clear();
+        self.memory.mapped_data.clear();
         // SAFETY: the device was there when the port was attached, and its port is closed.
-        let failed = unsafe { sys::rte_dev_remove(self.info.device) };
-        self.note("removing", failed);
+        if !self.ends("removing", move || unsafe { sys::rte_dev_remove({ device }.0) }) {
+            return;
+        }
         if self.driver() == "net_memif" {
             // It leaves its listening socket's handle, which it has freed, with the interrupt thread: seen
             // with 22.11.11 as that thread's SIGSEGV in rte_intr_fd_get, called while rte_eal_cleanup unmaps
             // memory (12 of 40 processes).
             eal::keep();
         }
+    }
+
+    /// Whether a step of closing came to an end, which is told if it failed. What a driver that does not end may
+    /// use stays.
+    fn ends(&mut self, what: &str, step: impl FnOnce() -> c_int + Send + 'static) -> bool {
+        match self.peer.wait(what, step) {
+            Ok(call) => {
+                if let Some(why) = &call.overdue {
+                    tracing::warn!("{why}");
+                }
+                self.note(what, call.value);
+                true
+            }
+            Err(why) => {
+                self.leave(&why);
+                false
+            }
+        }
+    }
+
+    /// Leaves the port open, and what it uses where it is, for good.
+    fn leave(&mut self, why: &str) {
+        let port = self.name.to_string_lossy();
+        tracing::warn!(%port, "{why}: a port is left open, with its buffers");
+        std::mem::forget(std::mem::take(&mut self.memory));
+        eal::keep();
     }
 
     fn note(&self, what: &str, failed: c_int) {
@@ -484,16 +435,4 @@ impl Drop for Port {
     fn drop(&mut self) {
         self.close();
     }
-}
-
-fn queue_count(count: usize) -> u16 {
-    u16::try_from(count).unwrap_or(u16::MAX)
-}
-
-/// The port of that name.
-fn find(name: &CStr) -> Option<u16> {
-    let mut id = 0;
-    // SAFETY: a string; the answer has its place.
-    let failed = unsafe { sys::rte_eth_dev_get_port_by_name(name.as_ptr(), &raw mut id) };
-    (failed == 0).then_some(id)
 }

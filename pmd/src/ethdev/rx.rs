@@ -270,7 +270,7 @@ pub(super) fn packet_len(at: Mbuf) -> usize {
 }
 
 #[inline(always)]
-fn ol_flags(at: Mbuf) -> u64 {
+pub(super) fn ol_flags(at: Mbuf) -> u64 {
     // SAFETY: an mbuf that DPDK handed over.
     unsafe { mbuf::ol_flags(at).read() }
 }
@@ -287,7 +287,7 @@ pub(super) fn told(at: Mbuf) -> RxMeta {
 }
 
 /// Makes an mbuf a single one, as those at rest are; returns what was behind it.
-fn unlink(at: Mbuf) -> Mbuf {
+pub(super) fn unlink(at: Mbuf) -> Mbuf {
     // SAFETY: an mbuf that DPDK handed over, which nobody else touches.
     let next = unsafe { mbuf::next(at).replace(null_mut()) };
     // SAFETY: as above.
@@ -296,7 +296,7 @@ fn unlink(at: Mbuf) -> Mbuf {
 }
 
 /// States a segment where it lies in its slot.
-fn place(segment: &mut Buf<Cpu>, at: Mbuf, rx: &RxMeta) {
+pub(super) fn place(segment: &mut Buf<Cpu>, at: Mbuf, rx: &RxMeta) {
     // SAFETY: an mbuf that DPDK handed over.
     let offset = unsafe { mbuf::data_off(at).read() };
     let len = data_len(at);

@@ -9,12 +9,15 @@
 
 use std::{
     cell::UnsafeCell,
-    ffi::{c_int, c_uint, c_void},
+    ffi::{CStr, c_int, c_uint, c_void},
     hint,
     mem::MaybeUninit,
     ptr::null_mut,
     slice,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
 };
 
 use dpdk_sys as sys;
@@ -23,10 +26,11 @@ use mempool::{Burst, Cache, Cpu, Pool, Surrendered};
 use super::{
     lane::Lane,
     layout::{Layout, Mbuf},
+    mbufs::Operations,
 };
 
 /// The name DPDK knows the operations by.
-pub(super) const OPERATIONS: &std::ffi::CStr = c"memwire";
+const OPERATIONS: &CStr = c"memwire";
 
 /// Most mbufs that lie here while the pool could use their slots.
 const MOST: usize = 256;
@@ -76,11 +80,6 @@ impl Stock {
 
     pub(super) fn layout(&self) -> &Layout {
         &self.layout
-    }
-
-    /// The same while nothing is built on it yet, or any more.
-    pub(super) fn layout_mut(&mut self) -> &mut Layout {
-        &mut self.layout
     }
 
     pub(super) fn away(&self) -> &Surrendered<Cpu> {
@@ -271,20 +270,14 @@ impl Stock {
     }
 }
 
-/// Tells DPDK of the operations; once in a process.
-pub(super) fn register() -> Result<(), c_int> {
-    // SAFETY: a plain structure, all zeroes of which is a value: no operation, no name.
-    let mut operations: sys::rte_mempool_ops = unsafe { super::eal::zeroed() };
-    for (to, from) in operations.name.iter_mut().zip(OPERATIONS.to_bytes()) {
-        *to = from.cast_signed();
-    }
-    operations.alloc = Some(alloc);
-    operations.enqueue = Some(enqueue);
-    operations.dequeue = Some(dequeue);
-    operations.get_count = Some(get_count);
-    // SAFETY: DPDK copies the structure.
-    let index = unsafe { sys::rte_mempool_register_ops(&raw const operations) };
-    if index < 0 { Err(index) } else { Ok(()) }
+/// The operations of a mempool whose owner is a [`Stock`], by name; DPDK is told of them once in a process.
+///
+/// # Errors
+/// It has no place for them.
+pub(super) fn operations() -> Result<&'static CStr, String> {
+    static REGISTERED: OnceLock<Result<(), String>> = OnceLock::new();
+    let operations = || Operations { name: OPERATIONS, enqueue, dequeue, get_count }.register();
+    REGISTERED.get_or_init(operations).clone().map(|()| OPERATIONS)
 }
 
 /// The stock of a mempool; none while it is being filled with its mbufs.
@@ -294,10 +287,6 @@ pub(super) fn register() -> Result<(), c_int> {
 unsafe fn stock<'a>(config: *const c_void) -> Option<&'a Stock> {
     // SAFETY: null, or the stock that the mirror put there, which outlives the mempool.
     unsafe { config.cast::<Stock>().as_ref() }
-}
-
-unsafe extern "C" fn alloc(_: *mut sys::rte_mempool) -> c_int {
-    0
 }
 
 unsafe extern "C" fn enqueue(

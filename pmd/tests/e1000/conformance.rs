@@ -2,7 +2,7 @@
 
 use mempool::heap::Heap;
 use pmd::{
-    Config, Error, SplitSupport,
+    Config, Error, HardwareSplit, SplitSupport,
     conformance::{self, Joined, Overrun, Setup, Wire, WireTraits},
     e1000::model::{Chip, Options, Work},
 };
@@ -43,7 +43,11 @@ impl Wire for ModelWire {
             max_frame: 9018,
             min_frame: 60,
             segments: true,
-            split: SplitSupport::Hardware { longest_head: 960, length_step: None },
+            split: SplitSupport::Hardware(HardwareSplit {
+                longest_head: 960,
+                protocol: true,
+                ..HardwareSplit::default()
+            }),
             interactive: true,
             rx_buffer_step: if self.chip == Chip::I82574 { 1 } else { 1024 },
             overrun: Overrun::HeldBack,

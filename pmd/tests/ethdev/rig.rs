@@ -187,8 +187,7 @@ impl Wire for LoopWire {
 
     fn connect(&mut self, setup: &Setup) -> Result<Box<dyn Joined>, Error> {
         let mut device = Registry::new().open(&self.spec)?;
-        let RxMemory::Whole(pool) = &setup.rx else { unreachable!("no split was promised") };
-        let config = Config::default().with_rx(RxMemory::Whole(pool.clone())).with_tx(&setup.tx);
+        let config = Config::default().with_rx(setup.rx.clone()).with_tx(&setup.tx);
         let mut queues = device.start(config.rings(setup.ring))?;
         Ok(Box::new(Looped { tx: queues.tx.remove(0), rx: queues.rx.remove(0), _device: device }))
     }

@@ -11,7 +11,7 @@ use crate::rig::{LoopWire, PairWire, spec};
 
 const QUICK: usize = if cfg!(debug_assertions) { 30_000 } else { 500_000 };
 
-const TRAITS: WireTraits = WireTraits {
+pub(crate) const TRAITS: WireTraits = WireTraits {
     max_frame: 20_000,
     min_frame: 14,
     segments: true,
@@ -22,7 +22,7 @@ const TRAITS: WireTraits = WireTraits {
     budget: QUICK,
 };
 
-fn passes(mut wire: impl Wire) {
+pub(crate) fn passes(mut wire: impl Wire) {
     let ran = conformance::run(&mut wire, &Heap::new(), &Fake::new());
     let ran = ran.unwrap_or_else(|failure| panic!("{failure}"));
     assert!(ran.len() >= 6, "only {ran:?} ran");

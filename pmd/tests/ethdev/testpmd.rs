@@ -83,6 +83,12 @@ impl Testpmd {
         drop(self);
     }
 
+    /// Stops it where it is: it lives, and answers nobody.
+    pub(crate) fn freeze(&self) {
+        let process = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(process, rustix::process::Signal::STOP).expect("it runs");
+    }
+
     /// Asks it to end, and reads its books.
     pub(crate) fn finish(mut self) -> Books {
         let mut input = self.child.stdin.take().expect("it is a pipe");

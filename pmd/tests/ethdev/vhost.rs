@@ -52,6 +52,22 @@ fn virtio_user_is_given_dpdks_own_memory_and_no_other() {
     }
 }
 
+/// DPDK's driver tells its peer of all memory that DPDK knows, and gives up if some of it has no file.
+#[test]
+fn virtio_user_moves_frames_beside_a_port_that_has_memory_of_ours() {
+    if is_here("virtio_user_moves_frames_beside_a_port_that_has_memory_of_ours") {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("vhost");
+        let beside = Rig::start("net_null36", 2048);
+        let _peer = Testpmd::start(&vhost(0, &socket));
+        let mut rig = Rig::start(&virtio(36, &socket), 2048);
+        assert!(becomes(&*rig.device, true), "no link to testpmd");
+        echo(&mut rig, 2000);
+        is_home(rig);
+        is_home(beside);
+    }
+}
+
 #[test]
 fn a_vhost_port_goes_on_by_itself_each_time_its_killed_peer_comes_again() {
     if is_here("a_vhost_port_goes_on_by_itself_each_time_its_killed_peer_comes_again") {

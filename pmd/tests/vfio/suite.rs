@@ -8,8 +8,8 @@ use std::{
 
 use mempool::{Burst, Cache, Cpu};
 use pmd::{
-    AnyRxQueue, Config, Device, Error, QueueCounters, Queues, Registry, RxQueue, SplitSupport,
-    TxQueue,
+    AnyRxQueue, Config, Device, Error, HardwareSplit, QueueCounters, Queues, Registry, RxQueue,
+    SplitSupport, TxQueue,
     conformance::{self, Joined, Overrun, Setup, Wire, WireTraits},
 };
 use providers::Fake;
@@ -94,7 +94,11 @@ impl Wire for BackToBack {
     }
 
     fn traits(&self) -> WireTraits {
-        let hardware = SplitSupport::Hardware { longest_head: 960, length_step: None };
+        let hardware = SplitSupport::Hardware(HardwareSplit {
+            longest_head: 960,
+            protocol: true,
+            ..HardwareSplit::default()
+        });
         WireTraits {
             max_frame: self.max_frame,
             min_frame: 60,

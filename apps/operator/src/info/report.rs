@@ -84,6 +84,7 @@ pub(crate) struct Can {
     pub(crate) split: bool,
     pub(crate) split_kind: SplitKind,
     /// Where hardware splits: the longest head, and what fixed lengths are multiples of.
+    pub(crate) split_protocol: Option<bool>,
     pub(crate) split_head: Option<usize>,
     pub(crate) split_step: Option<usize>,
     pub(crate) rx_buffer_step: usize,
@@ -110,17 +111,16 @@ pub(crate) enum SplitKind {
 
 impl From<&Capabilities> for Can {
     fn from(can: &Capabilities) -> Self {
-        let (split_kind, split_head, split_step) = match can.split {
-            SplitSupport::None => (SplitKind::None, None, None),
-            SplitSupport::ProtocolAndLength => (SplitKind::Anywhere, None, None),
-            SplitSupport::Hardware { longest_head, length_step } => {
-                (SplitKind::Hardware, Some(longest_head), length_step)
-            }
+        let (split_kind, hardware) = match can.split {
+            SplitSupport::None => (SplitKind::None, None),
+            SplitSupport::ProtocolAndLength => (SplitKind::Anywhere, None),
+            SplitSupport::Hardware(hardware) => (SplitKind::Hardware, Some(hardware)),
         };
         Self {
+            split_protocol: hardware.map(|hardware| hardware.protocol),
+            split_head: hardware.map(|hardware| hardware.longest_head),
+            split_step: hardware.and_then(|hardware| hardware.length_step),
             split_kind,
-            split_head,
-            split_step,
             rx_buffer_step: can.rx_buffer_step,
             rx_offloads: can.rx_offloads.names().collect(),
             tx_offloads: can.tx_offloads.names().collect(),
@@ -169,7 +169,12 @@ mod tests {
     #[test]
     fn hardware_is_told_from_software_and_offloads_have_names() {
         let can = Capabilities {
-            split: SplitSupport::Hardware { longest_head: 960, length_step: Some(64) },
+            split: SplitSupport::Hardware(pmd::HardwareSplit {
+                longest_head: 960,
+                protocol: true,
+                length_step: Some(64),
+                ..pmd::HardwareSplit::default()
+            }),
             rx_offloads: Offload::RX_VLAN_STRIPPED.with(Offload::RX_TIMESTAMP),
             tx_offloads: Offload::TX_TCP_SEGMENT,
             rx_buffer_step: 1024,
@@ -179,6 +184,7 @@ mod tests {
         let can = serde_json::to_value(Can::from(&can)).unwrap();
         assert_eq!((&can["split"], &can["split_kind"]), (&true.into(), &"hardware".into()));
         assert_eq!((&can["split_head"], &can["split_step"]), (&960.into(), &64.into()));
+        assert_eq!(can["split_protocol"], true);
         assert_eq!(can["rx_offloads"], serde_json::json!(["rx_vlan_strip", "rx_timestamp"]));
         assert_eq!(can["tx_offloads"], serde_json::json!(["tx_tcp_segment"]));
         assert_eq!((&can["rx_buffer_step"], &can["addresses"]), (&1024.into(), &23.into()));

@@ -149,17 +149,20 @@ fn opened(port: &Port) -> String {
 /// Where frames are cut, in words.
 fn split(can: &Can) -> String {
     let head = can.split_head.unwrap_or_default();
-    match (can.split_kind, can.split_step) {
-        (SplitKind::None, _) => "no: the bounce path copies".into(),
-        (SplitKind::Anywhere, _) => "by the driver, anywhere".into(),
-        (SplitKind::Hardware, None) => {
-            format!("by hardware, behind the transport header; heads up to {head} B")
+    let step = match can.split_step {
+        Some(1) => Some("any number of bytes".to_owned()),
+        step => step.map(|step| format!("a multiple of {step} B")),
+    };
+    let place = match (can.split_kind, can.split_protocol, step) {
+        (SplitKind::None, ..) => return "no: the bounce path copies".into(),
+        (SplitKind::Anywhere, ..) => return "by the driver, anywhere".into(),
+        (SplitKind::Hardware, Some(true), None) => "behind the transport header".to_owned(),
+        (SplitKind::Hardware, Some(true), Some(step)) => {
+            format!("behind the transport header or after {step}")
         }
-        (SplitKind::Hardware, Some(step)) => format!(
-            "by hardware, behind the transport header or after a multiple of {step} B; heads up to \
-             {head} B"
-        ),
-    }
+        (SplitKind::Hardware, _, step) => format!("after {}", step.unwrap_or_default()),
+    };
+    format!("by hardware, {place}; heads up to {head} B")
 }
 
 fn drivers(drivers: &[DriverRow]) -> String {

@@ -30,6 +30,32 @@ fn gpurx_receives_what_pktgen_sends_and_says_that_payloads_are_bounced() {
 }
 
 #[test]
+fn gpurx_has_a_nic_that_splits_put_payloads_where_they_belong() {
+    let test = "gpurx_has_a_nic_that_splits_put_payloads_where_they_belong";
+    let Some(place) = Place::open(test) else { return };
+    // Numbered in the IPv4 header, and behind the UDP header.
+    for (name, seq, by, head) in [("a", "--seq ipid", "--ip-id", 42), ("b", "", "", 66)] {
+        let port = place.memif(0, "server", name).replace("net_memif0", "net_memif_len0");
+        let arguments = format!("-p {port} -m fake {seq} --deadline 5s -c {FRAMES} -t 50s --json");
+        let mut gpurx = place.start_with_model("gpurx", &arguments);
+        place.wait_for_socket(name, &mut gpurx);
+        let arguments = format!(
+            "-p {} --rx {by} --size 1000 -c {FRAMES} --rate {RATE} -t 50s --json",
+            place.memif(0, "client", name)
+        );
+        let sent = place.run("pktgen", &arguments).succeeded().json();
+        assert_eq!(number(&sent, "/tx/frames"), FRAMES, "{sent:#}");
+        let received = gpurx.finish().succeeded();
+        let note = format!("cuts each frame after {head} bytes");
+        assert!(received.stderr.contains(&note), "no {note}: {}", received.stderr);
+        let summary = received.json();
+        assert_eq!(number(&summary, "/verify/ok"), FRAMES, "{summary:#}");
+        assert_eq!((&summary["verify"]["bad"], &summary["path"]), (&0.into(), &"direct".into()));
+        assert_eq!(number(&summary, "/host_payload_bytes"), 0, "{summary:#}");
+    }
+}
+
+#[test]
 fn gpurx_does_not_take_the_copying_path_for_the_direct_one() {
     let Some(place) = Place::open("gpurx_does_not_take_the_copying_path_for_the_direct_one") else {
         return;

@@ -9,6 +9,8 @@ mod bad_input;
 #[path = "../netns/lab.rs"]
 #[allow(dead_code, reason = "shared with other tests, which use other parts of it")]
 mod lab;
+#[path = "../../../../pmd/tests/ethdev/model/mod.rs"]
+mod model;
 mod peers;
 mod place;
 #[path = "../netns/process.rs"]

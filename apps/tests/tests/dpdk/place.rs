@@ -8,7 +8,10 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::process::{Finished, Process, binary, wait_for};
+use crate::{
+    model,
+    process::{Finished, Process, binary, wait_for},
+};
 
 /// Frames of a run. Who sends them receives, too (`--rx`): it then waits a while before it closes its port,
 /// and what lies in a ring at that moment is lost.
@@ -54,6 +57,13 @@ impl Place {
     pub(crate) fn start(&self, program: &str, arguments: &str) -> Process {
         let mut command = Command::new(binary(program));
         command.args(arguments.split_whitespace());
+        Process::start(self.output.path(), &mut command, program)
+    }
+
+    /// The same, with a NIC that splits frames for each port that is named so (`pmd/tests/ethdev/model`).
+    pub(crate) fn start_with_model(&self, program: &str, arguments: &str) -> Process {
+        let mut command = Command::new(binary(program));
+        command.args(arguments.split_whitespace()).env("LD_PRELOAD", model::library());
         Process::start(self.output.path(), &mut command, program)
     }
 
