@@ -43,12 +43,14 @@ pub enum Kind {
 }
 
 impl Kind {
-    fn classes(self) -> &'static str {
-        match self {
-            Self::Figure => "",
-            Self::Words => " class=\"words\"",
-            Self::Good => " class=\"words good\"",
-            Self::Bad => " class=\"bad\"",
+    /// In a column whose head is of `column`: what is bad may be a figure or words.
+    fn classes(self, column: Self) -> &'static str {
+        match (self, column) {
+            (Self::Figure, _) => "",
+            (Self::Words, _) => " class=\"words\"",
+            (Self::Good, _) => " class=\"words good\"",
+            (Self::Bad, Self::Words) => " class=\"words bad\"",
+            (Self::Bad, _) => " class=\"bad\"",
         }
     }
 }
@@ -106,13 +108,14 @@ pub fn table<R: AsRef<[(String, Kind)]>>(
     }
     writeln!(page, "<div class=\"card\"><table>\n<tr>")?;
     for (head, kind) in heads {
-        write!(page, "<th{}>{}</th>", kind.classes(), escape(head))?;
+        write!(page, "<th{}>{}</th>", kind.classes(*kind), escape(head))?;
     }
     writeln!(page, "</tr>")?;
     for row in rows {
         write!(page, "<tr>")?;
-        for (cell, kind) in row.as_ref() {
-            write!(page, "<td{}>{}</td>", kind.classes(), escape(cell))?;
+        for (at, (cell, kind)) in row.as_ref().iter().enumerate() {
+            let column = heads.get(at).map_or(Kind::Figure, |(_, column)| *column);
+            write!(page, "<td{}>{}</td>", kind.classes(column), escape(cell))?;
         }
         writeln!(page, "</tr>")?;
     }
@@ -154,7 +157,7 @@ mod tests {
         let rows = [[("<b>".to_owned(), Kind::Figure), ("MISSED".to_owned(), Kind::Bad)]];
         table(&mut page, &[("x", Kind::Figure), ("y", Kind::Words)], rows.iter())
             .expect("a String");
-        assert!(page.contains("<td>&lt;b&gt;</td><td class=\"bad\">MISSED</td>"), "{page}");
+        assert!(page.contains("<td>&lt;b&gt;</td><td class=\"words bad\">MISSED</td>"), "{page}");
         assert!(is_well_formed(&page));
     }
 

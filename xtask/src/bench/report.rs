@@ -228,7 +228,7 @@ mod tests {
             "cargo xtask bench &lt;x&gt;",
             "<span class=\"quiet\">kernel</span><b>6.1</b>",
             "<td class=\"words good\">met</td>",
-            "<td class=\"bad\">MISSED ratio by 50 %</td>",
+            "<td class=\"words bad\">MISSED ratio by 50 %</td>",
             "<b class=\"bad\">1</b>",
             // 10 ticks at 2 GHz are 5 ns.
             "<td>10.00</td><td>10.00</td><td>20.00</td><td>5.00</td><td>100.0</td>",
