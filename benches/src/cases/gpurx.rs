@@ -12,8 +12,9 @@ use crate::{
 
 /// Runs taken at a time.
 const RUNS: usize = 3;
-/// Its worker takes a burst in a pass: the sender keeps up with one that is traced.
-const LOOP: app::Loop = app::Loop { thread: "gpurx 0", frames: 32.0, most: 40_000 };
+/// Its worker takes a burst in a pass: the sender keeps up with one that is traced. Of half the usual size, since each
+/// instruction takes some 20 microseconds then; what is once a burst shows little among a thousand a frame.
+const LOOP: app::Loop = app::Loop { thread: "gpurx 0", frames: 16.0, most: 22_000 };
 /// The memwire test header: it is split off with the others, and the rest of a payload is what is placed.
 const HEADER: u32 = 24;
 
@@ -46,7 +47,7 @@ fn measure(windows: usize, payload: u32, path: &str) -> anyhow::Result<Outcome> 
     let after = placement::probe([first, second]);
     if instructions.is_none() {
         // No counter here: one by one, and without the clocks of `--cost`.
-        let line = format!("--payload {sent} --path {path} --sink place --quiet");
+        let line = format!("--payload {sent} --path {path} --sink place -b 16 --quiet");
         instructions = app::stepped("gpurx", &line, LOOP)?;
     }
     Ok(Outcome {
