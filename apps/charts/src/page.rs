@@ -25,6 +25,7 @@ font:13px/1.5 ui-monospace,Menlo,'DejaVu Sans Mono',monospace}\
 table{border-collapse:collapse;min-width:min(100%,520px);font-variant-numeric:tabular-nums}\
 th,td{padding:5px 10px;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}\
 th:first-child,td:first-child,th.words,td.words{text-align:left}\
+td.words:nth-child(n+3){white-space:normal;min-width:12em}\
 th{font-weight:600;color:var(--quiet)}tr:last-child td{border-bottom:0}\
 td.bad,b.bad{color:var(--bad);font-weight:600}td.good,b.good{color:var(--good);font-weight:600}";
 

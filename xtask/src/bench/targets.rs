@@ -21,11 +21,11 @@ pub(crate) enum Suite {
     Wire,
     /// The queues of e1000e and igb, on chips in software.
     Nic,
-    /// Ports of DPDK's through our driver, beside a C loop over ethdev.
+    /// Ports of DPDK's through our driver beside a C loop over ethdev, and the app l2fwd over them beside testpmd.
     Dpdk,
     /// What it costs to watch an app.
     Watch,
-    /// Packet sockets over a veth pair; sending by the thread's CPU time.
+    /// Packet sockets over a veth pair; sending by the thread's CPU time. The path is sending and receiving.
     #[value(name = "af_packet")]
     AfPacket,
     /// The app gpurx over the ring wire with two cores: payloads straight into their memory, beside the bounce path.
