@@ -35,9 +35,11 @@ fn step(on: bool) {
     }
 }
 
-/// User instructions that `work` takes on this thread; `None` where they cannot be counted, or are not to be.
+/// User instructions that `work` takes on this thread; `None` where they cannot be counted, or are not to be: the
+/// work is done all the same.
 pub fn count(mut work: impl FnMut()) -> Option<u64> {
     if !cfg!(target_arch = "x86_64") || are_forgone() {
+        work();
         return None;
     }
     // SAFETY: all zero is a valid `sigaction`: no flags, an empty mask.
@@ -45,6 +47,7 @@ pub fn count(mut work: impl FnMut()) -> Option<u64> {
     action.sa_sigaction = on_trap as extern "C" fn(libc::c_int) as usize;
     // SAFETY: a handler that touches one atomic.
     if unsafe { libc::sigaction(libc::SIGTRAP, &raw const action, std::ptr::null_mut()) } != 0 {
+        work();
         return None;
     }
     let between = |work: &mut dyn FnMut()| {
