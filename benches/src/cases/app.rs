@@ -2,7 +2,7 @@
 //! beside this one.
 
 use std::{
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
@@ -229,5 +229,10 @@ fn on_a_terminal(program: &Path, arguments: &str) -> anyhow::Result<Output> {
     let line = format!("stty cols 120 rows 40; exec {} {arguments} --tui", program.display());
     let mut command = Command::new("script");
     command.args(["-qec", &line, "/dev/null"]).env("TERM", "xterm-256color");
-    command.stdin(Stdio::null()).output().context("script (util-linux)")
+    command.stdin(Stdio::null()).output().map_err(|error| match error.kind() {
+        ErrorKind::NotFound => {
+            CannotRunHere("needs `script`: apt-get install bsdutils".into()).into()
+        }
+        _ => anyhow::Error::from(error).context("script"),
+    })
 }
