@@ -2,10 +2,13 @@
 //! integers moves it.
 #![allow(unsafe_code, reason = "the batch is a raw array of owned slot numbers")]
 
-use std::{hint, mem::MaybeUninit, ptr, ptr::NonNull, slice};
+use std::{mem::MaybeUninit, ptr, ptr::NonNull, slice};
 
 use crate::{
-    Access, Buf, Cache, Frame, FrameMut, Meta, Pool, RxMeta, Shared, Slot, core::Core, slot::PAD,
+    Access, Buf, Cache, Frame, FrameMut, Meta, Pool, RxMeta, Shared, Slot,
+    core::Core,
+    slot::{PAD, run},
+    template::Template,
 };
 
 /// Owns up to [`Burst::CAPACITY`] frames of one pool, in order. Dropping it frees them.
@@ -93,7 +96,8 @@ impl<A: Access> Burst<A> {
 
     /// The numbers of the frames' first slots.
     #[inline(always)]
-    pub(crate) fn slots(&self) -> &[u32] {
+    #[must_use]
+    pub fn slots(&self) -> &[u32] {
         // SAFETY: the first `len` were written.
         unsafe { slice::from_raw_parts(self.slots.as_ptr().cast(), self.len) }
     }
@@ -165,25 +169,31 @@ impl<A: Access> Burst<A> {
         self.slots().iter().map(|slot| unsafe { Frame::new(self.core(), *slot) })
     }
 
-    /// The number and the metadata of each frame's first slot, in order: for loops over whole bursts that write
-    /// elsewhere meanwhile.
+    /// Calls `visit` for frames from the front on, as many as `beside` has elements, with the element beside it
+    /// and the number and metadata of the frame's first slot, until it says no; returns how often it said
+    /// yes. For loops over whole bursts that write elsewhere meanwhile.
     #[inline(always)]
-    pub fn metas(&self) -> impl ExactSizeIterator<Item = (u32, &Meta)> {
-        let first = self.core().table.first_meta();
-        self.slots().iter().map(move |slot| {
+    pub fn visit<T>(&self, beside: &[T], mut visit: impl FnMut(&T, u32, &Meta) -> bool) -> usize {
+        let (first, slots) = (self.core().table.first_meta(), self.slots());
+        run(beside.len().min(slots.len()), |at| {
+            // SAFETY: below the length of both.
+            let beside = unsafe { beside.get_unchecked(at) };
+            // SAFETY: as above.
+            let slot = unsafe { *slots.get_unchecked(at) };
             // SAFETY: slots are made by the pool inside the index space, which the table spans.
-            let meta = unsafe { first.add(*slot as usize) };
+            let meta = unsafe { first.add(slot as usize) };
             // SAFETY: the burst owns the slot and is borrowed.
-            (*slot, unsafe { meta.as_ref() })
+            visit(beside, slot, unsafe { meta.as_ref() })
         })
     }
 
     /// Calls `change` for every frame from the `from`-th on.
     #[inline(always)]
     pub fn for_each_mut(&mut self, from: usize, mut change: impl FnMut(FrameMut<'_, A>)) {
+        let core = self.core();
         for &slot in &self.slots()[from..] {
             // SAFETY: the burst owns the slot and is exclusively borrowed; one view at a time.
-            change(unsafe { FrameMut::new(self.core(), slot) });
+            change(unsafe { FrameMut::new(core, slot) });
         }
     }
 
@@ -350,43 +360,47 @@ impl<A: Access> Burst<A> {
         count
     }
 
-    /// As [`Burst::adopt`], for single segments that are received alike but for their lengths: `next` yields the
-    /// slots and lengths of up to `most` of them, by their index, until there is none. Returns how many there
-    /// were.
+    /// As [`Burst::adopt`], for single segments that are received alike but for their lengths. They come as
+    /// elements of `from`: `number` writes the slots of those at the front, and says of how many, without taking
+    /// them over; `take` does that, one by one, and says how long the frame is, until it says none. Returns
+    /// how many there were.
+    ///
+    /// Two passes, since the first is arithmetic that the compiler does for several at once.
     ///
     /// # Panics
-    /// If a slot has no room for its length. The slots yielded so far are lost then.
+    /// If a slot has no room for its length. The slots taken so far are lost then.
     ///
     /// # Safety
-    /// As for [`Burst::adopt`].
+    /// As for [`Burst::adopt`], of the slots that `number` wrote and `take` took.
     #[inline(always)]
-    pub unsafe fn adopt_received(
+    pub unsafe fn adopt_received<T>(
         &mut self,
-        most: usize,
+        from: &[T],
         rx: &RxMeta,
-        mut next: impl FnMut(usize) -> Option<(u32, usize)>,
+        number: impl FnOnce(&[T], &mut [MaybeUninit<u32>]) -> usize,
+        mut take: impl FnMut(&T, u32) -> Option<usize>,
     ) -> usize {
-        let (core, most) = (self.core(), most.min(self.room()));
+        let most = from.len().min(self.room());
+        let places = &mut self.slots[self.len..self.len + most];
+        let most = number(&from[..most], places).min(most);
+        let core = self.core();
         let (first, stride) = (core.table.first_meta(), core.table.stride());
-        // Opaque, so that it is copied as it lies there, and not field by field.
-        let alike = hint::black_box(core.fresh.received(stride, 0, rx));
-        let (longest, tail) = (alike.longest(stride), self.tail_ptr());
-        let mut count = 0;
-        while count < most
-            && let Some((slot, len)) = next(count)
-        {
-            // SAFETY: `count < room`, so the place is within the array.
-            let place = unsafe { tail.add(count) };
-            // SAFETY: as above.
-            unsafe { place.write(MaybeUninit::new(slot)) };
+        let alike = Template::new(core.fresh.received(stride, 0, rx), stride);
+        let slots = self.slots_ptr().cast::<u32>().wrapping_add(self.len);
+        let count = run(most, |at| {
+            // SAFETY: below both lengths.
+            let from = unsafe { from.get_unchecked(at) };
+            // SAFETY: as above, of the places.
+            let slot = unsafe { slots.add(at) };
+            // SAFETY: `number` wrote it (caller).
+            let slot = unsafe { slot.read() };
+            let Some(len) = take(from, slot) else { return false };
             // SAFETY: a slot of this pool (caller), which the table spans.
             let meta = unsafe { first.add(slot as usize) };
             // SAFETY: the burst owns the slot from here on, hence its metadata.
-            unsafe { meta.write(alike) };
-            // SAFETY: as above.
-            unsafe { &mut *meta.as_ptr() }.set_len(len, longest);
-            count += 1;
-        }
+            unsafe { alike.write_with(meta, len) };
+            true
+        });
         self.len += count;
         count
     }

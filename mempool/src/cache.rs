@@ -18,6 +18,7 @@ use crate::{
     Access, Buf, Burst, Pool, Slot,
     core::{CacheGauge, Core, add, bump},
     slot::{PAD, copy_slots},
+    template::Template,
 };
 
 /// A stack of free slots that belongs to one worker. Dropping it gives them back.
@@ -107,10 +108,13 @@ impl<A: Access> Cache<A> {
         let before = burst.len();
         let got = self.take_bare(burst, count);
         let core = self.core();
-        let fresh = core.fresh;
+        let (first, fresh) =
+            (core.table.first_meta(), Template::new(core.fresh, core.table.stride()));
         for &slot in &burst.slots()[before..before + got] {
+            // SAFETY: slots are made by the pool inside the index space, which the table spans.
+            let meta = unsafe { first.add(slot as usize) };
             // SAFETY: the burst owns the slot, hence its metadata.
-            unsafe { core.table.meta(slot).write(fresh) };
+            unsafe { fresh.write(meta) };
         }
         got
     }

@@ -3,7 +3,9 @@
 
 use std::{marker::PhantomData, slice};
 
-use crate::{Access, AreaId, Device, Meta, Peer, Readable, RxMeta, Slot, Writable, core::Core};
+use crate::{
+    Access, AreaId, Device, Meta, Peer, Readable, RxMeta, Slot, Writable, core::Core, meta::leaves,
+};
 
 /// A read-only view of a frame.
 pub struct Frame<'a, A: Access> {
@@ -208,8 +210,10 @@ macro_rules! owner_methods {
             /// If the slot has no room for it.
             #[inline(always)]
             pub fn set_len(&mut self, len: usize) {
-                let offset = self.view().meta().offset();
-                assert!(len <= self.stride() - offset, "{len} B at {offset} leave the slot");
+                let longest = self.view().meta().longest(self.stride());
+                if len > longest {
+                    leaves(len, longest);
+                }
                 #[expect(clippy::cast_possible_truncation, reason = "at most the stride, 2^30")]
                 let len = len as u32;
                 self.meta_mut().len = len;

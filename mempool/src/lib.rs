@@ -47,6 +47,7 @@ mod surrendered;
 mod sweep;
 mod sync;
 mod table;
+mod template;
 mod view;
 
 pub use access::{Access, Cpu, Device, Peer, Readable, Shared, Writable};

@@ -134,8 +134,8 @@ impl Meta {
     /// If the slot has no room for it.
     #[inline(always)]
     pub(crate) fn received(mut self, stride: usize, len: usize, rx: &RxMeta) -> Self {
-        if len > stride - self.offset() {
-            leaves(len, stride);
+        if len > self.longest(stride) {
+            leaves(len, self.longest(stride));
         }
         #[expect(clippy::cast_possible_truncation, reason = "at most the stride, 2^30")]
         let len = len as u32;
@@ -150,18 +150,6 @@ impl Meta {
     /// The longest payload that a slot of `stride` bytes has room for, where this one starts.
     pub(crate) const fn longest(&self, stride: usize) -> usize {
         stride - self.offset()
-    }
-
-    /// # Panics
-    /// If `len` is more than `longest`.
-    #[inline(always)]
-    pub(crate) fn set_len(&mut self, len: usize, longest: usize) {
-        if len > longest {
-            leaves(len, longest);
-        }
-        #[expect(clippy::cast_possible_truncation, reason = "at most the stride, 2^30")]
-        let len = len as u32;
-        self.len = len;
     }
 
     /// What the driver stated about the frame besides its bytes.
@@ -252,8 +240,8 @@ impl Meta {
 /// Out of line, so that who never gets here keeps its registers.
 #[cold]
 #[inline(never)]
-fn leaves(len: usize, stride: usize) -> ! {
-    panic!("{len} B leave the slot of {stride} B")
+pub(crate) fn leaves(len: usize, room: usize) -> ! {
+    panic!("{len} B leave the slot, which has room for {room} B")
 }
 
 /// What an application asks of the sender of a frame besides its bytes; the default is "nothing". A

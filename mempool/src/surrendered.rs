@@ -91,13 +91,13 @@ impl<A: Access> Tally<A> {
     /// As [`Surrendered::gave`].
     #[inline]
     pub fn gave(&mut self, count: usize) {
-        self.publish(self.away.wrapping_add(u32::try_from(count).unwrap_or(u32::MAX)));
+        self.publish(self.away.wrapping_add(low(count)));
     }
 
     /// As [`Surrendered::took`].
     #[inline]
     pub fn took(&mut self, count: usize) {
-        self.publish(self.away.wrapping_sub(u32::try_from(count).unwrap_or(u32::MAX)));
+        self.publish(self.away.wrapping_sub(low(count)));
     }
 
     #[inline(always)]
@@ -106,6 +106,13 @@ impl<A: Access> Tally<A> {
         // Relaxed: a figure for `audit`, with one writer.
         self.gauge.store(away, Ordering::Relaxed);
     }
+}
+
+/// A burst's count; counts wrap anyway.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "at most a burst's capacity, 512")]
+fn low(count: usize) -> u32 {
+    count as u32
 }
 
 impl<A: Access> Drop for Tally<A> {

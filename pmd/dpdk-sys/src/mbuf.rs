@@ -27,6 +27,7 @@ macro_rules! fields {
 }
 
 const _: () = assert!(size_of::<rte_mbuf>() == MEMWIRE_MBUF_SIZE as usize);
+const _: () = assert!(MEMWIRE_OFF_NB_SEGS == MEMWIRE_OFF_REFCNT + 2);
 
 fields! {
     /// Start of the segment's buffer.
@@ -39,6 +40,8 @@ fields! {
     refcnt: u16 = MEMWIRE_OFF_REFCNT;
     /// Segments of the packet.
     nb_segs: u16 = MEMWIRE_OFF_NB_SEGS;
+    /// `refcnt` and `nb_segs`, for one look at both.
+    counts: [u16; 2] = MEMWIRE_OFF_REFCNT;
     /// The port it came in by.
     port: u16 = MEMWIRE_OFF_PORT;
     /// `RTE_MBUF_F_…`.

@@ -6,25 +6,31 @@
 
 use std::{
     cell::{Cell, UnsafeCell},
-    ffi::c_void,
     mem::MaybeUninit,
     ptr::{from_mut, from_ref, null, null_mut},
     sync::Arc,
 };
 
+use dpdk_sys::rte_mempool;
 use mempool::{Burst, Cache, Cpu};
 
 use super::{layout::Mbuf, mirror::Mirror};
 
+/// A queue whose driver a thread is calling.
+struct Current {
+    /// Its mirror's mempool; null while no driver is being called.
+    mempool: Cell<*const rte_mempool>,
+    /// Where it is: borrowed for as long as `mempool` is not null.
+    lane: Cell<*const Lane>,
+}
+
 thread_local! {
-    /// The lane of the queue whose driver this thread is calling.
-    static CURRENT: Cell<*const Lane> = const { Cell::new(null()) };
+    static CURRENT: Current =
+        const { Current { mempool: Cell::new(null()), lane: Cell::new(null()) } };
 }
 
 /// Free mbufs of one queue. Those that are here when it is dropped go to the stock.
 pub(super) struct Lane {
-    /// The stock, by the address that its mempool has of it.
-    owner: *const c_void,
     pile: UnsafeCell<Pile>,
     mirror: Arc<Mirror>,
 }
@@ -49,8 +55,7 @@ impl Lane {
             cache: null_mut(),
             burst: Burst::with_limit(mirror.pool(), Burst::<Cpu>::CAPACITY),
         };
-        let owner = from_ref(stock).cast();
-        Self { owner, pile: UnsafeCell::new(pile), mirror: Arc::clone(mirror) }
+        Self { pile: UnsafeCell::new(pile), mirror: Arc::clone(mirror) }
     }
 
     /// Calls a driver: what it takes and frees meanwhile goes by this lane, and by the worker's cache.
@@ -58,17 +63,23 @@ impl Lane {
     pub(super) fn during<R>(&mut self, cache: &mut Cache<Cpu>, call: impl FnOnce() -> R) -> R {
         let is_ours = cache.pool().is_same(self.mirror.pool());
         self.pile.get_mut().cache = if is_ours { from_mut(cache) } else { null_mut() };
-        CURRENT.set(from_ref(self));
+        CURRENT.with(|current| {
+            current.lane.set(from_ref(self));
+            current.mempool.set(self.mirror.mempool());
+        });
         let result = call();
-        CURRENT.set(null());
+        CURRENT.with(|current| current.mempool.set(null()));
         result
     }
 
-    /// Takes mbufs for a driver, if one of this thread's queues is being called and has this stock; else says
+    /// Takes mbufs for a driver, if one of this thread's queues is being called and has this mempool; else says
     /// that it did not.
     #[inline(always)]
-    pub(super) fn take(owner: *const c_void, wanted: &mut [MaybeUninit<Mbuf>]) -> Option<bool> {
-        Self::current(owner, |lane, pile| {
+    pub(super) fn take(
+        mempool: *const rte_mempool,
+        wanted: &mut [MaybeUninit<Mbuf>],
+    ) -> Option<bool> {
+        Self::current(mempool, |lane, pile| {
             let Some(rest) = pile.len.checked_sub(wanted.len()) else {
                 return lane.take_more(pile, wanted);
             };
@@ -81,8 +92,8 @@ impl Lane {
     /// Gives one mbuf back, under the same condition and if there is room: false if not. Most drivers free one
     /// at a time, so this is what each costs.
     #[inline(always)]
-    pub(super) fn give_one(owner: *const c_void, mbuf: Mbuf) -> bool {
-        let given = Self::current(owner, |_, pile| {
+    pub(super) fn give_one(mempool: *const rte_mempool, mbuf: Mbuf) -> bool {
+        let given = Self::current(mempool, |_, pile| {
             let place = pile.mbufs.get_mut(pile.len)?;
             *place = mbuf;
             pile.len += 1;
@@ -92,8 +103,8 @@ impl Lane {
     }
 
     /// Gives mbufs back, under the same condition.
-    pub(super) fn give(owner: *const c_void, mbufs: &[Mbuf]) -> Option<()> {
-        Self::current(owner, |lane, pile| {
+    pub(super) fn give(mempool: *const rte_mempool, mbufs: &[Mbuf]) -> Option<()> {
+        Self::current(mempool, |lane, pile| {
             if pile.mbufs.len() - pile.len < mbufs.len() && !lane.make_room(pile, mbufs.len()) {
                 return lane.mirror.stock().give(mbufs);
             }
@@ -103,12 +114,15 @@ impl Lane {
     }
 
     #[inline(always)]
-    fn current<R>(owner: *const c_void, change: impl FnOnce(&Self, &mut Pile) -> R) -> Option<R> {
-        // SAFETY: null, or a lane that `during` borrows until the call is over, on this thread.
-        let lane = unsafe { CURRENT.get().as_ref() }?;
-        if lane.owner != owner {
-            return None;
-        }
+    fn current<R>(
+        mempool: *const rte_mempool,
+        change: impl FnOnce(&Self, &mut Pile) -> R,
+    ) -> Option<R> {
+        let lane = CURRENT
+            .with(|current| (current.mempool.get() == mempool).then(|| current.lane.get()))?;
+        // SAFETY: DPDK's mempool is not null, so this is the lane that `during` borrows until the call is over,
+        // on this thread.
+        let lane = unsafe { &*lane };
         // SAFETY: `during` has the lane for itself, touches nothing of it while the call lasts, and the
         // operations do not call each other.
         Some(change(lane, unsafe { &mut *lane.pile.get() }))

@@ -28,6 +28,8 @@ struct Chunk {
     area: usize,
     first_slot: u32,
     slots: u32,
+    /// Numbers that these slots have for themselves: the next power of two.
+    span: usize,
     /// The first slot's memory.
     base: *mut u8,
     /// The first slot's mbuf, as a number too.
@@ -35,10 +37,13 @@ struct Chunk {
     start: usize,
 }
 
-/// The slots and mbufs of one area, for loops over a burst: all in registers, and no calls.
+/// The slots and mbufs of one area, for loops over a burst: no calls, and arithmetic apart from what writes, so
+/// that the compiler does it for several at once.
 #[derive(Clone, Copy)]
 pub(super) struct Part<'a> {
     first_slot: u32,
+    /// Numbers that the area's slots have for themselves: a power of two, or none.
+    span: usize,
     start: Mbuf,
     lent: &'a [AtomicU8],
 }
@@ -47,7 +52,7 @@ pub(super) struct Part<'a> {
 pub(super) struct Layout {
     chunks: Vec<Chunk>,
     stride: usize,
-    /// By slot: 1 where it is with DPDK.
+    /// By slot: 1 where it is with DPDK. Numbers that no slot has are never lent.
     lent: Box<[AtomicU8]>,
 }
 
@@ -57,26 +62,76 @@ unsafe impl Send for Layout {}
 unsafe impl Sync for Layout {}
 
 impl Part<'_> {
-    /// As [`Layout::lend`]; none if the slot is of another area.
+    /// The mbufs of slots, up to the first that is of another area; returns how many.
     #[inline(always)]
-    pub(super) fn lend(self, slot: u32) -> Option<Mbuf> {
-        let index = slot.wrapping_sub(self.first_slot) as usize;
-        self.lent.get(index)?.store(1, Ordering::Relaxed);
-        Some(self.start.wrapping_byte_add(index << SHIFT))
+    pub(super) fn mbufs(self, slots: &[u32], places: &mut [Mbuf]) -> usize {
+        let index = |slot: &u32| slot.wrapping_sub(self.first_slot) as usize;
+        let mut all = 0;
+        for (slot, place) in slots.iter().zip(&mut *places) {
+            let index = index(slot);
+            all |= index;
+            *place = self.start.wrapping_byte_add(index << SHIFT);
+        }
+        self.known(all, slots.iter().take(places.len()).map(index))
     }
 
-    /// As [`Layout::take_back`], but says nothing; none if the mbuf is of another area.
+    /// The numbers of mbufs' slots by `put`, up to the first that is of another area; returns how many. Which of
+    /// them DPDK had, [`Part::take_back`] says.
     #[inline(always)]
-    pub(super) fn take_back(self, mbuf: Mbuf) -> Option<u32> {
-        let index = mbuf.addr().wrapping_sub(self.start.addr()) >> SHIFT;
-        let lent = self.lent.get(index)?;
-        if lent.load(Ordering::Relaxed) == 0 {
-            return None;
+    pub(super) fn slots<P>(
+        self,
+        mbufs: &[Mbuf],
+        places: &mut [P],
+        put: impl Fn(&mut P, u32),
+    ) -> usize {
+        let index = |mbuf: &Mbuf| mbuf.addr().wrapping_sub(self.start.addr()) >> SHIFT;
+        let mut all = 0;
+        for (mbuf, place) in mbufs.iter().zip(&mut *places) {
+            let index = index(mbuf);
+            all |= index;
+            #[expect(clippy::cast_possible_truncation, reason = "what is too much is not counted")]
+            let slot = self.first_slot.wrapping_add(index as u32);
+            put(place, slot);
         }
-        lent.store(0, Ordering::Relaxed);
-        #[expect(clippy::cast_possible_truncation, reason = "below the area's slots")]
-        let index = index as u32;
-        Some(self.first_slot + index)
+        self.known(all, mbufs.iter().take(places.len()).map(index))
+    }
+
+    /// How many indices from the front on are the area's, where `all` is their bits together.
+    #[inline(always)]
+    fn known(self, all: usize, mut indices: impl ExactSizeIterator<Item = usize>) -> usize {
+        let count = indices.len();
+        // The span is a power of two: no bits beyond it, no index beyond it.
+        if all < self.span {
+            return count;
+        }
+        indices.position(|index| index >= self.span).unwrap_or(count)
+    }
+
+    /// Notes that a slot is given to DPDK from here on. The slot's owner alone calls this.
+    ///
+    /// # Safety
+    /// [`Part::mbufs`] of this part knew the slot.
+    #[inline(always)]
+    pub(super) unsafe fn lend(self, slot: u32) {
+        // SAFETY: the table spans all areas' numbers (`Layout::add`), and the slot is of one (caller).
+        let lent = unsafe { self.lent.get_unchecked(slot as usize) };
+        // Relaxed: whoever takes it back got it by way of DPDK, which orders.
+        lent.store(1, Ordering::Relaxed);
+    }
+
+    /// Notes that a slot came back from DPDK; false if it was not there.
+    ///
+    /// # Safety
+    /// [`Part::slots`] of this part knew the slot.
+    #[inline(always)]
+    pub(super) unsafe fn take_back(self, slot: u32) -> bool {
+        // SAFETY: as in `lend`.
+        let lent = unsafe { self.lent.get_unchecked(slot as usize) };
+        let was_lent = lent.load(Ordering::Relaxed) != 0;
+        if was_lent {
+            lent.store(0, Ordering::Relaxed);
+        }
+        was_lent
     }
 }
 
@@ -93,11 +148,17 @@ impl Layout {
     }
 
     /// Adds an area whose mbufs start at `first`.
+    ///
+    /// # Panics
+    /// If the area's slots have numbers beyond the bound.
     pub(super) fn add(&mut self, area: &AreaInfo, first: Mbuf) {
+        let span = area.slots.next_power_of_two();
+        assert!(area.first_slot as usize + span <= self.lent.len(), "slots beyond the bound");
         self.chunks.push(Chunk {
             area: area.id.index(),
             first_slot: area.first_slot,
             slots: u32::try_from(area.slots).unwrap_or(0),
+            span,
             base: area.region.base().as_ptr(),
             first,
             start: first.addr(),
@@ -122,10 +183,10 @@ impl Layout {
     #[inline(always)]
     fn part(&self, chunk: Option<&Chunk>) -> Part<'_> {
         let Some(chunk) = chunk else {
-            return Part { first_slot: 0, start: null_mut(), lent: &[] };
+            return Part { first_slot: 0, span: 0, start: null_mut(), lent: &[] };
         };
-        let lent = &self.lent[chunk.first_slot as usize..][..chunk.slots as usize];
-        Part { first_slot: chunk.first_slot, start: chunk.first, lent }
+        let Chunk { first_slot, span, first: start, .. } = *chunk;
+        Part { first_slot, span, start, lent: &self.lent }
     }
 
     /// The mbuf of a slot, if it has one.
@@ -155,7 +216,7 @@ impl Layout {
     }
 
     /// The mbuf of a slot that is given to DPDK from here on. The slot's owner alone calls this.
-    #[inline(always)]
+    #[cold]
     pub(super) fn lend(&self, slot: u32) -> Option<Mbuf> {
         let mbuf = self.mbuf(slot)?;
         // Relaxed: whoever takes it back got it by way of DPDK, which orders.
@@ -163,8 +224,46 @@ impl Layout {
         Some(mbuf)
     }
 
+    /// The mbufs of slots that are given to DPDK from here on, up to the first that has none; returns how many.
+    /// The slots' owner alone calls this.
+    pub(super) fn lend_all(&self, slots: &[u32], places: &mut [Mbuf]) -> usize {
+        let part = self.part_with(slots.first().copied().unwrap_or(0));
+        let known = part.mbufs(slots, places);
+        // SAFETY: `mbufs` said that it knows them.
+        slots[..known].iter().for_each(|slot| unsafe { part.lend(*slot) });
+        // Those of other areas.
+        let others = slots.iter().zip(places).skip(known).map_while(|(slot, place)| {
+            *place = self.lend(*slot)?;
+            Some(())
+        });
+        known + others.count()
+    }
+
+    /// The slots of mbufs that DPDK gave back, at the front of `slots`, which has room for all; returns how many.
+    /// Leaves out what is no mirror's, or ours already.
+    pub(super) fn take_back_all(&self, mbufs: &[Mbuf], slots: &mut [u32]) -> usize {
+        let part = self.part_of(mbufs.first().copied().unwrap_or(null_mut()));
+        let known = part.slots(mbufs, slots, |place, slot| *place = slot);
+        let mut count = 0;
+        for at in 0..known {
+            let slot = slots[at];
+            slots[count] = slot;
+            // SAFETY: `slots` said that it knows it.
+            let is_back = unsafe { part.take_back(slot) } || self.take_back(mbufs[at]).is_some();
+            count += usize::from(is_back);
+        }
+        // Those of other areas, or of none.
+        for &mbuf in &mbufs[known..] {
+            if let Some(slot) = self.take_back(mbuf) {
+                slots[count] = slot;
+                count += 1;
+            }
+        }
+        count
+    }
+
     /// The slot of an mbuf that DPDK gave back; none if it is no mirror's, or is ours already.
-    #[inline(always)]
+    #[cold]
     pub(super) fn take_back(&self, mbuf: Mbuf) -> Option<u32> {
         let slot = self.slot(mbuf)?;
         let lent = &self.lent[slot as usize];
@@ -279,15 +378,31 @@ mod tests {
         assert_eq!(layout.lent(), [mbuf]);
         assert_eq!(layout.take_back(mbuf), Some(63));
         assert_eq!(layout.take_back(mbuf), None, "it is ours already");
-        let part = layout.part_with(62);
-        assert_eq!(part.lend(62), layout.mbuf(62));
-        assert_eq!(part.lend(64), None, "of no area");
-        let part = layout.part_of(layout.mbuf(62).unwrap());
-        assert_eq!(part.take_back(layout.mbuf(62).unwrap()), Some(62));
-        assert_eq!(part.take_back(mbuf), None, "it is ours already");
-        assert_eq!(layout.part_with(64).lend(64), None);
+        let mut mbufs = [null_mut(); 3];
+        assert_eq!(layout.part_with(62).mbufs(&[62, 3, 64], &mut mbufs), 2, "64 is of no area");
+        assert_eq!(mbufs[..2], [layout.mbuf(62).unwrap(), layout.mbuf(3).unwrap()]);
+        assert_eq!(layout.part_with(64).mbufs(&[64], &mut mbufs), 0);
         assert_eq!(layout.slot(start.wrapping_byte_add(64 * DISTANCE)), None);
         assert_eq!(layout.slot(std::ptr::without_provenance_mut(0x0ff00)), None);
         assert!(layout.is_of(&pool.areas()));
+    }
+
+    #[test]
+    fn of_mbufs_that_come_back_those_are_left_out_that_are_foreign_or_were_not_lent() {
+        let pool = Pool::<Cpu>::builder().slots(48).memory(&Heap::new()).build().unwrap();
+        let mut layout = Layout::new(pool.stride(), pool.slot_bound());
+        let start: Mbuf = std::ptr::without_provenance_mut(0x10000);
+        layout.add(&pool.areas()[0], start);
+        let mbuf = |place: usize| start.wrapping_byte_add(place * DISTANCE);
+        for slot in [3, 5, 47] {
+            layout.lend(slot).unwrap();
+        }
+        let mut slots = [0; 8];
+        // 3 twice; 4 is ours; 50 is beyond the area's slots, but below the power of two; 1000 is far away.
+        let back = [3, 3, 4, 50, 47, 1000, 5, 5].map(mbuf);
+        assert_eq!(layout.take_back_all(&back, &mut slots), 3);
+        assert_eq!(slots[..3], [3, 47, 5]);
+        assert_eq!(layout.take_back_all(&back, &mut slots), 0, "all are ours already");
+        assert!(layout.lent().is_empty());
     }
 }

@@ -9,8 +9,8 @@
 use std::{
     collections::VecDeque,
     ffi::{CStr, c_int, c_uint, c_void},
-    mem::ManuallyDrop,
-    ptr::from_ref,
+    mem::{ManuallyDrop, MaybeUninit},
+    ptr::{from_ref, null_mut},
     slice,
     sync::{
         OnceLock,
@@ -19,7 +19,7 @@ use std::{
 };
 
 use dpdk_sys as sys;
-use mempool::{Burst, Device, Pool, RxMeta, Surrendered, Tally};
+use mempool::{Access, Buf, Burst, Device, Pool, RxMeta, Surrendered, Tally};
 
 use super::{
     layout::{Layout, Mbuf},
@@ -29,6 +29,9 @@ use super::{
 
 /// The name DPDK knows the operations by.
 const OPERATIONS: &CStr = c"memwire_payloads";
+
+/// Slots at a time.
+const BATCH: usize = 64;
 
 /// Payload buffers of one queue.
 pub(super) struct Payloads {
@@ -116,13 +119,17 @@ impl Payloads {
         away.gave(most);
         let posted = burst.surrender_front(most, |slots| {
             self.posted.mbufs.with(|mbufs| {
-                let part = self.layout.part_with(slots.first().copied().unwrap_or(0));
-                let known = slots.iter().map_while(|slot| {
-                    let mbuf = part.lend(*slot).or_else(|| self.layout.lend(*slot))?;
-                    mbufs.push_back(mbuf);
-                    Some(())
-                });
-                known.count()
+                let (mut posted, mut places) = (0, [null_mut(); BATCH]);
+                while posted < slots.len() {
+                    let some = &slots[posted..slots.len().min(posted + BATCH)];
+                    let known = self.layout.lend_all(some, &mut places);
+                    mbufs.extend(&places[..known]);
+                    posted += known;
+                    if known < some.len() {
+                        break;
+                    }
+                }
+                posted
             })
         });
         away.took(most - posted);
@@ -147,21 +154,10 @@ impl Payloads {
         self.layout.lent().len()
     }
 
-    /// The slot of an mbuf that the driver has filled, which is the caller's from here on.
+    /// Which mbuf is which slot.
     #[inline(always)]
-    pub(super) fn take_back(&self, mbuf: Mbuf) -> Option<u32> {
-        self.layout.take_back(mbuf)
-    }
-
-    /// Says that a slot was not taken back after all.
-    pub(super) fn undo(&self, slot: u32) {
-        self.layout.lend(slot);
-    }
-
-    /// Whether an mbuf is one of these.
-    #[inline(always)]
-    pub(super) fn has(&self, mbuf: Mbuf) -> bool {
-        self.layout.slot(mbuf).is_some()
+    pub(super) fn layout(&self) -> &Layout {
+        &self.layout
     }
 }
 
@@ -173,17 +169,29 @@ impl Drop for Payloads {
         for mbuf in self.layout.lent() {
             let slot = self.layout.take_back(mbuf);
             // SAFETY: `take_back` yields a slot of the pool that was surrendered, once.
-            let home = unsafe {
-                burst.adopt_received(1, &RxMeta::default(), |_| slot.map(|slot| (slot, 0)))
-            };
-            self.away.took(home);
-            burst.recycle(&mut cache);
+            let home = slot.and_then(|slot| unsafe { adopt_one(&mut burst, slot) });
+            self.away.took(usize::from(home.is_some()));
+            home.into_iter().for_each(|home| cache.give(home));
         }
         // SAFETY: once, here; the port, which used it, is closed.
         unsafe { ManuallyDrop::drop(&mut self.mempool) };
         // SAFETY: once, here; the mempool, which had its address, is gone.
         unsafe { ManuallyDrop::drop(&mut self.posted) };
     }
+}
+
+/// The buffer of a slot that was surrendered, by way of a burst that is empty.
+///
+/// # Safety
+/// As for [`Burst::adopt`].
+pub(super) unsafe fn adopt_one<A: Access>(burst: &mut Burst<A>, slot: u32) -> Option<Buf<A>> {
+    let number = |slots: &[u32], places: &mut [MaybeUninit<u32>]| {
+        places.write_copy_of_slice(slots);
+        slots.len()
+    };
+    // SAFETY: the caller's.
+    unsafe { burst.adopt_received(&[slot], &RxMeta::default(), number, |_, _| Some(0)) };
+    burst.pop()
 }
 
 /// What is posted to the queue of a mempool; none while that is filled or freed.

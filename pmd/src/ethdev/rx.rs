@@ -2,14 +2,14 @@
 //! came by reference from another pool's mirror (a ring between two ports) are copied.
 #![allow(unsafe_code, reason = "reads mbufs that DPDK handed over, and adopts their slots")]
 
-use std::{ptr::null_mut, slice, sync::Arc};
+use std::{mem::MaybeUninit, ptr::null_mut, slice, sync::Arc};
 
 use dpdk_sys::{self as sys, mbuf};
 use mempool::{Buf, Burst, Cache, Cpu, RxMeta, Tally};
 
 use super::{
     lane::Lane,
-    layout::{Mbuf, Part},
+    layout::{Layout, Mbuf},
     mirror::Mirror,
     offload,
     port::Port,
@@ -83,8 +83,8 @@ impl Rx {
         done: &mut usize,
     ) -> usize {
         let (mbufs, at) = (&self.mbufs[from..to], burst.len());
-        let part = self.mirror.stock().layout().part_of(mbufs[0]);
-        let Run { count, bytes, flags } = take_run(part, mbufs, self.headroom, burst);
+        let layout = self.mirror.stock().layout();
+        let Run { count, bytes, flags } = take_run(layout, mbufs, self.headroom, burst);
         self.away.took(count);
         *done = from + count;
         if !offload::is_silent(flags) {
@@ -98,7 +98,8 @@ impl Rx {
         bytes
     }
 
-    /// Delivers a frame that is of several segments, lies elsewhere in its slot, or is not our mirror's.
+    /// Delivers a frame that is of several segments, lies elsewhere in its slot, is not our mirror's, or not
+    /// ours alone.
     #[cold]
     fn deliver_odd(
         &mut self,
@@ -107,7 +108,9 @@ impl Rx {
         burst: &mut Burst<Cpu>,
     ) -> usize {
         let (rx, len) = (told(first), packet_len(first));
-        let is_ours = chain(first).all(|mbuf| self.mirror.stock().layout().slot(mbuf).is_some());
+        let layout = self.mirror.stock().layout();
+        // What others refer to as well (a driver that sends to several ports) stays DPDK's.
+        let is_ours = chain(first).all(|mbuf| layout.slot(mbuf).is_some() && references(mbuf) == 1);
         let frame = if is_ours {
             self.by_reference(first, &rx)
         } else {
@@ -199,26 +202,31 @@ struct Run {
     flags: u64,
 }
 
-/// Makes frames of mbufs until one is not plain (one segment that starts where a fresh buffer does), or not of
-/// this area.
+/// Makes frames of mbufs until one is not plain (one segment that starts where a fresh buffer does, and has one
+/// owner), or not of the first one's area.
 ///
 /// By itself, so that all it needs stays in registers.
 #[inline(never)]
-fn take_run(part: Part<'_>, mbufs: &[Mbuf], headroom: u16, burst: &mut Burst<Cpu>) -> Run {
+fn take_run(layout: &Layout, mbufs: &[Mbuf], headroom: u16, burst: &mut Burst<Cpu>) -> Run {
+    let part = layout.part_of(mbufs[0]);
     let (mut flags, mut bytes) = (0, 0);
-    // SAFETY: `take_back` yields surrendered slots of the mirror's pool, each once.
-    let count = unsafe {
-        burst.adopt_received(mbufs.len(), &RxMeta::default(), |index| {
-            let mbuf = mbufs[index];
-            if !is_plain(mbuf, headroom) {
-                return None;
-            }
-            let (slot, len) = (part.take_back(mbuf)?, data_len(mbuf));
-            flags |= ol_flags(mbuf);
-            bytes += len;
-            Some((slot, len))
+    let number = |mbufs: &[Mbuf], places: &mut [MaybeUninit<u32>]| {
+        part.slots(mbufs, places, |place, slot| {
+            place.write(slot);
         })
     };
+    let take = |mbuf: &Mbuf, slot| {
+        // SAFETY: `number` knew the slot.
+        let is_taken = is_plain(*mbuf, headroom) && unsafe { part.take_back(slot) };
+        is_taken.then(|| {
+            let len = data_len(*mbuf);
+            flags |= ol_flags(*mbuf);
+            bytes += len;
+            len
+        })
+    };
+    // SAFETY: `take_back` says yes to surrendered slots of the mirror's pool, each once.
+    let count = unsafe { burst.adopt_received(mbufs, &RxMeta::default(), number, take) };
     Run { count, bytes, flags }
 }
 
@@ -249,14 +257,20 @@ pub(super) fn free(mbufs: &[Mbuf]) {
     unsafe { sys::rte_pktmbuf_free_bulk(mbufs.as_ptr().cast_mut(), count) };
 }
 
-/// Whether a frame is one segment that starts where a fresh buffer does.
+/// Whether a frame is one segment that starts where a fresh buffer does, and nobody else refers to it.
 #[inline(always)]
 fn is_plain(at: Mbuf, headroom: u16) -> bool {
     // SAFETY: an mbuf that DPDK handed over.
-    let segments = unsafe { mbuf::nb_segs(at).read() };
+    let counts = unsafe { mbuf::counts(at).read() };
     // SAFETY: as above.
     let offset = unsafe { mbuf::data_off(at).read() };
-    segments == 1 && offset == headroom
+    counts == [1, 1] && offset == headroom
+}
+
+fn references(at: Mbuf) -> u16 {
+    // SAFETY: an mbuf that DPDK handed over; who else refers to it changes the count in DPDK's own way, and
+    // a count of more than one is left to DPDK.
+    unsafe { mbuf::refcnt(at).read() }
 }
 
 #[inline(always)]
@@ -304,4 +318,29 @@ pub(super) fn place(segment: &mut Buf<Cpu>, at: Mbuf, rx: &RxMeta) {
     frame.received(0, rx);
     frame.reset(usize::from(offset));
     frame.set_len(len);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_mbuf_is_plain_if_it_is_one_segment_at_the_headroom_that_nobody_else_refers_to() {
+        // As large and aligned as an mbuf, all zeroes.
+        let mut memory = Box::new(MaybeUninit::<sys::rte_mbuf>::zeroed());
+        let at: Mbuf = memory.as_mut_ptr();
+        let is_plain_with = |offset, references, segments| {
+            // SAFETY: the memory above.
+            unsafe { mbuf::data_off(at).write(offset) };
+            // SAFETY: as above.
+            unsafe { mbuf::refcnt(at).write(references) };
+            // SAFETY: as above.
+            unsafe { mbuf::nb_segs(at).write(segments) };
+            is_plain(at, 128)
+        };
+        assert!(is_plain_with(128, 1, 1));
+        assert!(!is_plain_with(126, 1, 1), "lies elsewhere");
+        assert!(!is_plain_with(128, 2, 1), "another's too");
+        assert!(!is_plain_with(128, 1, 2), "a chain");
+    }
 }

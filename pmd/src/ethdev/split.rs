@@ -6,7 +6,7 @@
 //! One that a frame leaves empty is posted again, behind those posted by then.
 #![allow(unsafe_code, reason = "reads mbufs that DPDK handed over, and adopts their slots")]
 
-use std::{ptr::null_mut, sync::Arc};
+use std::{mem::MaybeUninit, ptr::null_mut, sync::Arc};
 
 use dpdk_sys::{self as sys, mbuf};
 use mempool::{Buf, Burst, Cache, Cpu, Device, RxMeta, Split, SplitBurst, SplitCache, Tally};
@@ -16,7 +16,7 @@ use super::{
     layout::Mbuf,
     mirror::Mirror,
     offload,
-    payloads::Payloads,
+    payloads::{Payloads, adopt_one},
     port::Port,
     rx::{chain, data_len, free, ol_flags, packet_len, place, told, unlink},
 };
@@ -39,6 +39,8 @@ pub(super) struct SplitRx {
     /// Bytes in front of heads and of payloads.
     offsets: [u16; 2],
     mbufs: Box<[Mbuf]>,
+    /// Of pairs, while they are looked at.
+    seconds: Box<[Mbuf]>,
     pairs: Box<[Pair]>,
     /// For segments that come one by one, and buffers on their way; empty between calls.
     head: Burst<Cpu>,
@@ -87,6 +89,7 @@ impl SplitRx {
             heads_away: heads.stock().away().tally(),
             data_away: payloads.tally(),
             mbufs: vec![null_mut(); most].into(),
+            seconds: vec![null_mut(); most].into(),
             pairs: vec![Pair::default(); most].into(),
             head: Burst::with_limit(heads.pool(), most),
             data: Burst::with_limit(payloads.pool(), most),
@@ -151,21 +154,33 @@ impl SplitRx {
     /// Takes the slots of plain pairs from the `from`-th mbuf on until one is not.
     #[inline(never)]
     fn take_pairs(&mut self, from: usize, to: usize) -> Run {
+        let Self { mbufs, seconds, pairs, offsets, heads, payloads, .. } = self;
+        let firsts = &mbufs[from..to];
+        let seconds_of = firsts.iter().zip(&mut *seconds).map_while(|(first, place)| {
+            *place = is_pair(*first, *offsets)?;
+            Some(())
+        });
+        let count = seconds_of.count();
+        let (heads, data) = (heads.stock().layout(), payloads.layout());
+        let part = [heads.part_of(firsts[0]), data.part_of(seconds[0])];
+        let count = part[0].slots(&firsts[..count], pairs, |pair, slot| pair.head.0 = slot);
+        let count = part[1].slots(&seconds[..count], pairs, |pair, slot| pair.data.0 = slot);
         let mut run = Run::default();
-        let [head_offset, data_offset] = self.offsets;
-        let heads = self.heads.stock().layout();
-        let part = heads.part_of(self.mbufs[from]);
-        for (first, pair) in self.mbufs[from..to].iter().zip(&mut self.pairs) {
-            let Some(second) = is_pair(*first, head_offset, data_offset) else { break };
-            let Some(data) = self.payloads.take_back(second) else { break };
-            let Some(head) = part.take_back(*first) else {
-                // Of another area, or not ours: it is looked at by itself.
-                self.payloads.undo(data);
+        for ((first, second), pair) in firsts[..count].iter().zip(&*seconds).zip(pairs) {
+            // SAFETY: `slots` said that it knows it.
+            if !unsafe { part[1].take_back(pair.data.0) } {
                 break;
-            };
+            }
+            // SAFETY: as above.
+            if !unsafe { part[0].take_back(pair.head.0) } {
+                // The frame is looked at by itself.
+                // SAFETY: as above.
+                unsafe { part[1].lend(pair.data.0) };
+                break;
+            }
             run.flags |= ol_flags(*first);
             unlink(*first);
-            *pair = Pair { head: (head, data_len(*first)), data: (data, data_len(second)) };
+            (pair.head.1, pair.data.1) = (data_len(*first), data_len(*second));
             run.bytes += pair.head.1 + pair.data.1;
             run.count += 1;
         }
@@ -182,10 +197,19 @@ impl SplitRx {
                 heads.pool().is_same(mirror.pool()) && data.pool().is_same(payloads.pool());
             assert!(is_ours, "the burst is not of the queue's pools");
             let (at, plain) = (heads.len(), RxMeta::default());
+            let number = |slot: fn(&Pair) -> u32| {
+                move |pairs: &[Pair], places: &mut [MaybeUninit<u32>]| {
+                    for (pair, place) in pairs.iter().zip(places) {
+                        place.write(slot(pair));
+                    }
+                    pairs.len()
+                }
+            };
+            let (head, payload) = (number(|pair| pair.head.0), number(|pair| pair.data.0));
             // SAFETY: `take_pairs` took surrendered slots of this pool, each once.
-            unsafe { heads.adopt_received(count, &plain, |index| Some(pairs.get(index)?.head)) };
+            unsafe { heads.adopt_received(pairs, &plain, head, |pair, _| Some(pair.head.1)) };
             // SAFETY: as above.
-            unsafe { data.adopt_received(count, &plain, |index| Some(pairs.get(index)?.data)) };
+            unsafe { data.adopt_received(pairs, &plain, payload, |pair, _| Some(pair.data.1)) };
             if !offload::is_silent(run.flags) {
                 let mut mbufs = mbufs[from..].iter();
                 heads.for_each_mut(at, |mut frame| {
@@ -206,7 +230,7 @@ impl SplitRx {
         let (rx, len) = (told(first), packet_len(first));
         let payloads = || chain(first).skip(1);
         let is_ours = self.heads.stock().layout().slot(first).is_some()
-            && payloads().all(|mbuf| self.payloads.has(mbuf));
+            && payloads().all(|mbuf| self.payloads.layout().slot(mbuf).is_some());
         let filled = payloads().filter(|mbuf| data_len(*mbuf) > 0).count();
         let refused = if !is_ours || len == 0 {
             Some(DropReason::Malformed)
@@ -254,20 +278,16 @@ impl SplitRx {
     fn adopt_head(&mut self, mbuf: Mbuf) -> Option<Buf<Cpu>> {
         let slot = self.heads.stock().layout().take_back(mbuf)?;
         self.heads_away.took(1);
-        let plain = RxMeta::default();
         // SAFETY: `take_back` yields a surrendered slot of the heads' pool, once.
-        unsafe { self.head.adopt_received(1, &plain, |_| Some((slot, 0))) };
-        self.head.pop()
+        unsafe { adopt_one(&mut self.head, slot) }
     }
 
     fn adopt_data(&mut self, mbuf: Mbuf) -> Option<Buf<Device>> {
-        let slot = self.payloads.take_back(mbuf)?;
+        let slot = self.payloads.layout().take_back(mbuf)?;
         self.data_away.took(1);
         self.posted -= 1;
-        let plain = RxMeta::default();
         // SAFETY: `take_back` yields a surrendered slot of the payloads' pool, once.
-        unsafe { self.data.adopt_received(1, &plain, |_| Some((slot, 0))) };
-        self.data.pop()
+        unsafe { adopt_one(&mut self.data, slot) }
     }
 }
 
@@ -323,7 +343,7 @@ impl SplitRxQueue for SplitRx {
 
 /// The second mbuf of a frame of two, where both start where a fresh buffer does and the second is not empty.
 #[inline(always)]
-fn is_pair(first: Mbuf, head_offset: u16, data_offset: u16) -> Option<Mbuf> {
+fn is_pair(first: Mbuf, [head_offset, data_offset]: [u16; 2]) -> Option<Mbuf> {
     // SAFETY: an mbuf that DPDK handed over.
     let segments = unsafe { mbuf::nb_segs(first).read() };
     // SAFETY: as above.

@@ -8,15 +8,12 @@
 )]
 
 use std::{
-    cell::UnsafeCell,
     ffi::{CStr, c_int, c_uint, c_void},
-    hint,
     mem::MaybeUninit,
-    ptr::null_mut,
     slice,
     sync::{
         OnceLock,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
 };
 
@@ -27,6 +24,7 @@ use super::{
     lane::Lane,
     layout::{Layout, Mbuf},
     mbufs::Operations,
+    spin::Spin,
 };
 
 /// The name DPDK knows the operations by.
@@ -37,8 +35,8 @@ const MOST: usize = 256;
 
 /// Free mbufs of one mirror.
 pub(super) struct Stock {
-    locked: AtomicBool,
-    pile: UnsafeCell<Pile>,
+    /// A driver calls here: no lock that sleeps.
+    pile: Spin<Pile>,
     layout: Layout,
     /// Slots that are not ours: with a driver, or on the pile.
     away: Surrendered<Cpu>,
@@ -55,10 +53,8 @@ struct Pile {
     burst: Burst<Cpu>,
 }
 
-// SAFETY: the pile is behind the lock; the rest is shared as it is made to be.
-unsafe impl Send for Stock {}
-// SAFETY: as above.
-unsafe impl Sync for Stock {}
+// SAFETY: pointers to mbufs that nobody has, and a cache that goes where its pile goes.
+unsafe impl Send for Pile {}
 
 impl Stock {
     pub(super) fn new(pool: &Pool<Cpu>, layout: Layout) -> Self {
@@ -69,8 +65,7 @@ impl Stock {
             burst: Burst::with_limit(pool, Burst::<Cpu>::CAPACITY),
         };
         Self {
-            locked: AtomicBool::new(false),
-            pile: UnsafeCell::new(pile),
+            pile: Spin::new(pile),
             layout,
             away: Surrendered::new(pool),
             keep: (slots / 16).clamp(1, MOST),
@@ -94,23 +89,9 @@ impl Stock {
         self.starved.load(Ordering::Relaxed)
     }
 
-    /// Calls `change` with the pile. Whoever holds it does a bounded piece of work; a driver calls here, so
-    /// the lock neither sleeps nor enters the kernel.
-    fn with<R>(&self, change: impl FnOnce(&mut Pile) -> R) -> R {
-        // Acquire: sees what the last holder left.
-        while self.locked.swap(true, Ordering::Acquire) {
-            hint::spin_loop();
-        }
-        // SAFETY: the lock is held by this call alone, and no reference leaves it.
-        let result = change(unsafe { &mut *self.pile.get() });
-        // Release: shows what was changed.
-        self.locked.store(false, Ordering::Release);
-        result
-    }
-
     /// Takes as many mbufs as `wanted` has places; all or none.
     pub(super) fn take(&self, wanted: &mut [MaybeUninit<Mbuf>]) -> bool {
-        self.with(|pile| {
+        self.pile.with(|pile| {
             if pile.mbufs.len() < wanted.len() && !self.fill(pile, wanted.len()) {
                 return false;
             }
@@ -123,7 +104,7 @@ impl Stock {
 
     /// Gives mbufs back.
     pub(super) fn give(&self, mbufs: &[Mbuf]) {
-        self.with(|pile| {
+        self.pile.with(|pile| {
             pile.mbufs.extend_from_slice(mbufs);
             if pile.mbufs.len() > self.keep {
                 self.spill(pile, self.keep / 2);
@@ -133,7 +114,7 @@ impl Stock {
 
     /// Takes what lies here, as far as `places` go; returns how many. The pool is not asked.
     pub(super) fn lift(&self, places: &mut [Mbuf]) -> usize {
-        self.with(|pile| {
+        self.pile.with(|pile| {
             let count = pile.mbufs.len().min(places.len());
             let rest = pile.mbufs.len() - count;
             places[..count].copy_from_slice(&pile.mbufs[rest..]);
@@ -144,7 +125,7 @@ impl Stock {
 
     /// Lays mbufs here if there is room for all of them below what is kept.
     pub(super) fn lay(&self, mbufs: &[Mbuf]) -> bool {
-        self.with(|pile| {
+        self.pile.with(|pile| {
             let has_room = pile.mbufs.len() + mbufs.len() <= self.keep;
             if has_room {
                 pile.mbufs.extend_from_slice(mbufs);
@@ -162,14 +143,7 @@ impl Stock {
     ) -> usize {
         let got = cache.take_bare(burst, places.len());
         self.away.gave(got);
-        let lent = burst.surrender_front(got, |slots| {
-            let part = self.layout.part_with(slots.first().copied().unwrap_or(0));
-            let known = slots.iter().zip(places).map_while(|(slot, place)| {
-                *place = part.lend(*slot).or_else(|| self.layout.lend(*slot))?;
-                Some(())
-            });
-            known.count()
-        });
+        let lent = burst.surrender_front(got, |slots| self.layout.lend_all(slots, places));
         self.away.took(got - lent);
         // Slots of an area that came after the mirror was made stay with the pool.
         burst.drain_front(burst.len()).for_each(drop);
@@ -233,21 +207,14 @@ impl Stock {
 
     /// Makes handles of mbufs that no driver has; returns of how many. One that came back twice is lost.
     fn adopt(&self, mbufs: &[Mbuf], burst: &mut Burst<Cpu>) -> usize {
-        let part = self.layout.part_of(mbufs.first().copied().unwrap_or(null_mut()));
-        let take = |mbuf: &Mbuf| part.take_back(*mbuf).or_else(|| self.layout.take_back(*mbuf));
-        let mut slots = mbufs.iter().filter_map(take);
-        // SAFETY: `take_back` yields slots of the pool that were surrendered, each once; the metadata of each
-        // is that of a single segment (a chain's are made so before it is sent).
-        unsafe {
-            burst.adopt(false, |free| {
-                free.iter_mut().zip(&mut slots).map(|(place, slot)| *place = slot).count()
-            })
-        }
+        // SAFETY: `take_back_all` yields slots of the pool that were surrendered, each once; the metadata of
+        // each is that of a single segment (a chain's are made so before it is sent).
+        unsafe { burst.adopt(false, |free| self.layout.take_back_all(mbufs, free)) }
     }
 
     /// Gives the pool everything back that lies here.
     pub(super) fn flush(&self) {
-        self.with(|pile| self.spill(pile, 0));
+        self.pile.with(|pile| self.spill(pile, 0));
     }
 
     /// Takes every slot back that a driver has: none is left that could use it.
@@ -256,7 +223,7 @@ impl Stock {
     /// No port of DPDK's holds any mbuf of this mirror.
     pub(super) unsafe fn reclaim(&self) -> usize {
         self.flush();
-        self.with(|pile| {
+        self.pile.with(|pile| {
             let mut count = 0;
             for mbuf in self.layout.lent() {
                 let home = self.adopt(&[mbuf], &mut pile.burst);
@@ -283,8 +250,10 @@ pub(super) fn operations() -> Result<&'static CStr, String> {
 /// The stock of a mempool; none while it is being filled with its mbufs.
 ///
 /// # Safety
-/// `config` is of a mempool of these operations.
-unsafe fn stock<'a>(config: *const c_void) -> Option<&'a Stock> {
+/// A mempool of these operations.
+unsafe fn stock<'a>(mempool: *const sys::rte_mempool) -> Option<&'a Stock> {
+    // SAFETY: a mempool (caller).
+    let config = unsafe { (*mempool).pool_config };
     // SAFETY: null, or the stock that the mirror put there, which outlives the mempool.
     unsafe { config.cast::<Stock>().as_ref() }
 }
@@ -294,25 +263,32 @@ unsafe extern "C" fn enqueue(
     objects: *const *mut c_void,
     count: c_uint,
 ) -> c_int {
-    // SAFETY: DPDK calls with a mempool.
-    let config = unsafe { (*mempool).pool_config };
     if count == 1 {
         // SAFETY: one pointer to an mbuf of this mempool.
         let mbuf = unsafe { objects.cast::<Mbuf>().read() };
-        if Lane::give_one(config, mbuf) {
+        if Lane::give_one(mempool, mbuf) {
             return 0;
         }
     }
-    // SAFETY: `count` pointers to mbufs of this mempool, for the time of the call.
-    give(config, unsafe { slice::from_raw_parts(objects.cast::<Mbuf>(), count as usize) })
+    // SAFETY: DPDK's own arguments.
+    unsafe { give(mempool, objects, count) }
 }
 
 /// Gives back several, or what finds no room in a lane, or what is freed outside of any queue's call.
+///
+/// # Safety
+/// As DPDK calls [`enqueue`]; in its own way too, so that there is nothing to unwind.
 #[inline(never)]
-fn give(config: *const c_void, mbufs: &[Mbuf]) -> c_int {
-    if Lane::give(config, mbufs).is_none() {
-        // SAFETY: of a mempool of these operations (`enqueue`).
-        if let Some(stock) = unsafe { stock(config) } {
+unsafe extern "C" fn give(
+    mempool: *mut sys::rte_mempool,
+    objects: *const *mut c_void,
+    count: c_uint,
+) -> c_int {
+    // SAFETY: `count` pointers to mbufs of this mempool, for the time of the call.
+    let mbufs = unsafe { slice::from_raw_parts(objects.cast::<Mbuf>(), count as usize) };
+    if Lane::give(mempool, mbufs).is_none() {
+        // SAFETY: a mempool of these operations.
+        if let Some(stock) = unsafe { stock(mempool) } {
             stock.give(mbufs);
         }
     }
@@ -324,23 +300,19 @@ unsafe extern "C" fn dequeue(
     objects: *mut *mut c_void,
     count: c_uint,
 ) -> c_int {
-    // SAFETY: DPDK calls with a mempool.
-    let config = unsafe { (*mempool).pool_config };
     // SAFETY: room for `count` pointers (DPDK), whatever is there now.
     let wanted =
         unsafe { slice::from_raw_parts_mut(objects.cast::<MaybeUninit<Mbuf>>(), count as usize) };
-    let taken = match Lane::take(config, wanted) {
+    let taken = match Lane::take(mempool, wanted) {
         Some(taken) => taken,
-        // SAFETY: of a mempool of these operations.
-        None => unsafe { stock(config) }.is_some_and(|stock| stock.take(wanted)),
+        // SAFETY: a mempool of these operations.
+        None => unsafe { stock(mempool) }.is_some_and(|stock| stock.take(wanted)),
     };
     if taken { 0 } else { -libc::ENOBUFS }
 }
 
 unsafe extern "C" fn get_count(mempool: *const sys::rte_mempool) -> c_uint {
-    // SAFETY: DPDK calls with a mempool.
-    let config = unsafe { (*mempool).pool_config };
-    // SAFETY: of a mempool of these operations.
-    let Some(stock) = (unsafe { stock(config) }) else { return 0 };
-    c_uint::try_from(stock.with(|pile| pile.mbufs.len())).unwrap_or(c_uint::MAX)
+    // SAFETY: DPDK calls with a mempool of these operations.
+    let Some(stock) = (unsafe { stock(mempool) }) else { return 0 };
+    c_uint::try_from(stock.pile.with(|pile| pile.mbufs.len())).unwrap_or(c_uint::MAX)
 }

@@ -9,7 +9,7 @@ use mempool::{Buf, Burst, Cache, Cpu, Frame, Offload, Readable, RxMeta, Shared, 
 
 use super::{
     lane::Lane,
-    layout::{Mbuf, Part},
+    layout::{Layout, Mbuf},
     mirror::Mirror,
     offload,
     port::Port,
@@ -133,10 +133,13 @@ impl Tx {
     /// here on.
     #[inline(always)]
     fn look(&mut self, burst: &Burst<Cpu>) -> Next {
-        let Some((first, _)) = burst.metas().next() else { return Next::Plain(0, 0) };
-        let part = self.mirror.stock().layout().part_with(first);
-        let room = self.abilities.longest - SHORTEST;
-        let (count, bytes) = lend_run(part, burst, &mut self.mbufs, room, self.mark);
+        let layout = self.mirror.stock().layout();
+        let (mbufs, room, mark) = (&mut self.mbufs, self.abilities.longest - SHORTEST, self.mark);
+        let (count, bytes) = if burst.has_chains() {
+            lend_run::<true>(layout, burst, mbufs, room, mark)
+        } else {
+            lend_run::<false>(layout, burst, mbufs, room, mark)
+        };
         match count {
             0 => self.look_closer(burst.frame(0)),
             count => Next::Plain(count, bytes),
@@ -317,29 +320,31 @@ impl Drop for Tx {
 }
 
 /// Makes mbufs of frames from the front of a burst on until one is not plain (one segment that asks for nothing,
-/// at most `room` longer than the shortest), or not of this area; returns how many, and their bytes.
+/// at most `room` longer than the shortest), or not of the first one's area; returns how many, and their bytes.
 ///
-/// By itself, so that all it needs stays in registers.
+/// By itself, so that all it needs stays in registers. `CHAINS` says whether some may have several segments.
 #[inline(never)]
-fn lend_run(
-    part: Part<'_>,
+fn lend_run<const CHAINS: bool>(
+    layout: &Layout,
     burst: &Burst<Cpu>,
     mbufs: &mut [Mbuf],
     room: usize,
     mark: u64,
 ) -> (usize, usize) {
-    let (mut count, mut bytes) = (0, 0);
-    for ((slot, meta), place) in burst.metas().zip(mbufs) {
+    let part = layout.part_with(burst.slots()[0]);
+    let known = part.mbufs(burst.slots(), mbufs);
+    let mut bytes = 0;
+    let count = burst.visit(&mbufs[..known], |mbuf, slot, meta| {
         let len = meta.len();
-        if meta.segments() > 1 || meta.asks() || len.wrapping_sub(SHORTEST) > room {
-            break;
+        if CHAINS && meta.segments() > 1 || meta.asks() || len.wrapping_sub(SHORTEST) > room {
+            return false;
         }
-        let Some(mbuf) = part.lend(slot) else { break };
-        write_plain(mbuf, meta.offset(), len, mark);
-        *place = mbuf;
+        // SAFETY: `mbufs` knew the slot.
+        unsafe { part.lend(slot) };
+        write_plain(*mbuf, meta.offset(), len, mark);
         bytes += len;
-        count += 1;
-    }
+        true
+    });
     (count, bytes)
 }
 
@@ -351,13 +356,13 @@ fn write_plain(at: Mbuf, offset: usize, len: usize, mark: u64) {
         clippy::cast_possible_truncation,
         reason = "offsets have 16 bits, and `len` was held against them"
     )]
-    let (offset, short) = (offset as u16, len as u16);
+    let (offset, short, len) = (offset as u16, len as u16, len as u32);
     // SAFETY: an mbuf whose slot is ours; so for those below.
     unsafe { mbuf::data_off(at).write(offset) };
     // SAFETY: as above.
     unsafe { mbuf::data_len(at).write(short) };
     // SAFETY: as above.
-    unsafe { mbuf::pkt_len(at).write(u32::from(short)) };
+    unsafe { mbuf::pkt_len(at).write(len) };
     // SAFETY: as above.
     unsafe { mbuf::ol_flags(at).write(mark) };
 }
