@@ -159,10 +159,10 @@ impl Rx {
                     if found.is_cut {
                         self.counters.dropped(DropReason::TooLong, 1);
                     } else if found.wire_len() > room || found.is_super() {
-                        self.load(found);
+                        self.load(&found);
                         break;
                     } else {
-                        self.place(found, burst.frame_mut(first + used));
+                        self.place(&found, burst.frame_mut(first + used));
                         bytes += found.wire_len();
                         used += 1;
                     }
@@ -183,9 +183,9 @@ impl Rx {
         (!is_starved).then_some(bytes)
     }
 
-    /// Makes a frame that fits its buffer. Takes what was found by value, here and below: the usual way has it in registers.
+    /// Makes a frame that fits its buffer.
     #[inline]
-    fn place(&self, found: Found, mut frame: FrameMut<'_, Cpu>) {
+    fn place(&self, found: &Found, mut frame: FrameMut<'_, Cpu>) {
         frame.received(found.wire_len(), &found.meta);
         if found.is_plain() {
             self.ring.copy_out(found.at, frame.bytes_mut());
@@ -196,7 +196,7 @@ impl Rx {
 
     /// Copies a frame as it was on the wire: with its tag, and its checksum if it is one frame.
     #[inline(never)]
-    fn copy_mended(&self, found: Found, to: &mut [u8]) {
+    fn copy_mended(&self, found: &Found, to: &mut [u8]) {
         const ADDRESSES: usize = 12;
         let mut inserted = 0;
         if let Some(tag) = found.tag {
@@ -219,7 +219,7 @@ impl Rx {
 
     /// Copies a frame that needs more than one buffer to where it can be worked on.
     #[cold]
-    fn load(&mut self, found: Found) {
+    fn load(&mut self, found: &Found) {
         let len = found.wire_len();
         let mut scratch = std::mem::take(&mut self.scratch);
         self.copy_mended(found, &mut scratch[..len]);
