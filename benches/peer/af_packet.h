@@ -4,6 +4,7 @@
  *
  * tx: CPU time of the thread (the kernel's work for us is in it) by frames sent; nobody listens at FAR.
  * rx: a plain socket sends some bursts from NEAR, unmeasured; then what the calls that yield frames take.
+ * path: both: the CPU time of the plain socket's sending, which the kernel's way to FAR is part of, and rx.
  */
 #ifndef PEER_AF_PACKET_H
 #define PEER_AF_PACKET_H
@@ -42,11 +43,15 @@
 /* To FAR, whose address the caller of this program gives it. */
 static const unsigned char af_header[14] = { 2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 0x88, 0xb5 };
 
-/* One end: `send` sends a burst and returns how many went, `receive` takes and frees one. */
+/*
+ * One end: `send` sends a burst and returns how many went, `receive` takes and frees one. Without `receive` frames
+ * end in the kernel, and `check` says whether they did.
+ */
 struct af_end {
 	void (*open)(int is_rx, unsigned int len);
 	unsigned int (*send)(void);
 	unsigned int (*receive)(void);
+	void (*check)(void);
 };
 
 static const struct af_end *af_used;
@@ -121,14 +126,16 @@ static struct af_messages af_plain;
 static int af_plain_socket;
 
 /* Sends a backlog and has `call` receive all of it; what the calls that yielded frames took. */
-static double af_backlog(double (*call)(void))
+static double af_backlog(double (*call)(void), double *sending_ns)
 {
 	unsigned int sent = 0, got = 0;
-	double spent = 0, start = seconds_now();
+	double spent = 0, start = seconds_now(), before = sending_ns ? af_cpu_ns() : 0;
 
 	while (sent < BACKLOG * BURST)
 		sent += af_send_messages(af_plain_socket, &af_plain);
-	while (got < sent) {
+	if (sending_ns)
+		*sending_ns = (af_cpu_ns() - before) / sent;
+	while (call && got < sent) {
 		double ticks = call();
 
 		if (af_got > 0)
@@ -137,7 +144,7 @@ static double af_backlog(double (*call)(void))
 		if (seconds_now() - start > PATIENCE)
 			bar_fail("frames were lost on the way");
 	}
-	return spent / got;
+	return got > 0 ? spent / got : 0;
 }
 
 static double af_timed_receive(void)
@@ -175,7 +182,20 @@ static double af_rx_window(void)
 	double sum = 0;
 
 	for (int i = 0; i < WINDOW / BACKLOG / BURST; i++)
-		sum += af_backlog(af_timed_receive);
+		sum += af_backlog(af_timed_receive, NULL);
+	return sum / (WINDOW / BACKLOG / BURST);
+}
+
+static double af_path_window(void)
+{
+	double sum = 0, sending_ns;
+
+	for (int i = 0; i < WINDOW / BACKLOG / BURST; i++) {
+		sum += af_backlog(af_used->receive ? af_timed_receive : NULL, &sending_ns);
+		sum += sending_ns * af_ticks_per_ns;
+	}
+	if (af_used->check)
+		af_used->check();
 	return sum / (WINDOW / BACKLOG / BURST);
 }
 
@@ -205,36 +225,49 @@ static int af_pin(void)
 	return cpu;
 }
 
-/* CASE --windows N: `af-tx-LEN` or `af-rx-LEN`; prints one row to `row_file`. */
+/* The bytes of a case's frames, behind its name's last dash; 0 for another case. */
+static unsigned int af_len(const char *name, const char *kind)
+{
+	size_t len = strlen(kind);
+
+	return strncmp(name, kind, len) == 0 ? (unsigned int)atoi(name + len) : 0;
+}
+
+/* CASE --windows N: `af-tx-LEN`, `af-rx-LEN` or `af-path-LEN`; prints one row to `row_file`. */
 static int af_main(int argc, char **argv, const struct af_end *end, int row_file)
 {
 	static double ticks[WINDOWS_MAX];
 	unsigned int windows = argc == 4 ? (unsigned int)strtoul(argv[3], NULL, 10) : 0;
-	unsigned int len = argc == 4 && strlen(argv[1]) > 6 ? (unsigned int)atoi(argv[1] + 6) : 0;
-	int is_rx = len > 0 && strncmp(argv[1], "af-rx-", 6) == 0;
+	const char *name = argc == 4 ? argv[1] : "";
+	unsigned int tx = af_len(name, "af-tx-"), rx = af_len(name, "af-rx-");
+	unsigned int path = af_len(name, "af-path-"), len = tx + rx + path;
+	double (*window)(void) = tx ? af_tx_window : rx ? af_rx_window : af_path_window;
 	struct spread spread;
-	double instructions;
 
-	if (windows < 1 || windows > WINDOWS_MAX || len < 60 || len > LONGEST) {
-		fprintf(stderr, "usage: %s af-rx-LEN|af-tx-LEN --windows N\n", argv[0]);
+	if (windows < 1 || windows > WINDOWS_MAX || len < 60 || len > LONGEST ||
+	    (path ? !end->receive && !end->check : !end->receive)) {
+		fprintf(stderr, "usage: %s af-rx-LEN|af-tx-LEN|af-path-LEN --windows N\n", argv[0]);
 		return BAR_EXIT_USAGE;
 	}
 	af_used = end;
 	af_calibrate();
-	if (is_rx) {
+	if (!tx) {
 		af_plain_socket = af_socket(NEAR, 0);
 		af_messages_of(&af_plain, len);
 	}
-	end->open(is_rx, len);
-	(void)(is_rx ? af_rx_window() : af_tx_window());
-	for (unsigned int window = 0; window < windows; window++)
-		ticks[window] = is_rx ? af_rx_window() : af_tx_window();
+	end->open(!tx, len);
+	(void)window();
+	for (unsigned int at = 0; at < windows; at++)
+		ticks[at] = window();
 	spread = spread_of(ticks, windows);
+	dprintf(row_file, "%s\t%.3f\t%.3f\t%.3f\t", name, spread.least, spread.median, spread.p90);
+	if (path) {
+		dprintf(row_file, "-\t-\n");
+		return 0;
+	}
 	steps_install();
-	instructions = is_rx ? af_backlog(af_counted_receive)
-			     : steps_per_round(af_send_bursts, 2, 8) / BURST;
-	dprintf(row_file, "%s\t%.3f\t%.3f\t%.3f\t%.2f\t-\n", argv[1], spread.least, spread.median,
-		spread.p90, instructions);
+	dprintf(row_file, "%.2f\t-\n", tx ? steps_per_round(af_send_bursts, 2, 8) / BURST
+					  : af_backlog(af_counted_receive, NULL));
 	return 0;
 }
 

@@ -1,7 +1,7 @@
 /*
  * DPDK's net_af_packet in the same place as memwire's `af_packet` port.
  *
- *     dpdk-af-packet af-rx-LEN|af-tx-LEN --windows N
+ *     dpdk-af-packet af-rx-LEN|af-tx-LEN|af-path-LEN --windows N
  *
  * Prints what `dpdk-bars` prints. A frame to be sent is a buffer of the pool with a header written into it, as
  * with ours; received frames go back to the pool within what is measured, as with ours.
@@ -84,8 +84,8 @@ static unsigned int receive_burst(void)
 
 int main(int argc, char **argv)
 {
-	static const struct af_end end = { open_port, send_burst, receive_burst };
-	int is_rx = argc > 1 && strncmp(argv[1], "af-rx-", 6) == 0;
+	static const struct af_end end = { open_port, send_burst, receive_burst, NULL };
+	int is_rx = argc > 1 && strncmp(argv[1], "af-tx-", 6) != 0;
 	int row_file = dup(STDOUT_FILENO);
 
 	/* EAL writes to stdout as it likes. */

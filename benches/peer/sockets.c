@@ -1,7 +1,7 @@
 /*
  * Plain packet sockets, as a program without a framework uses them: sendmmsg and recvmmsg of 32.
  *
- *     sockets af-rx-LEN|af-tx-LEN --windows N
+ *     sockets af-rx-LEN|af-tx-LEN|af-path-LEN --windows N
  *
  * Prints what `dpdk-bars` prints.
  */
@@ -32,7 +32,7 @@ static unsigned int receive_burst(void)
 
 int main(int argc, char **argv)
 {
-	static const struct af_end end = { open_socket, send_burst, receive_burst };
+	static const struct af_end end = { open_socket, send_burst, receive_burst, NULL };
 
 	af_pin();
 	return af_main(argc, argv, &end, STDOUT_FILENO);

@@ -4,6 +4,8 @@
 pub mod cases;
 pub mod instructions;
 pub mod placement;
+pub mod plain_socket;
+pub mod single_step;
 pub mod window;
 
 /// The machine or the build lacks what a case needs; says what. The program ends with status 3.

@@ -1,12 +1,12 @@
 //! Runs one case and prints one row: `case <TAB> least <TAB> median <TAB> 90th percentile <TAB>
-//! instructions <TAB> placement`, ticks of the time-stamp counter per object. The peers in C print the same.
+//! instructions <TAB> placement <TAB> bytes of an object that the host touched`, ticks of the time-stamp counter per object. The peers in C print the same.
 
 use std::process::ExitCode;
 
 use benches::{
     CannotRunHere,
     cases::{CASES, Outcome, SWEEPS},
-    placement,
+    instructions, placement,
     window::{self, Ticks},
 };
 use clap::Parser;
@@ -22,6 +22,9 @@ struct Args {
     /// Windows to take the least and the median of.
     #[arg(long, default_value_t = 61)]
     windows: usize,
+    /// Times alone: no instructions, which take longer.
+    #[arg(long)]
+    times: bool,
     /// Measure the same done in another way: without what the case is about, by another crate.
     #[arg(long, value_name = "NAME")]
     peer: Option<String>,
@@ -55,6 +58,9 @@ fn run(args: &Args) -> anyhow::Result<()> {
             .for_each(|sweep| println!("{:<18} {}", format!("{}@N", sweep.name), sweep.about));
         return Ok(());
     };
+    if args.times {
+        instructions::forgo();
+    }
     let outcome = match name.split_once('@') {
         Some((curve, size)) => point(args, curve, size)?,
         None => case(args, name)?,
@@ -65,8 +71,9 @@ fn run(args: &Args) -> anyhow::Result<()> {
         Some((before, after)) if before == after => before.name(),
         Some(_) => "mixed",
     };
+    let touched = outcome.host_bytes.map_or("-".into(), |bytes| format!("{bytes:.1}"));
     let Ticks { least, median, p90 } = outcome.ticks;
-    println!("{name}\t{least:.3}\t{median:.3}\t{p90:.3}\t{instructions}\t{placed}");
+    println!("{name}\t{least:.3}\t{median:.3}\t{p90:.3}\t{instructions}\t{placed}\t{touched}");
     Ok(())
 }
 

@@ -21,10 +21,11 @@ font:13px/1.5 ui-monospace,Menlo,'DejaVu Sans Mono',monospace}\
 .tile b{display:block;font-size:22px;font-weight:600;font-variant-numeric:tabular-nums}\
 .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(560px,100%),1fr));gap:14px}\
 .card svg{display:block;width:100%;height:auto}.card{overflow-x:auto}.card+.card{margin-top:14px}\
-.charts .card+.card{margin-top:0}.charts+.card,.narrow+.card{margin-top:14px}.narrow{max-width:760px}\
+.charts .card+.card{margin-top:0}.charts+.card{margin-top:14px}\
 table{border-collapse:collapse;min-width:min(100%,520px);font-variant-numeric:tabular-nums}\
 th,td{padding:5px 10px;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}\
 th:first-child,td:first-child,th.words,td.words{text-align:left}\
+td.words:nth-child(n+3){white-space:normal;min-width:12em}\
 th{font-weight:600;color:var(--quiet)}tr:last-child td{border-bottom:0}\
 td.bad,b.bad{color:var(--bad);font-weight:600}td.good,b.good{color:var(--good);font-weight:600}";
 
@@ -43,12 +44,14 @@ pub enum Kind {
 }
 
 impl Kind {
-    fn classes(self) -> &'static str {
-        match self {
-            Self::Figure => "",
-            Self::Words => " class=\"words\"",
-            Self::Good => " class=\"words good\"",
-            Self::Bad => " class=\"bad\"",
+    /// In a column whose head is of `column`: what is bad may be a figure or words.
+    fn classes(self, column: Self) -> &'static str {
+        match (self, column) {
+            (Self::Figure, _) => "",
+            (Self::Words, _) => " class=\"words\"",
+            (Self::Good, _) => " class=\"words good\"",
+            (Self::Bad, Self::Words) => " class=\"words bad\"",
+            (Self::Bad, _) => " class=\"bad\"",
         }
     }
 }
@@ -106,13 +109,14 @@ pub fn table<R: AsRef<[(String, Kind)]>>(
     }
     writeln!(page, "<div class=\"card\"><table>\n<tr>")?;
     for (head, kind) in heads {
-        write!(page, "<th{}>{}</th>", kind.classes(), escape(head))?;
+        write!(page, "<th{}>{}</th>", kind.classes(*kind), escape(head))?;
     }
     writeln!(page, "</tr>")?;
     for row in rows {
         write!(page, "<tr>")?;
-        for (cell, kind) in row.as_ref() {
-            write!(page, "<td{}>{}</td>", kind.classes(), escape(cell))?;
+        for (at, (cell, kind)) in row.as_ref().iter().enumerate() {
+            let column = heads.get(at).map_or(Kind::Figure, |(_, column)| *column);
+            write!(page, "<td{}>{}</td>", kind.classes(column), escape(cell))?;
         }
         writeln!(page, "</tr>")?;
     }
@@ -154,7 +158,7 @@ mod tests {
         let rows = [[("<b>".to_owned(), Kind::Figure), ("MISSED".to_owned(), Kind::Bad)]];
         table(&mut page, &[("x", Kind::Figure), ("y", Kind::Words)], rows.iter())
             .expect("a String");
-        assert!(page.contains("<td>&lt;b&gt;</td><td class=\"bad\">MISSED</td>"), "{page}");
+        assert!(page.contains("<td>&lt;b&gt;</td><td class=\"words bad\">MISSED</td>"), "{page}");
         assert!(is_well_formed(&page));
     }
 

@@ -2,7 +2,8 @@
 //! pair in a network namespace of its own. The peers in C (`peer/af_packet.h`) measure the same:
 //!
 //! * sending: CPU time of this thread, which the kernel's work for it is part of, by frames sent;
-//! * receiving: some bursts are sent, unmeasured; then what the calls that yield frames take.
+//! * receiving: some bursts are sent, unmeasured; then what the calls that yield frames take;
+//! * the path: both, of frames that a plain socket sends, so that the kernel's way to the receiver is in it.
 
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,7 @@ use rustix::time::{ClockId, clock_gettime};
 use super::Outcome;
 use crate::{
     instructions,
+    plain_socket::PlainSocket,
     window::{summarise, ticks_per_nano, tsc},
 };
 
@@ -95,7 +97,7 @@ fn send(windows: usize, len: usize) -> anyhow::Result<Outcome> {
     let count = instructions::count(|| (0..COUNTED).for_each(|_| sent += sender.send()));
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
     let instructions = count.map(|count| per(count as f64, sent));
-    Ok(Outcome { ticks: summarise(samples), instructions, placement: None })
+    Ok(Outcome { ticks: summarise(samples), instructions, placement: None, host_bytes: None })
 }
 
 /// The far end.
@@ -124,14 +126,41 @@ impl Receiver {
     }
 }
 
-/// Sends a backlog and has `call` receive all of it: frames of a call, and what it spent. Returns what calls
-/// that yielded frames spent, per frame.
-fn backlog(sender: &mut Sender, mut call: impl FnMut() -> (usize, f64)) -> anyhow::Result<f64> {
-    let (start, mut sent) = (Instant::now(), 0);
+/// Sends a burst; how many went.
+trait Sends {
+    fn burst(&mut self) -> anyhow::Result<usize>;
+}
+
+impl Sends for Sender {
+    fn burst(&mut self) -> anyhow::Result<usize> {
+        Ok(self.send())
+    }
+}
+
+impl Sends for PlainSocket {
+    fn burst(&mut self) -> anyhow::Result<usize> {
+        Ok(self.send()?)
+    }
+}
+
+/// On a frame: nanoseconds of CPU that sending it took, and what the calls that received it say.
+struct Spent {
+    sending: f64,
+    receiving: f64,
+}
+
+/// Sends a backlog and has `call` receive all of it: frames of a call, and what it spent. Calls that yield none do not
+/// count.
+fn backlog(
+    sender: &mut impl Sends,
+    mut call: impl FnMut() -> (usize, f64),
+) -> anyhow::Result<Spent> {
+    let (start, before, mut sent) = (Instant::now(), cpu_nanos(), 0);
     while sent < BACKLOG {
-        sent += sender.send();
+        sent += sender.burst()?;
         ensure!(start.elapsed() < PATIENCE, "{NEAR} took {sent} of {BACKLOG} frames");
     }
+    let sending = per(cpu_nanos() - before, sent);
     let (mut got, mut sum) = (0, 0.0);
     while got < sent {
         let (frames, spent) = call();
@@ -141,25 +170,46 @@ fn backlog(sender: &mut Sender, mut call: impl FnMut() -> (usize, f64)) -> anyho
         got += frames;
         ensure!(start.elapsed() < PATIENCE, "{got} of {sent} frames came to {FAR}");
     }
-    Ok(per(sum, got))
+    Ok(Spent { sending, receiving: per(sum, got) })
+}
+
+/// A window of backlogs; per frame, what `of` takes of what each spent: sending in nanoseconds, receiving in ticks.
+fn backlogs(
+    sender: &mut impl Sends,
+    receiver: &mut Receiver,
+    of: impl Fn(Spent) -> f64,
+) -> anyhow::Result<f64> {
+    let mut sum = 0.0;
+    for _ in 0..WINDOW / BACKLOG {
+        sum += of(backlog(sender, || {
+            let start = tsc();
+            let got = receiver.receive();
+            #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+            let ticks = (tsc() - start) as f64;
+            (got, ticks)
+        })?);
+    }
+    Ok(per(sum, WINDOW / BACKLOG))
+}
+
+/// A frame's whole way: a plain socket sends it, so that everybody's is sent alike.
+fn path(windows: usize, len: usize) -> anyhow::Result<Outcome> {
+    let mut receiver = Receiver::open()?;
+    let mut frame = HEADER.to_vec();
+    frame.resize(len, 0);
+    let (near, ghz) = (NEAR.trim_start_matches("af_packet:"), ticks_per_nano());
+    let mut sender = PlainSocket::open(near, frame, BURST).context(NEAR)?;
+    let mut window =
+        || backlogs(&mut sender, &mut receiver, |spent| spent.sending * ghz + spent.receiving);
+    window()?;
+    let samples = (0..windows).map(|_| window()).collect::<anyhow::Result<_>>()?;
+    Ok(Outcome { ticks: summarise(samples), instructions: None, placement: None, host_bytes: None })
 }
 
 fn receive(windows: usize, len: usize) -> anyhow::Result<Outcome> {
     let mut sender = Sender::open(len)?;
     let mut receiver = Receiver::open()?;
-    let mut window = || -> anyhow::Result<f64> {
-        let mut sum = 0.0;
-        for _ in 0..WINDOW / BACKLOG {
-            sum += backlog(&mut sender, || {
-                let start = tsc();
-                let got = receiver.receive();
-                #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-                let ticks = (tsc() - start) as f64;
-                (got, ticks)
-            })?;
-        }
-        Ok(per(sum, WINDOW / BACKLOG))
-    };
+    let mut window = || backlogs(&mut sender, &mut receiver, |spent| spent.receiving);
     window()?;
     let samples = (0..windows).map(|_| window()).collect::<anyhow::Result<_>>()?;
     let mut uncounted = false;
@@ -171,9 +221,10 @@ fn receive(windows: usize, len: usize) -> anyhow::Result<Outcome> {
         let count = count.unwrap_or(0) as f64;
         (got, count)
     })
-    .context("counting instructions")?;
+    .context("counting instructions")?
+    .receiving;
     let instructions = (!uncounted).then_some(instructions);
-    Ok(Outcome { ticks: summarise(samples), instructions, placement: None })
+    Ok(Outcome { ticks: summarise(samples), instructions, placement: None, host_bytes: None })
 }
 
 pub(super) fn tx_64(windows: usize) -> anyhow::Result<Outcome> {
@@ -190,4 +241,12 @@ pub(super) fn rx_64(windows: usize) -> anyhow::Result<Outcome> {
 
 pub(super) fn rx_1500(windows: usize) -> anyhow::Result<Outcome> {
     receive(windows, 1500)
+}
+
+pub(super) fn path_64(windows: usize) -> anyhow::Result<Outcome> {
+    path(windows, 64)
+}
+
+pub(super) fn path_1500(windows: usize) -> anyhow::Result<Outcome> {
+    path(windows, 1500)
 }

@@ -2,10 +2,10 @@
 //! beside this one.
 
 use std::{
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
@@ -15,11 +15,36 @@ use anyhow::Context;
 use serde_json::Value;
 
 use super::Outcome;
-use crate::window::{summarise, tsc};
+use crate::{
+    CannotRunHere, instructions, single_step,
+    window::{summarise, tsc},
+};
 
 /// Runs taken at a time; the least counts. Many short ones, since others may have the core for a while.
 const RUNS: usize = 4;
+/// A thread of a program's, and its loop.
+#[derive(Clone, Copy)]
+pub(super) struct Loop {
+    /// Words of the thread's name.
+    pub(super) thread: &'static str,
+    /// What it moves in a pass.
+    pub(super) frames: f64,
+    /// More instructions than a pass has.
+    pub(super) most: usize,
+}
+
+/// l2fwd's worker: a burst from each of two ports in a pass. Over ports of DPDK's it has more to do.
+const L2FWD_LOOP: Loop = Loop { thread: "l2fwd-0", frames: FRAMES_OF_A_PASS, most: 6_000 };
+const L2FWD_ETHDEV_LOOP: Loop = Loop { most: 20_000, ..L2FWD_LOOP };
+pub(super) const FRAMES_OF_A_PASS: f64 = 64.0;
+/// CPU that a worker has used by when it surely is in its loop; and longer than that takes, by far.
+const WARM_NANOS: u64 = 50_000_000;
+const WARMS: Duration = Duration::from_secs(10);
+/// How an app ends where this machine lacks what it needs.
+const MISSING: i32 = memwire_apps::Exit::Missing as i32;
 const L2FWD: &str = "-p null: -p null: --quiet";
+/// The same over ports of DPDK's, in pages as large as testpmd's.
+const L2FWD_ETHDEV: &str = "-p dpdk:net_null0 -p dpdk:net_null1 --quiet";
 
 /// How an app is looked at while it runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -33,11 +58,40 @@ enum View {
 }
 
 pub(super) fn l2fwd(windows: usize) -> anyhow::Result<Outcome> {
+    counted(windows, L2FWD, L2FWD_LOOP)
+}
+
+/// Beside watched ones, whose instructions are no other.
+pub(super) fn l2fwd_unwatched(windows: usize) -> anyhow::Result<Outcome> {
     least(windows, L2FWD, View::None)
 }
 
 pub(super) fn l2fwd_swap(windows: usize) -> anyhow::Result<Outcome> {
-    least(windows, &format!("{L2FWD} --rewrite mac-swap"), View::None)
+    counted(windows, &format!("{L2FWD} --rewrite mac-swap"), L2FWD_LOOP)
+}
+
+pub(super) fn l2fwd_ethdev(windows: usize) -> anyhow::Result<Outcome> {
+    over_ethdev(windows, L2FWD_ETHDEV)
+}
+
+pub(super) fn l2fwd_ethdev_swap(windows: usize) -> anyhow::Result<Outcome> {
+    over_ethdev(windows, &format!("{L2FWD_ETHDEV} --rewrite mac-swap"))
+}
+
+fn over_ethdev(windows: usize, arguments: &str) -> anyhow::Result<Outcome> {
+    if !cfg!(feature = "dpdk") {
+        return Err(CannotRunHere(
+            "built without ports of DPDK's: needs libdpdk and libclang".into(),
+        )
+        .into());
+    }
+    counted(windows, arguments, L2FWD_ETHDEV_LOOP)
+}
+
+/// The least of a few runs, and instructions.
+fn counted(windows: usize, arguments: &str, work: Loop) -> anyhow::Result<Outcome> {
+    let outcome = least(windows, arguments, View::None)?;
+    Ok(Outcome { instructions: stepped("l2fwd", arguments, work)?, ..outcome })
 }
 
 pub(super) fn l2fwd_metrics(windows: usize) -> anyhow::Result<Outcome> {
@@ -56,7 +110,36 @@ fn least(windows: usize, arguments: &str, view: View) -> anyhow::Result<Outcome>
     for _ in 0..RUNS {
         samples.push(run("l2fwd", &format!("{arguments} -t {millis}ms"), view)?);
     }
-    Ok(Outcome { ticks: summarise(samples), instructions: None, placement: None })
+    Ok(Outcome { ticks: summarise(samples), instructions: None, placement: None, host_bytes: None })
+}
+
+/// User instructions per frame of an app's loop, where it may be traced.
+pub(super) fn stepped(app: &str, arguments: &str, work: Loop) -> anyhow::Result<Option<f64>> {
+    if instructions::are_forgone() {
+        return Ok(None);
+    }
+    let line = format!("{arguments} -t {}s", WARMS.as_secs());
+    let mut child = command(&beside(app)?, &line).stderr(Stdio::null()).spawn()?;
+    let counted = of_a_frame(&mut child, work);
+    child.kill()?;
+    child.wait()?;
+    counted
+}
+
+/// User instructions per frame of a loop that a program is in, once it is warm.
+pub(super) fn of_a_frame(child: &mut Child, work: Loop) -> anyhow::Result<Option<f64>> {
+    let start = Instant::now();
+    loop {
+        if child.try_wait()?.is_some() || start.elapsed() > WARMS {
+            return Ok(None);
+        }
+        let found = single_step::thread(child.id(), work.thread);
+        if let Some((thread, _)) = found.filter(|(_, nanos)| *nanos > WARM_NANOS) {
+            let pass = single_step::of_a_pass(thread, work.most);
+            return Ok(pass.map(|instructions| instructions / work.frames));
+        }
+        pause(Duration::from_millis(5));
+    }
 }
 
 /// One run; ticks per frame received.
@@ -84,11 +167,12 @@ fn watched(app: &str, arguments: &str, view: View) -> anyhow::Result<Value> {
         View::Metrics => with_metrics(&program, &arguments)?,
         View::Tui => on_a_terminal(&program, &arguments)?,
     };
-    anyhow::ensure!(
-        output.status.success(),
-        "{app} {arguments}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let log = String::from_utf8_lossy(&output.stderr);
+    if output.status.code() == Some(MISSING) {
+        let why = log.lines().rfind(|line| line.starts_with("error:")).unwrap_or(log.trim());
+        return Err(CannotRunHere(format!("{app}: {why}")).into());
+    }
+    anyhow::ensure!(output.status.success(), "{app} {arguments}: {log}");
     serde_json::from_reader(report.reopen()?).context("the app's summary")
 }
 
@@ -104,8 +188,13 @@ fn command(program: &Path, arguments: &str) -> Command {
     command
 }
 
-/// Asks for metrics eight times a second while it runs: a hundred times what Prometheus does.
+/// Waits, while a program that is measured runs beside this one.
 #[expect(clippy::disallowed_methods, reason = "beside the app that is measured, not in it")]
+pub(super) fn pause(time: Duration) {
+    thread::sleep(time);
+}
+
+/// Asks for metrics eight times a second while it runs: a hundred times what Prometheus does.
 fn with_metrics(program: &Path, arguments: &str) -> anyhow::Result<Output> {
     let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let mut command = command(program, &format!("{arguments} --metrics {port}"));
@@ -113,7 +202,7 @@ fn with_metrics(program: &Path, arguments: &str) -> anyhow::Result<Output> {
     let output = thread::scope(|scope| {
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
-                thread::sleep(Duration::from_millis(125));
+                pause(Duration::from_millis(125));
                 asked.fetch_or(scrape(port).unwrap_or(false), Ordering::Relaxed);
             }
         });
@@ -140,5 +229,10 @@ fn on_a_terminal(program: &Path, arguments: &str) -> anyhow::Result<Output> {
     let line = format!("stty cols 120 rows 40; exec {} {arguments} --tui", program.display());
     let mut command = Command::new("script");
     command.args(["-qec", &line, "/dev/null"]).env("TERM", "xterm-256color");
-    command.stdin(Stdio::null()).output().context("script (util-linux)")
+    command.stdin(Stdio::null()).output().map_err(|error| match error.kind() {
+        ErrorKind::NotFound => {
+            CannotRunHere("needs `script`: apt-get install bsdutils".into()).into()
+        }
+        _ => anyhow::Error::from(error).context("script"),
+    })
 }

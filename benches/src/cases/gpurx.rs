@@ -1,5 +1,7 @@
 //! The app gpurx over its demo wire, directly and by the bounce path: what a packet costs its worker, by its own
-//! summary. That the direct path touched no payload byte by the host, and the bounce path each once, is checked.
+//! summary, with instructions where the processor counts them. (Traced one by one it is so slow that what it does by the
+//! clock would be much of them.) That the direct path touched no payload byte by the host, and the bounce path each
+//! once, is checked.
 
 use anyhow::{Context, ensure};
 use serde_json::Value;
@@ -24,7 +26,7 @@ fn measure(windows: usize, payload: u32, path: &str) -> anyhow::Result<Outcome> 
     let millis = (windows * 8).clamp(150, 500);
     let line = format!("--payload {sent} --path {path} --cost --sink place -t {millis}ms --quiet");
     let ghz = ticks_per_nano();
-    let (mut samples, mut instructions) = (Vec::new(), None);
+    let (mut samples, mut instructions, mut host_bytes) = (Vec::new(), None, None);
     for _ in 0..RUNS {
         let summary = app::summary("gpurx", &line)?;
         let number = |at: &str| {
@@ -39,9 +41,15 @@ fn measure(windows: usize, payload: u32, path: &str) -> anyhow::Result<Outcome> 
         );
         samples.push(number("/cost/median_ns")? * ghz);
         instructions = number("/cost/instructions").ok();
+        host_bytes = Some(touched);
     }
     let after = placement::probe([first, second]);
-    Ok(Outcome { ticks: summarise(samples), instructions, placement: Some((before, after)) })
+    Ok(Outcome {
+        ticks: summarise(samples),
+        instructions,
+        placement: Some((before, after)),
+        host_bytes,
+    })
 }
 
 pub(super) fn direct_64(windows: usize) -> anyhow::Result<Outcome> {

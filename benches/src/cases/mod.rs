@@ -11,6 +11,7 @@ mod pktgen;
 mod pool;
 mod ring;
 mod sweep;
+mod testpmd;
 
 pub use sweep::{SWEEPS, Sweep};
 
@@ -25,6 +26,8 @@ pub struct Outcome {
     pub instructions: Option<f64>,
     /// Where the cores were, before and after; for cross-core cases.
     pub placement: Option<(Placement, Placement)>,
+    /// Bytes of an object that the host's processors touched, where a case is about that.
+    pub host_bytes: Option<f64>,
 }
 
 /// Measures with that many windows.
@@ -72,11 +75,11 @@ pub const CASES: &[Case] = &[
     free("l2fwd-io", "the app l2fwd, null to null, frames as they are", app::l2fwd),
     free("l2fwd-swap", "the same, addresses swapped", app::l2fwd_swap),
     Case {
-        peers: &[("without", app::l2fwd)],
+        peers: &[("without", app::l2fwd_unwatched)],
         ..free("watch-metrics", "l2fwd with metrics, and without", app::l2fwd_metrics)
     },
     Case {
-        peers: &[("without", app::l2fwd)],
+        peers: &[("without", app::l2fwd_unwatched)],
         ..free("watch-tui", "l2fwd with its screen, and without", app::l2fwd_tui)
     },
     case("e1000e-rx", "82574 in software: receive 32 frames of 64 B", nic::e1000e_rx),
@@ -91,6 +94,14 @@ pub const CASES: &[Case] = &[
     case("ethdev-null-tx", "DPDK's net_null: take 32 and send", ethdev::null_tx),
     case("ethdev-ring-32", "round DPDK's net_ring, burst 32", ethdev::ring_32),
     case("ethdev-ring-1", "the same, burst 1", ethdev::ring_1),
+    Case {
+        peers: &[("testpmd", testpmd::io)],
+        ..free("l2fwd-ethdev", "the app l2fwd, DPDK's net_null to net_null", app::l2fwd_ethdev)
+    },
+    Case {
+        peers: &[("testpmd", testpmd::swap)],
+        ..free("l2fwd-ethdev-swap", "the same, addresses swapped", app::l2fwd_ethdev_swap)
+    },
     Case {
         peers: &[
             ("rtrb", ring::rtrb::same_core_32),
@@ -122,11 +133,18 @@ pub const CASES: &[Case] = &[
     case("af-tx-1500", "the same, 1500 B", af_packet::tx_1500),
     case("af-rx-64", "packet sockets over veth: receive frames of 64 B", af_packet::rx_64),
     case("af-rx-1500", "the same, 1500 B", af_packet::rx_1500),
+    case("af-path-64", "64 B sent by a plain socket and received: both", af_packet::path_64),
+    case("af-path-1500", "the same, 1500 B", af_packet::path_1500),
 ];
+
+/// Objects whose instructions are counted, about: each instruction takes some 10 microseconds then.
+const COUNTED: usize = 512;
+/// Steps whose instructions are counted at least.
+const STEPS_LEAST: usize = 2;
 
 /// Measures work on one core: `step` handles `objects` objects.
 fn one_core(windows: usize, objects: usize, step: impl FnMut()) -> Outcome {
-    stepped(windows, objects, 64, step)
+    stepped(windows, objects, (COUNTED / objects).clamp(STEPS_LEAST, 64), step)
 }
 
 /// The same, with instructions counted over `repeats` steps: few where a step has many, since each
@@ -136,5 +154,5 @@ fn stepped(windows: usize, objects: usize, repeats: usize, mut step: impl FnMut(
     #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
     let instructions = instructions::count(|| (0..repeats).for_each(|_| step()))
         .map(|count| count as f64 / (repeats * objects) as f64);
-    Outcome { ticks, instructions, placement: None }
+    Outcome { ticks, instructions, placement: None, host_bytes: None }
 }

@@ -47,7 +47,7 @@ fn ring_1k(windows: usize, fresh: bool) -> anyhow::Result<Outcome> {
     let generator = Generator::new(&sending, &traffic, 0, 1)?;
     let mut source = Source::of(tx, &sending, generator, BURST, Clock::start());
     let (mut cache, mut frames) = (receiving.cache(), Burst::<Cpu>::with_limit(&receiving, BURST));
-    let repeats = if fresh { 2 } else { 64 };
+    let repeats = if fresh { 2 } else { 8 };
     let outcome = stepped(windows, BURST, repeats, || {
         source.poll();
         rx.recv(&mut cache, &mut frames);

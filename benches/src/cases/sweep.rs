@@ -55,7 +55,7 @@ fn point(windows: usize, objects: usize, step: impl FnMut()) -> Outcome {
     let mut step = step;
     if objects > COUNTABLE {
         let ticks = measure(windows, objects, step);
-        return Outcome { ticks, instructions: None, placement: None };
+        return Outcome { ticks, instructions: None, placement: None, host_bytes: None };
     }
     stepped(windows, objects, (256 / objects).max(1), &mut step)
 }
@@ -175,5 +175,10 @@ fn cores(windows: usize, count: usize) -> anyhow::Result<Outcome> {
         });
         ended.collect::<anyhow::Result<Vec<_>>>()
     })?;
-    Ok(Outcome { ticks: summarise(samples.concat()), instructions: None, placement: None })
+    Ok(Outcome {
+        ticks: summarise(samples.concat()),
+        instructions: None,
+        placement: None,
+        host_bytes: None,
+    })
 }

@@ -25,7 +25,7 @@ impl BlockHeader {
     pub(super) const STATUS: usize = 8;
 }
 
-/// A frame in a block starts with this (`struct tpacket3_hdr`).
+/// A frame in a block starts with this (`struct tpacket3_hdr`), up to what is said of its tag.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub(super) struct FrameHeader {
@@ -41,12 +41,26 @@ pub(super) struct FrameHeader {
     pub(super) mac: u16,
     pub(super) network: u16,
     pub(super) hash: u32,
-    pub(super) vlan_tci: u32,
-    pub(super) vlan_tpid: u16,
+}
+const _: () = assert!(size_of::<FrameHeader>() == 32);
+
+impl FrameHeader {
+    /// Bytes of all of it.
+    pub(super) const WHOLE: usize = 48;
+    /// Where the tag is described.
+    pub(super) const TAG: usize = size_of::<Self>();
+}
+const _: () = assert!(size_of::<libc::tpacket3_hdr>() == FrameHeader::WHOLE);
+
+/// The VLAN tag that the kernel took out of a frame: the last that a frame's header says (`struct tpacket_hdr_variant1`).
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(super) struct FrameTag {
+    pub(super) tci: u32,
+    pub(super) tpid: u16,
     pub(super) padding: [u16; 5],
 }
-const _: () = assert!(size_of::<FrameHeader>() == 48);
-const _: () = assert!(size_of::<libc::tpacket3_hdr>() == 48);
+const _: () = assert!(FrameHeader::TAG + size_of::<FrameTag>() == FrameHeader::WHOLE);
 
 /// Stands right before a frame's bytes (`struct virtio_net_hdr`): what a local sender left to
 /// hardware.
@@ -63,6 +77,8 @@ pub(super) struct Offloads {
 const _: () = assert!(size_of::<Offloads>() == 10);
 
 impl Offloads {
+    /// Where what belongs to its flags and its kind stands behind them.
+    pub(super) const DETAILS: usize = 2;
     /// The checksum is still to be filled in.
     pub(super) const NEEDS_CHECKSUM: u8 = 1;
     /// TCP over IPv4, to be cut.

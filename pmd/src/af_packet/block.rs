@@ -4,7 +4,7 @@
 use mempool::{Offload, RxMeta};
 
 use super::{
-    abi::{BlockHeader, FrameHeader, Offloads},
+    abi::{BlockHeader, FrameHeader, FrameTag, Offloads},
     mapping::Mapping,
 };
 use crate::headers::ethertype;
@@ -27,12 +27,20 @@ pub(super) struct Found {
 }
 
 impl Found {
+    /// Whether its bytes are what was on the wire.
+    #[inline]
+    pub(super) fn is_plain(&self) -> bool {
+        self.tag.is_none() && self.offloads.flags & Offloads::NEEDS_CHECKSUM == 0
+    }
+
     /// Bytes of the frame once its tag is back in.
+    #[inline]
     pub(super) fn wire_len(&self) -> usize {
         self.len + self.tag.map_or(0, |tag| tag.len())
     }
 
     /// Whether it is of several frames in one, to be cut.
+    #[inline]
     pub(super) fn is_super(&self) -> bool {
         self.offloads.gso_type & !Offloads::ECN != 0
     }
@@ -58,7 +66,7 @@ pub(super) struct Walk {
     left: usize,
 }
 
-const HEADER: usize = size_of::<FrameHeader>();
+const HEADER: usize = FrameHeader::WHOLE;
 const OFFLOADS: usize = size_of::<Offloads>();
 /// A frame without a whole Ethernet header is none.
 const SHORTEST: usize = 14;
@@ -107,18 +115,32 @@ impl Walk {
         if self.left > 1 && next < HEADER {
             return None;
         }
-        let at = self.base + self.at + mac;
-        Some((describe(&header, at, ring.read(at - OFFLOADS)), self.at.checked_add(next)?))
+        let from = self.base + self.at;
+        let has_tag = header.status & libc::TP_STATUS_VLAN_VALID != 0;
+        let tag = has_tag.then(|| ring.read(from + FrameHeader::TAG));
+        let offloads = offloads(ring, from + mac - OFFLOADS);
+        Some((describe(&header, tag, from + mac, offloads), self.at.checked_add(next)?))
     }
 }
 
+/// What a local sender left to hardware. Nearly always nothing: then the rest is not read.
 #[inline]
-fn describe(header: &FrameHeader, at: usize, offloads: Offloads) -> Found {
+fn offloads(ring: &Mapping, at: usize) -> Offloads {
+    let [flags, gso_type] = ring.read(at);
+    if (flags, gso_type) == (0, 0) {
+        return Offloads::default();
+    }
+    let [header_len, gso_size, checksum_start, checksum_offset] = ring.read(at + Offloads::DETAILS);
+    Offloads { flags, gso_type, header_len, gso_size, checksum_start, checksum_offset }
+}
+
+#[inline]
+fn describe(header: &FrameHeader, tag: Option<FrameTag>, at: usize, offloads: Offloads) -> Found {
     let has = |bit| header.status & bit != 0;
-    let tag = has(libc::TP_STATUS_VLAN_VALID).then(|| {
+    let tag = tag.map(|tag| {
         let has_type = has(libc::TP_STATUS_VLAN_TPID_VALID);
-        let kind = if has_type { header.vlan_tpid } else { ethertype::VLAN };
-        let [_, _, high, low] = header.vlan_tci.to_be_bytes();
+        let kind = if has_type { tag.tpid } else { ethertype::VLAN };
+        let [_, _, high, low] = tag.tci.to_be_bytes();
         let [first, second] = kind.to_be_bytes();
         [first, second, high, low]
     });
@@ -137,6 +159,8 @@ fn describe(header: &FrameHeader, at: usize, offloads: Offloads) -> Found {
 
 #[cfg(test)]
 mod tests {
+    use zerocopy::IntoBytes;
+
     use super::*;
 
     const BLOCK: usize = 4096;
@@ -196,10 +220,31 @@ mod tests {
     #[test]
     fn a_stripped_tag_is_restated_as_on_the_wire() {
         let status = libc::TP_STATUS_VLAN_VALID | libc::TP_STATUS_VLAN_TPID_VALID;
-        let header = FrameHeader { status, vlan_tci: 0xa123, vlan_tpid: 0x88a8, ..frame(60) };
-        let Step::Frame(found) = walk(&ring(&[header]))[0] else { panic!("no frame") };
+        let ring = ring(&[FrameHeader { status, ..frame(60) }]);
+        let tag = FrameTag { tci: 0xa123, tpid: 0x88a8, ..Default::default() };
+        ring.write(BASE + 48 + FrameHeader::TAG, &tag);
+        let Step::Frame(found) = walk(&ring)[0] else { panic!("no frame") };
         assert_eq!(found.tag, Some([0x88, 0xa8, 0xa1, 0x23]));
         assert_eq!(found.wire_len(), 64);
+    }
+
+    #[test]
+    fn what_a_sender_left_to_hardware_is_read_whole_and_plain_frames_leave_nothing() {
+        let ring = ring(&[frame(60), frame(60)]);
+        let left = Offloads {
+            flags: Offloads::NEEDS_CHECKSUM,
+            gso_type: Offloads::TCP4,
+            header_len: 54,
+            gso_size: 1448,
+            checksum_start: 34,
+            checksum_offset: 16,
+        };
+        ring.write(BASE + 48 + 256 + 80 - OFFLOADS, &left);
+        let steps = walk(&ring);
+        let (Step::Frame(plain), Step::Frame(found)) = (steps[0], steps[1]) else { panic!() };
+        assert!(plain.is_plain() && !plain.is_super());
+        assert!(!found.is_plain() && found.is_super());
+        assert_eq!(found.offloads.as_bytes(), left.as_bytes());
     }
 
     #[test]

@@ -43,7 +43,10 @@ impl Mapping {
 
     #[inline]
     fn at(&self, at: usize, len: usize) -> NonNull<u8> {
-        assert!(at <= self.len && len <= self.len - at, "{len} B at {at} leave the ring");
+        // Kept small: several checks a frame.
+        if at > self.len || len > self.len - at {
+            leaves(at, len);
+        }
         // SAFETY: `at <= len`, inside or one past the mapping.
         unsafe { self.base.add(at) }
     }
@@ -100,6 +103,11 @@ impl Mapping {
         // SAFETY: both inside the mapping, apart by `len` at least; both are ours, as above.
         unsafe { from.copy_to_nonoverlapping(to, len) };
     }
+}
+
+#[cold]
+fn leaves(at: usize, len: usize) -> ! {
+    panic!("{len} B at {at} leave the ring");
 }
 
 /// A value at any address.

@@ -152,11 +152,10 @@ impl Rx {
         let first = burst.len();
         let room = cache.pool().room();
         let taken = cache.take_bare(burst, walk.left());
-        let (mut used, mut bytes) = (0, 0);
+        let (mut used, mut bytes, before) = (0, 0, walk.left());
         while used < taken {
             match walk.step(&self.ring) {
                 Step::Frame(found) => {
-                    self.seen += 1;
                     if found.is_cut {
                         self.counters.dropped(DropReason::TooLong, 1);
                     } else if found.wire_len() > room || found.is_super() {
@@ -168,13 +167,11 @@ impl Rx {
                         used += 1;
                     }
                 }
-                Step::Broken(lost) => {
-                    self.seen += lost as u64;
-                    self.counters.dropped(DropReason::Malformed, lost);
-                }
+                Step::Broken(lost) => self.counters.dropped(DropReason::Malformed, lost),
                 Step::Done => break,
             }
         }
+        self.seen += (before - walk.left()) as u64;
         let is_starved = taken == 0 && walk.left() > 0;
         for _ in used..taken {
             burst.pop().into_iter().for_each(|spare| cache.give(spare));
@@ -190,12 +187,16 @@ impl Rx {
     #[inline]
     fn place(&self, found: &Found, mut frame: FrameMut<'_, Cpu>) {
         frame.received(found.wire_len(), &found.meta);
-        self.copy(found, frame.bytes_mut());
+        if found.is_plain() {
+            self.ring.copy_out(found.at, frame.bytes_mut());
+        } else {
+            self.copy_mended(found, frame.bytes_mut());
+        }
     }
 
     /// Copies a frame as it was on the wire: with its tag, and its checksum if it is one frame.
-    #[inline]
-    fn copy(&self, found: &Found, to: &mut [u8]) {
+    #[inline(never)]
+    fn copy_mended(&self, found: &Found, to: &mut [u8]) {
         const ADDRESSES: usize = 12;
         let mut inserted = 0;
         if let Some(tag) = found.tag {
@@ -221,7 +222,7 @@ impl Rx {
     fn load(&mut self, found: &Found) {
         let len = found.wire_len();
         let mut scratch = std::mem::take(&mut self.scratch);
-        self.copy(found, &mut scratch[..len]);
+        self.copy_mended(found, &mut scratch[..len]);
         let (mut cut, mut meta) = (None, found.meta);
         if found.is_super() {
             cut = Cut::plan(&scratch[..len], &found.offloads).map(|cut| (cut, 0));

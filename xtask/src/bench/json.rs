@@ -71,6 +71,7 @@ fn spread(spread: &Spread) -> Value {
         "median": spread.median,
         "p90": spread.p90,
         "instructions": spread.instructions,
+        "host_bytes": spread.host_bytes,
     })
 }
 
@@ -81,6 +82,7 @@ fn row(row: &Row) -> Value {
         "p90": row.p90,
         "instructions": row.instructions,
         "placement": row.placement,
+        "host_bytes": row.host_bytes,
     })
 }
 

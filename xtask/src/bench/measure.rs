@@ -10,7 +10,7 @@ use super::netns;
 use super::outcome::{Outcome, Round};
 use super::peer::Peers;
 use super::row::Row;
-use super::targets::{Case, DPDK, DPDK_SHARED, SOCKETS, Suite};
+use super::targets::{Case, DPDK, DPDK_SHARED, SOCKETS, Suite, XDP};
 use crate::child::Child;
 
 /// How many more rounds a two-core case may take to find two of one placement, in multiples.
@@ -22,8 +22,20 @@ const CANNOT_RUN_HERE: i32 = 3;
 pub(super) struct Programs {
     /// Our bars.
     pub(super) ours: PathBuf,
+    /// Our bars over ports of DPDK's, where it can be built against.
+    pub(super) over_dpdk: Option<PathBuf>,
     /// What was built in C.
     pub(super) peers: Peers,
+}
+
+impl Programs {
+    /// Our bars for that case.
+    fn of(&self, case: &Case) -> &Path {
+        match case.suite {
+            Suite::Dpdk => self.over_dpdk.as_ref().unwrap_or(&self.ours),
+            _ => &self.ours,
+        }
+    }
 }
 
 /// What became of a run.
@@ -42,7 +54,9 @@ pub(super) fn measure(case: Case, programs: &Programs, options: &Options) -> Res
         if round >= options.rounds() && (!has_peers || outcome.is_comparable()) {
             break;
         }
-        let memwire = match run_bar(&programs.ours, &outcome.case, &[], options)? {
+        // Instructions are the same in each round.
+        let extra: &[&str] = if round == 0 { &[] } else { &["--times"] };
+        let memwire = match run_bar(programs.of(&outcome.case), &outcome.case, extra, options)? {
             Ran::Row(row) => row,
             Ran::Cannot(why) => {
                 eprintln!("SKIP {}: {why}", outcome.case.name);
@@ -52,9 +66,9 @@ pub(super) fn measure(case: Case, programs: &Programs, options: &Options) -> Res
         };
         let mut peers = Vec::new();
         for name in &outcome.case.peers {
-            let rows = run_peer(name, &outcome.case, programs, options)?;
+            let (rows, why) = run_peer(name, &outcome.case, programs, extra, options)?;
             if rows.is_empty() && round == 0 {
-                eprintln!("SKIP {} by {name}: it cannot run here", outcome.case.name);
+                eprintln!("SKIP {} by {name}: {why}", outcome.case.name);
             }
             peers.push(rows);
         }
@@ -63,19 +77,28 @@ pub(super) fn measure(case: Case, programs: &Programs, options: &Options) -> Res
     Ok(outcome)
 }
 
-/// A row for each build of that peer.
-fn run_peer(name: &str, case: &Case, programs: &Programs, options: &Options) -> Result<Vec<Row>> {
-    let mut rows = Vec::new();
-    if [DPDK, DPDK_SHARED, SOCKETS].contains(&name) {
+/// A row for each build of that peer; and why there is none where one cannot run here.
+fn run_peer(
+    name: &str,
+    case: &Case,
+    programs: &Programs,
+    extra: &[&str],
+    options: &Options,
+) -> Result<(Vec<Row>, String)> {
+    let (mut rows, mut why) = (Vec::new(), "it is not built here".to_owned());
+    let mut take = |ran| match ran {
+        Ran::Row(row) => rows.push(row),
+        Ran::Cannot(reason) => why = reason,
+    };
+    if [DPDK, DPDK_SHARED, SOCKETS, XDP].contains(&name) {
         for build in programs.peers.of(name, case) {
-            if let Ran::Row(row) = run_bar(build, case, &[], options)? {
-                rows.push(row);
-            }
+            take(run_bar(build, case, &[], options)?);
         }
-    } else if let Ran::Row(row) = run_bar(&programs.ours, case, &["--peer", name], options)? {
-        rows.push(row);
+    } else {
+        let extra = [&["--peer", name], extra].concat();
+        take(run_bar(programs.of(case), case, &extra, options)?);
     }
-    Ok(rows)
+    Ok((rows, why))
 }
 
 /// One run of one bar.

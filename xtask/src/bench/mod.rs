@@ -9,6 +9,7 @@ mod guest;
 mod json;
 mod measure;
 mod netns;
+mod ours;
 mod outcome;
 mod peer;
 mod ranges;
@@ -22,10 +23,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::Args;
 
-use crate::workspace::{Workspace, cargo};
+use crate::workspace::Workspace;
 use measure::{Programs, measure};
 use scene::Scene;
 use targets::{Case, Suite};
@@ -86,8 +87,11 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let load = scene::load();
     let workspace = Workspace::read()?;
     let cases = chosen(options, targets::read(&workspace.root)?);
+    let with_dpdk = cases.iter().any(|case| case.suite == Suite::Dpdk);
     let programs = Programs {
-        ours: build_ours(&workspace, cases.iter().any(|case| case.suite == Suite::Dpdk))?,
+        // First, since the others take the place of what it builds.
+        over_dpdk: with_dpdk.then(|| ours::build_over_dpdk(&workspace)).transpose()?.flatten(),
+        ours: ours::build(&workspace)?,
         peers: peer::build(&workspace)?,
     };
     let mut scene = Scene::of(&workspace, &programs.ours, &programs.peers.about, &load)?;
@@ -141,22 +145,4 @@ fn chosen(options: &Options, mut cases: Vec<Case>) -> Vec<Case> {
     let is_counted = |case: &Case| !case.two_cores && case.suite != Suite::Guest;
     cases.retain(|case| !options.instructions || is_counted(case));
     cases
-}
-
-/// The program of our bars, and beside it the apps that cases run. The whole workspace, so that nothing
-/// is built twice with other features where the tests have built it already.
-fn build_ours(workspace: &Workspace, with_dpdk: bool) -> Result<PathBuf> {
-    let built = cargo(&["build", "--release", "--workspace", "--bins"]).stream()?;
-    ensure!(built.success, "the workspace does not build");
-    if with_dpdk && peer::is_here() {
-        // Our bars alone: the apps that cases run stay as they are.
-        let bars = ["build", "--release", "-p", "memwire-benches", "--features", "dpdk"];
-        let built = cargo(&[&bars[..], &["--bin", "bars"]].concat()).stream()?;
-        if !built.success {
-            eprintln!("SKIP suite dpdk: ours does not build with libdpdk here (see above)");
-        }
-    }
-    let program = workspace.target.join("release/bars");
-    ensure!(program.is_file(), "memwire-benches built no program `bars`");
-    Ok(program)
 }

@@ -35,6 +35,8 @@ pub(super) struct Spread {
     /// The middle one of the rounds' 90th percentiles.
     pub(super) p90: f64,
     pub(super) instructions: Option<f64>,
+    /// The most of any round.
+    pub(super) host_bytes: Option<f64>,
 }
 
 /// A peer's figures beside ours.
@@ -111,6 +113,12 @@ impl Outcome {
             }
         }
         Some(misses)
+    }
+
+    /// Whether it says how many bytes the host touched.
+    pub(super) fn has_host_bytes(&self) -> bool {
+        let has = |row: &Row| row.host_bytes.is_some();
+        self.rounds.iter().any(|round| has(&round.memwire) || round.peers.iter().flatten().any(has))
     }
 
     /// Whether any line misses a target.
@@ -193,6 +201,7 @@ impl Spread {
             median: median(rows.iter().map(|row| row.median))?,
             p90: median(rows.iter().map(|row| row.p90))?,
             instructions: least(rows.iter().filter_map(|row| row.instructions)),
+            host_bytes: rows.iter().filter_map(|row| row.host_bytes).max_by(f64::total_cmp),
         })
     }
 }
@@ -235,6 +244,7 @@ pub(super) mod tests {
             p90: 2.0 * median,
             instructions: placement.is_none().then_some(10.0 * least),
             placement: placement.map(str::to_owned),
+            host_bytes: None,
         }
     }
 

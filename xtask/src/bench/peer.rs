@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
-use super::targets::{Case, DPDK_SHARED, SOCKETS, Suite};
+use super::targets::{Case, DPDK_SHARED, SOCKETS, Suite, XDP};
 use crate::child::Child;
 use crate::workspace::{Workspace, succeeds};
 
@@ -14,6 +14,7 @@ use crate::workspace::{Workspace, succeeds};
 const SOURCE: &str = "benches/peer/dpdk_bars.c";
 const AF_PACKET: &str = "benches/peer/dpdk_af_packet.c";
 const PLAIN_SOCKETS: &str = "benches/peer/sockets.c";
+const XDP_DROP: &str = "benches/peer/xdp.c";
 /// What the bars link when static; those that a release does not have are left out. The list of
 /// pkg-config names every driver and every library that any of them wants.
 const STATIC_LIBRARIES: [&str; 17] = [
@@ -43,8 +44,9 @@ pub(super) struct Peers {
     pub(super) dpdk: Vec<PathBuf>,
     /// DPDK's over packet sockets.
     dpdk_af_packet: Option<PathBuf>,
-    /// Plain sockets, where there is a C compiler.
+    /// Plain sockets, and those before XDP, where there is a C compiler.
     sockets: Option<PathBuf>,
+    xdp: Option<PathBuf>,
     /// What DPDK's are in words, or why there are none.
     pub(super) about: String,
 }
@@ -54,6 +56,7 @@ impl Peers {
     pub(super) fn of(&self, name: &str, case: &Case) -> Vec<&Path> {
         match (name, case.suite) {
             (SOCKETS, _) => self.sockets.iter().map(PathBuf::as_path).collect(),
+            (XDP, _) => self.xdp.iter().map(PathBuf::as_path).collect(),
             (_, Suite::AfPacket) => self.dpdk_af_packet.iter().map(PathBuf::as_path).collect(),
             // The last is the one by shared libraries.
             (DPDK_SHARED, _) => self.dpdk.last().map(PathBuf::as_path).into_iter().collect(),
@@ -66,26 +69,30 @@ impl Peers {
 
 /// Builds what can be built here; no program, and the reason, where DPDK is not installed.
 pub(super) fn build(workspace: &Workspace) -> Result<Peers> {
-    let none = |sockets: Option<PathBuf>, reason: &str| Peers {
+    let none = |sockets: Option<PathBuf>, xdp: Option<PathBuf>, reason: &str| Peers {
         dpdk: Vec::new(),
         dpdk_af_packet: None,
         sockets,
+        xdp,
         about: format!("SKIP {reason}"),
     };
     if !succeeds("cc", &["--version"]) {
-        return Ok(none(None, "there is no C compiler (cc): apt-get install gcc"));
+        return Ok(none(None, None, "there is no C compiler (cc): apt-get install gcc"));
     }
     let folder = workspace.target.join("peer");
     fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
     let (no_flags, at): ([String; 0], _) = ([], |path: &str| workspace.root.join(path));
-    let sockets = folder.join("sockets");
-    must_build(PLAIN_SOCKETS, compile(&at(PLAIN_SOCKETS), &sockets, &no_flags, &no_flags)?)?;
-    let sockets = Some(sockets);
+    let plain = |source: &str, name: &str| -> Result<Option<PathBuf>> {
+        let program = folder.join(name);
+        must_build(source, compile(&at(source), &program, &no_flags, &no_flags)?)?;
+        Ok(Some(program))
+    };
+    let (sockets, xdp) = (plain(PLAIN_SOCKETS, "sockets")?, plain(XDP_DROP, "xdp")?);
     if !succeeds("pkg-config", &["--version"]) {
-        return Ok(none(sockets, "pkg-config is not installed: apt-get install pkg-config"));
+        return Ok(none(sockets, xdp, "pkg-config is not installed: apt-get install pkg-config"));
     }
     if !succeeds("pkg-config", &["--exists", "libdpdk"]) {
-        return Ok(none(sockets, "libdpdk-dev is not installed: apt-get install libdpdk-dev"));
+        return Ok(none(sockets, xdp, "libdpdk-dev is not installed: apt-get install libdpdk-dev"));
     }
     let source = at(SOURCE);
     let version = pkg_config(&["--modversion"])?.join(" ");
@@ -109,7 +116,7 @@ pub(super) fn build(workspace: &Workspace) -> Result<Peers> {
         _ => eprintln!("no static libdpdk to link: the shared one only"),
     }
     let about = format!("libdpdk {version}, {builds}, -O3 -march=native");
-    Ok(Peers { dpdk: programs, dpdk_af_packet: Some(af_packet), sockets, about })
+    Ok(Peers { dpdk: programs, dpdk_af_packet: Some(af_packet), sockets, xdp, about })
 }
 
 fn must_build(source: &str, failure: Option<String>) -> Result<()> {

@@ -9,12 +9,14 @@ use super::curves::{self, Curve};
 use super::outcome::{Figures, Outcome, Spread};
 use super::ranges;
 use super::scene::Scene;
-use super::table::{Show, Verdict, absence, named, number, target, verdict};
+use super::table::{Show, Verdict, absence, bytes, named, number, target, verdict};
 use super::targets::Suite;
 
-/// A chart's width, and a curve's height.
+/// A curve's size: two stand side by side.
 const WIDTH: f64 = 680.0;
 const HEIGHT: f64 = 300.0;
+/// The width of a chart of ranges, which has the page's to itself.
+const WHOLE_WIDTH: f64 = 1040.0;
 
 /// How ours is called beside peers.
 pub(super) const MEMWIRE: &str = "memwire";
@@ -101,15 +103,15 @@ fn charts(body: &mut String, outcomes: &[&Outcome], scene: &Scene) -> std::fmt::
     }
     let ranges = ranges::of(outcomes);
     if !ranges.is_empty() {
-        writeln!(body, "<div class=\"narrow\">")?;
-        let size = (WIDTH, ranges.height());
-        page::card(body, &ranges.title, size, &ranges.draw(WIDTH))?;
-        writeln!(body, "</div>")?;
+        let size = (WHOLE_WIDTH, ranges.height());
+        page::card(body, &ranges.title, size, &ranges.draw(WHOLE_WIDTH))?;
     }
     Ok(())
 }
 
-const HEADS: [(&str, Kind); 10] = [
+/// Of an object, touched by the host: a column of suites that are about it.
+const BYTES: &str = "host bytes";
+const HEADS: [(&str, Kind); 11] = [
     ("case", Kind::Words),
     ("who", Kind::Words),
     ("least", Kind::Figure),
@@ -117,6 +119,7 @@ const HEADS: [(&str, Kind); 10] = [
     ("90 %", Kind::Figure),
     ("ns", Kind::Figure),
     ("instructions", Kind::Figure),
+    (BYTES, Kind::Figure),
     ("ratio", Kind::Figure),
     ("target", Kind::Words),
     ("verdict", Kind::Words),
@@ -133,7 +136,7 @@ fn suite_table(
         let figures = outcome.figures();
         if figures.is_empty() {
             let mut row = vec![cell(&outcome.case.name, Kind::Words), cell(MEMWIRE, Kind::Words)];
-            row.extend((0..6).map(|_| cell("-", Kind::Figure)));
+            row.extend((0..7).map(|_| cell("-", Kind::Figure)));
             row.push(cell(&target(&outcome.case, show), Kind::Words));
             row.push(cell(&absence(outcome), Kind::Words));
             rows.push(row);
@@ -142,7 +145,14 @@ fn suite_table(
             rows.extend(lines(outcome, figures, scene, show));
         }
     }
-    page::table(body, &HEADS, rows.iter())
+    let has_bytes = outcomes.iter().any(|outcome| outcome.has_host_bytes());
+    let is_shown = |at: usize| has_bytes || HEADS[at].0 != BYTES;
+    let heads: Vec<_> = (0..HEADS.len()).filter(|at| is_shown(*at)).map(|at| HEADS[at]).collect();
+    for row in &mut rows {
+        let cells = std::mem::take(row).into_iter().enumerate();
+        *row = cells.filter(|(at, _)| is_shown(*at)).map(|(_, cell)| cell).collect();
+    }
+    page::table(body, &heads, rows.iter())
 }
 
 /// A line for ours, and one for each peer.
@@ -162,6 +172,7 @@ fn lines(
             time(Some(spread.p90)),
             time(outcome.case.suite.unit().nanos(ticks, scene.tsc_ghz)),
             cell(&number(spread.instructions), Kind::Figure),
+            cell(&bytes(spread.host_bytes), Kind::Figure),
             time(ratio),
         ]
     };
@@ -217,7 +228,7 @@ mod tests {
             "cargo xtask bench &lt;x&gt;",
             "<span class=\"quiet\">kernel</span><b>6.1</b>",
             "<td class=\"words good\">met</td>",
-            "<td class=\"bad\">MISSED ratio by 50 %</td>",
+            "<td class=\"words bad\">MISSED ratio by 50 %</td>",
             "<b class=\"bad\">1</b>",
             // 10 ticks at 2 GHz are 5 ns.
             "<td>10.00</td><td>10.00</td><td>20.00</td><td>5.00</td><td>100.0</td>",

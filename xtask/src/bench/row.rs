@@ -1,5 +1,6 @@
 //! What a bar prints: one line of six fields,
-//! `case<TAB>least<TAB>median<TAB>90th percentile<TAB>instructions<TAB>placement`.
+//! `case<TAB>least<TAB>median<TAB>90th percentile<TAB>instructions<TAB>placement`; ours has a seventh, bytes of an object
+//! that the host touched.
 
 use anyhow::{Context, Result, bail};
 
@@ -14,13 +15,15 @@ pub(super) struct Row {
     pub(super) instructions: Option<f64>,
     /// Where the two cores were (smt, near, far); mixed if that changed during the run.
     pub(super) placement: Option<String>,
+    /// Bytes of an object that the host's processors touched, where a case is about that.
+    pub(super) host_bytes: Option<f64>,
 }
 
 impl Row {
     pub(super) fn parse(output: &str) -> Result<Self> {
         let line = output.lines().last().context("no row printed")?;
         let fields: Vec<&str> = line.split('\t').collect();
-        let [case, least, median, p90, instructions, placement] = fields[..] else {
+        let [case, least, median, p90, instructions, placement, ref more @ ..] = fields[..] else {
             bail!("a row has six fields, not {}: {line:?}", fields.len());
         };
         Ok(Self {
@@ -30,6 +33,7 @@ impl Row {
             p90: number(p90)?,
             instructions: present(instructions).map(number).transpose()?,
             placement: present(placement).map(str::to_owned),
+            host_bytes: more.first().and_then(|bytes| present(bytes)).map(number).transpose()?,
         })
     }
 }
@@ -60,6 +64,13 @@ mod tests {
     fn a_row_of_two_cores_has_placement_and_no_instructions() {
         let row = Row::parse("spsc-x32\t2.8\t3.1\t3.3\t-\tnear").expect("well formed");
         assert_eq!((row.instructions, row.placement.as_deref()), (None, Some("near")));
+    }
+
+    #[test]
+    fn a_seventh_field_is_bytes_that_the_host_touched() {
+        let row = Row::parse("gpurx-64\t2.8\t3.1\t3.3\t-\tnear\t64.0").expect("well formed");
+        assert_eq!(row.host_bytes, Some(64.0));
+        assert!(Row::parse("gpurx-64\t2.8\t3.1\t3.3\t-\tnear\tx").is_err());
     }
 
     #[test]

@@ -23,9 +23,7 @@ impl Show {
 
 /// One line a case and peer; the same for each placement of those across cores.
 pub(super) fn print(outcomes: &[Outcome], show: Show) -> String {
-    let heads =
-        ["case", "memwire", "instr", "peer", "ticks", "instr", "ratio", "target", "verdict"];
-    let mut lines = vec![heads.map(str::to_owned).to_vec()];
+    let mut lines = vec![HEADS.map(str::to_owned).to_vec()];
     for outcome in outcomes {
         let figures = outcome.figures();
         if figures.is_empty() {
@@ -35,12 +33,25 @@ pub(super) fn print(outcomes: &[Outcome], show: Show) -> String {
             add_lines(&mut lines, outcome, &figures, show);
         }
     }
+    if !outcomes.iter().any(Outcome::has_host_bytes) {
+        for line in &mut lines {
+            let kept = line.drain(..).zip(HEADS).filter(|(_, head)| *head != BYTES);
+            *line = kept.map(|(field, _)| field).collect();
+        }
+    }
     let mut text = aligned(&lines);
     text.push_str(
         "ticks are of the TSC (in the suite guest: ns of its time); all figures are per object\n",
     );
     text
 }
+
+/// Bytes of an object that the host touched: a column where a case says so.
+const BYTES: &str = "host B";
+const HEADS: [&str; 11] = [
+    "case", "memwire", "instr", BYTES, "peer", "ticks", "instr", BYTES, "ratio", "target",
+    "verdict",
+];
 
 /// Ours with the first peer, and a line for each further one.
 fn add_lines(lines: &mut Vec<Vec<String>>, outcome: &Outcome, figures: &Figures, show: Show) {
@@ -52,6 +63,7 @@ fn add_lines(lines: &mut Vec<Vec<String>>, outcome: &Outcome, figures: &Figures,
             peer.name.clone(),
             ticks(Some(peer.ticks)),
             number(peer.spread.instructions),
+            bytes(peer.spread.host_bytes),
             ticks(Some(peer.ratio)),
         ]);
         Some(line)
@@ -60,13 +72,14 @@ fn add_lines(lines: &mut Vec<Vec<String>>, outcome: &Outcome, figures: &Figures,
         named(outcome, figures),
         ticks(Some(figures.ticks)),
         number(figures.spread.instructions),
+        bytes(figures.spread.host_bytes),
     ];
     let mut first = cells(ours.clone()).unwrap_or_else(|| {
-        ours.into_iter().chain(std::iter::repeat_n("-".to_owned(), 4)).collect()
+        ours.into_iter().chain(std::iter::repeat_n("-".to_owned(), 5)).collect()
     });
     first.extend([target(&outcome.case, show), verdict(outcome, figures, show).text()]);
     lines.push(first);
-    while let Some(line) = cells(vec![String::new(); 3]) {
+    while let Some(line) = cells(vec![String::new(); 4]) {
         lines.push(line);
     }
 }
@@ -122,7 +135,7 @@ pub(super) fn absence(outcome: &Outcome) -> String {
 
 fn empty_line(outcome: &Outcome) -> Vec<String> {
     let mut line = vec![outcome.case.name.clone()];
-    line.extend(std::iter::repeat_n("-".to_owned(), 6));
+    line.extend(std::iter::repeat_n("-".to_owned(), 8));
     line.extend([target(&outcome.case, Show::All), absence(outcome)]);
     line
 }
@@ -157,6 +170,11 @@ pub(super) fn number(value: Option<f64>) -> String {
     )
 }
 
+/// Bytes, of which there often are none at all.
+pub(super) fn bytes(value: Option<f64>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| format!("{value:.0}"))
+}
+
 /// Text to the left, figures to the right.
 fn aligned(lines: &[Vec<String>]) -> String {
     let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
@@ -168,7 +186,8 @@ fn aligned(lines: &[Vec<String>]) -> String {
     for line in lines {
         let mut printed = String::new();
         for (column, (field, width)) in line.iter().zip(&widths).enumerate() {
-            let is_figure = matches!(column, 1 | 2 | 4..=6);
+            let head = lines.first().and_then(|heads| heads.get(column)).map(String::as_str);
+            let is_figure = !matches!(head, Some("case" | "peer" | "target" | "verdict"));
             // Writing to a string does not fail.
             let _ = if is_figure {
                 write!(printed, "{field:>width$}  ")
@@ -222,6 +241,17 @@ mod tests {
         let line = text.lines().nth(2).expect("a second line");
         let words: Vec<&str> = line.split_whitespace().collect();
         assert_eq!(words, ["rtrb", "40.00", "400.0", "0.25"]);
+    }
+
+    #[test]
+    fn bytes_that_the_host_touched_are_columns_where_a_case_has_them() {
+        let mut outcome = outcome(10.0, Some(20.0));
+        assert!(!print(&[], Show::All).contains(BYTES));
+        outcome.rounds[0].memwire.host_bytes = Some(0.0);
+        outcome.rounds[0].peers[0][0].host_bytes = Some(1400.0);
+        let text = print(&[outcome], Show::All);
+        let words: Vec<&str> = text.lines().nth(1).expect("a line").split_whitespace().collect();
+        assert_eq!(words[1..9], ["10.00", "100.0", "0", "dpdk", "20.00", "200.0", "1400", "0.50"]);
     }
 
     #[test]

@@ -21,11 +21,11 @@ pub(crate) enum Suite {
     Wire,
     /// The queues of e1000e and igb, on chips in software.
     Nic,
-    /// Ports of DPDK's through our driver, beside a C loop over ethdev.
+    /// Ports of DPDK's through our driver beside a C loop over ethdev, and the app l2fwd over them beside testpmd.
     Dpdk,
     /// What it costs to watch an app.
     Watch,
-    /// Packet sockets over a veth pair; sending by the thread's CPU time.
+    /// Packet sockets over a veth pair; sending by the thread's CPU time. The path is sending and receiving.
     #[value(name = "af_packet")]
     AfPacket,
     /// The app gpurx over the ring wire with two cores: payloads straight into their memory, beside the bounce path.
@@ -91,6 +91,8 @@ pub(super) const DPDK: &str = "dpdk";
 pub(super) const DPDK_SHARED: &str = "dpdk-shared";
 /// Packet sockets without a framework, by a program in C.
 pub(super) const SOCKETS: &str = "sockets";
+/// The same, and an XDP program at the far end that drops all.
+pub(super) const XDP: &str = "xdp";
 /// DPDK's forwarder, where it runs as it is.
 pub(super) const TESTPMD: &str = "testpmd";
 /// The last word of a case without a peer.

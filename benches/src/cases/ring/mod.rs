@@ -70,7 +70,12 @@ fn cross(
     });
     let samples = samples.map_err(|_| anyhow::anyhow!("the consumer panicked"))?;
     let after = placement::probe([first, second]);
-    Ok(Outcome { ticks: summarise(samples), instructions: None, placement: Some((before, after)) })
+    Ok(Outcome {
+        ticks: summarise(samples),
+        instructions: None,
+        placement: Some((before, after)),
+        host_bytes: None,
+    })
 }
 
 fn cross_bulk<const N: usize>(windows: usize) -> anyhow::Result<Outcome> {
