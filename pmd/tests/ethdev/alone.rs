@@ -2,7 +2,9 @@
 //! thing many times has no more of them afterwards.
 
 use std::{
-    env, fs,
+    env,
+    ffi::OsString,
+    fs,
     process::{Command, Stdio},
 };
 
@@ -13,6 +15,15 @@ const ALONE: &str = "MEMWIRE_TEST_ALONE";
 
 /// Does something in a process of its own, in which the test `name` is run again.
 pub(crate) fn alone(name: &str, what: impl FnOnce()) {
+    alone_with(name, Vec::new, what);
+}
+
+/// The same with more in the process's environment.
+pub(crate) fn alone_with(
+    name: &str,
+    more: impl FnOnce() -> Vec<(&'static str, OsString)>,
+    what: impl FnOnce(),
+) {
     if env::var_os(ALONE).is_some() {
         what();
         return;
@@ -20,6 +31,7 @@ pub(crate) fn alone(name: &str, what: impl FnOnce()) {
     let child = Command::new(env::current_exe().unwrap())
         .args(["--exact", name, "--nocapture"])
         .env(ALONE, "1")
+        .envs(more())
         .stdin(Stdio::null())
         .output()
         .unwrap();
@@ -27,6 +39,7 @@ pub(crate) fn alone(name: &str, what: impl FnOnce()) {
     text.lines().filter(|line| line.starts_with(TOLD)).for_each(|line| println!("{line}"));
     let errors = String::from_utf8_lossy(&child.stderr);
     assert!(child.status.success(), "{}\n{text}\n{errors}", child.status);
+    assert!(text.contains("test result: ok. 1 passed"), "'{name}' did not run: {text}");
 }
 
 /// How a line begins that is to be read outside.

@@ -1,16 +1,16 @@
 //! Buffer split, on ports that a model in C makes of DPDK's ring (`model/buffer_split.c`, laid before libdpdk):
 //! no virtual device offers it, and no hardware is at hand. Payloads go to memory that kills whoever looks.
 
-use std::{env, process::Command};
-
 use mempool::{Burst, Cpu, Device, Pool, SplitBurst, SplitCache, heap::Heap};
 use pmd::{
     AnyRxQueue, Config, Error, HardwareSplit, Health, PostOrder, Queues, RxConfig, RxMemory,
-    SplitAt, SplitConfig, SplitRxQueue, SplitSupport, TxQueue, conformance::WireTraits,
+    SplitAt, SplitConfig, SplitRxQueue, SplitSupport, TxQueue,
+    conformance::{Joined, Setup, Wire, WireTraits},
 };
 use providers::Fake;
 
 use crate::{
+    alone::alone_with,
     model,
     rig::{LoopWire, open, pool, spec},
     suite::{TRAITS, passes},
@@ -20,23 +20,10 @@ use crate::{
 const HEADROOM: usize = 128;
 const RING: usize = 64;
 
-/// Set in processes that have the model.
-const MODEL: &str = "MEMWIRE_TEST_SPLIT_MODEL";
-
 /// Runs a test in a process of its own, with the model before libdpdk.
 fn with_model(name: &str, test: impl FnOnce()) {
-    if env::var_os(MODEL).is_some() {
-        return test();
-    }
-    let child = Command::new(env::current_exe().unwrap())
-        .args(["--exact", &format!("split::{name}"), "--nocapture"])
-        .env(MODEL, "1")
-        .env("LD_PRELOAD", model::library())
-        .output()
-        .unwrap();
-    let [out, err] = [&child.stdout, &child.stderr].map(|text| String::from_utf8_lossy(text));
-    assert!(child.status.success(), "{}\n{out}\n{err}", child.status);
-    assert!(out.contains("1 passed"), "the test did not run: {out}");
+    let preload = || vec![("LD_PRELOAD", model::library().into())];
+    alone_with(&format!("split::{name}"), preload, test);
 }
 
 fn hardware(protocol: bool) -> HardwareSplit {
@@ -49,11 +36,36 @@ fn hardware(protocol: bool) -> HardwareSplit {
     }
 }
 
+/// A port that splits where that is asked, else the ring below it: as hardware it would keep whole frames'
+/// buffers in a ring, which the model does not.
+struct ModelWire {
+    split: LoopWire,
+    whole: LoopWire,
+}
+
+impl Wire for ModelWire {
+    fn name(&self) -> &'static str {
+        self.split.name
+    }
+
+    fn connect(&mut self, setup: &Setup) -> Result<Box<dyn Joined>, Error> {
+        match &setup.rx {
+            RxMemory::Split(_) => self.split.connect(setup),
+            RxMemory::Whole(_) => self.whole.connect(setup),
+        }
+    }
+
+    fn traits(&self) -> WireTraits {
+        self.split.traits
+    }
+}
+
 fn conforms(device: &str, protocol: bool) {
     let split = SplitSupport::Hardware(hardware(protocol));
     assert_eq!(open(device).unwrap().info().capabilities.split, split);
     let traits = WireTraits { split, max_frame: 9018, ..TRAITS };
-    passes(LoopWire { name: "net_ring, split", spec: spec(device), traits });
+    let wire = |device| LoopWire { name: "net_ring, split", spec: spec(device), traits };
+    passes(ModelWire { split: wire(device), whole: wire("net_ring21") });
 }
 
 #[test]
