@@ -4,14 +4,7 @@
 
 use std::{alloc::Layout, ffi::c_void, io, os::fd::BorrowedFd, ptr, ptr::NonNull};
 
-use rustix::{
-    io::Errno,
-    mm::{Advice, MapFlags, ProtFlags},
-};
-
-/// Tries to find room at an alignment the kernel does not give by itself; each fails only if another
-/// thread maps something in between.
-const ATTEMPTS: usize = 16;
+use rustix::mm::{Advice, MapFlags, ProtFlags};
 
 /// Address space that belongs to this object until it is dropped.
 #[derive(Debug)]
@@ -75,7 +68,7 @@ impl Mapping {
     ) -> io::Result<Self> {
         let rights = protection.flags();
         Self::place(len, align, |at, extra| {
-            // SAFETY: without `MAP_FIXED` the kernel puts it where nothing is (see `place`).
+            // SAFETY: the kernel puts it where nothing is, or nothing but room for it (see `place`).
             unsafe { rustix::mm::mmap(at, len, rights, MapFlags::SHARED | extra, file, offset) }
         })
     }
@@ -84,7 +77,7 @@ impl Mapping {
     pub(crate) fn anonymous(len: usize, align: usize) -> io::Result<Self> {
         let rights = Protection::ReadWrite.flags();
         Self::place(len, align, |at, extra| {
-            // SAFETY: without `MAP_FIXED` the kernel puts it where nothing is (see `place`).
+            // SAFETY: the kernel puts it where nothing is, or nothing but room for it (see `place`).
             unsafe { rustix::mm::mmap_anonymous(at, len, rights, MapFlags::PRIVATE | extra) }
         })
     }
@@ -93,7 +86,7 @@ impl Mapping {
     pub(crate) fn reserved(len: usize, align: usize) -> io::Result<Self> {
         Self::place(len, align, |at, extra| {
             let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | extra;
-            // SAFETY: without `MAP_FIXED` the kernel puts it where nothing is (see `place`).
+            // SAFETY: the kernel puts it where nothing is, or nothing but room for it (see `place`).
             unsafe { rustix::mm::mmap_anonymous(at, len, ProtFlags::empty(), flags) }
         })
     }
@@ -108,8 +101,9 @@ impl Mapping {
         Some(Self { base, len: layout.size(), owner: Owner::Allocator(layout) })
     }
 
-    /// Maps anywhere; if that is not aligned, looks for a place that is. `map` is given where to put
-    /// it and flags under which the kernel never replaces another mapping.
+    /// Maps anywhere; if that is not aligned, in the midst of room that is reserved for it: nobody else can map
+    /// something there meanwhile. `map` is given where to put it, and flags under which the kernel replaces
+    /// nothing but that.
     fn place(
         len: usize,
         align: usize,
@@ -119,33 +113,30 @@ impl Mapping {
             let base = NonNull::new(at.cast::<u8>()).ok_or(io::ErrorKind::AddrNotAvailable)?;
             Ok::<_, io::Error>(Self { base, len, owner: Owner::Kernel })
         };
-        let aligned = |mapping: &Self| mapping.base.addr().get().is_multiple_of(align);
         let anywhere = own(map(ptr::null_mut(), MapFlags::empty())?)?;
-        if aligned(&anywhere) {
+        if anywhere.base.addr().get().is_multiple_of(align) {
             return Ok(anywhere);
         }
         drop(anywhere);
         let span = len.checked_add(align).ok_or(io::ErrorKind::OutOfMemory)?;
-        for _ in 0..ATTEMPTS {
-            let (rights, flags) = (ProtFlags::empty(), MapFlags::PRIVATE | MapFlags::NORESERVE);
-            // SAFETY: the kernel puts it where nothing is.
-            let room = unsafe { rustix::mm::mmap_anonymous(ptr::null_mut(), span, rights, flags)? };
-            let at = room.map_addr(|address| address.next_multiple_of(align));
-            // SAFETY: mapped just now, and never handed out.
-            unsafe { rustix::mm::munmap(room, span)? };
-            match map(at, MapFlags::FIXED_NOREPLACE) {
-                Ok(found) => {
-                    let found = own(found)?;
-                    // Before Linux 4.17 the flag is unknown and the address a hint.
-                    if aligned(&found) {
-                        return Ok(found);
-                    }
-                }
-                Err(Errno::EXIST) => {}
-                Err(error) => return Err(error.into()),
+        let (rights, flags) = (ProtFlags::empty(), MapFlags::PRIVATE | MapFlags::NORESERVE);
+        // SAFETY: the kernel puts it where nothing is.
+        let room = unsafe { rustix::mm::mmap_anonymous(ptr::null_mut(), span, rights, flags)? };
+        let at = room.map_addr(|address| address.next_multiple_of(align));
+        // Of the room, which is ours alone: what replaces it leaves nothing of it there.
+        let found = map(at, MapFlags::FIXED);
+        let (front, behind) = (at.addr() - room.addr(), at.wrapping_byte_add(len));
+        let behind =
+            behind.map_addr(|address| address.next_multiple_of(rustix::param::page_size()));
+        let rest = (room.addr() + span).saturating_sub(behind.addr());
+        for (at, len) in [(room, front), (behind, rest)] {
+            if len > 0 {
+                // SAFETY: a part of the room that nothing was put into. What is between them, if the kernel
+                // put nothing there, is left: it may be somebody else's by now.
+                unsafe { rustix::mm::munmap(at, len)? };
             }
         }
-        Err(io::Error::new(io::ErrorKind::AddrNotAvailable, "no aligned address space found"))
+        own(found?)
     }
 
     pub(crate) fn base(&self) -> NonNull<u8> {
@@ -248,6 +239,28 @@ mod tests {
             let mapping = Mapping::anonymous(12288, align).unwrap();
             assert_eq!(mapping.base().addr().get() % align, 0, "{align}");
             assert_eq!(mapping.last().addr().get() - mapping.base().addr().get(), 12287);
+        }
+    }
+
+    #[test]
+    fn many_threads_find_aligned_places_at_once_and_none_is_anothers() {
+        let map = |mark: u8| {
+            let mapped: Vec<_> = (0..50)
+                .map(|_| {
+                    let mapping = Mapping::anonymous(2 << 20, 4 << 20).unwrap();
+                    // SAFETY: mapped writable, and ours.
+                    unsafe { mapping.base().write(mark) };
+                    mapping
+                })
+                .collect();
+            // SAFETY: mapped readable, and ours.
+            mapped.iter().all(|mapping| unsafe { mapping.base().read() } == mark)
+        };
+        for _ in 0..20 {
+            std::thread::scope(|scope| {
+                let workers: Vec<_> = (0..8).map(|mark| scope.spawn(move || map(mark))).collect();
+                assert!(workers.into_iter().all(|worker| worker.join().unwrap()));
+            });
         }
     }
 
