@@ -31,7 +31,7 @@ pub use error::{Error, Result};
 pub use guest::{Guest, HostEnd, Job, Output, Signal};
 pub use options::{Clock, Kernel, Options};
 pub use qmp::{Event, Qmp};
-pub use setup::{KERNEL_PACKAGES, Setup};
+pub use setup::Setup;
 pub use shell::shell;
 pub use state::{State, VARIABLE};
 pub use topology::{Device, Iommu, Kind, Model, Topology, Wire};

@@ -9,6 +9,8 @@ use super::tool::Tool;
 use crate::error::{At, Error, Result};
 
 const META: &str = "linux-image-amd64";
+/// What has `depmod`.
+pub(super) const PACKAGES: [&str; 1] = ["kmod"];
 
 /// Makes the folder of the suite's kernel unless one of that suite is there.
 pub(super) fn make(

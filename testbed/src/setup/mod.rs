@@ -13,8 +13,6 @@ use std::fs::{self, File};
 use std::path::PathBuf;
 use std::time::Instant;
 
-pub use own_kernel::PACKAGES as KERNEL_PACKAGES;
-
 use crate::error::{At, Error, Result};
 use crate::options::Kernel;
 use crate::state::State;
@@ -92,6 +90,17 @@ impl Setup {
         fs::copy(&self.agent, &fresh).at("copy", &self.agent)?;
         fs::rename(&fresh, &to).at("replace", &to)?;
         Ok("copied".to_owned())
+    }
+}
+
+impl Kernel {
+    /// Debian packages with what makes it.
+    #[must_use]
+    pub fn packages(self) -> &'static [&'static str] {
+        match self {
+            Self::Debian => &debian_kernel::PACKAGES,
+            Self::Own => &own_kernel::PACKAGES,
+        }
     }
 }
 

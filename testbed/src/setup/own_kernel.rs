@@ -12,7 +12,7 @@ use crate::state::{KERNEL_CONFIG, hash};
 
 const META: &str = "linux-source";
 /// What the build needs, as Debian packages.
-pub const PACKAGES: [&str; 7] =
+pub(super) const PACKAGES: [&str; 7] =
     ["build-essential", "bc", "bison", "flex", "libelf-dev", "libssl-dev", "xz-utils"];
 /// How to see that a package is there.
 const SIGNS: [(&str, &str); 6] = [

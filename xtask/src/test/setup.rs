@@ -12,8 +12,8 @@ use crate::tally::Counts;
 use crate::workspace::{Workspace, is_root, succeeds};
 
 /// Debian packages: what makes, carries and reads real traffic, a terminal (`script`), a formatter of
-/// manuals, and DPDK to compare with.
-const PACKAGES: [&str; 15] = [
+/// manuals, and DPDK and XDP to compare with.
+const PACKAGES: [&str; 16] = [
     "tcpdump",
     "tcpreplay",
     "iperf3",
@@ -27,6 +27,7 @@ const PACKAGES: [&str; 15] = [
     "libdpdk-dev",
     "libclang-dev",
     "dpdk-dev",
+    "xdp-tools",
     "pkg-config",
     "gcc",
 ];

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use ::testbed::{Clock, KERNEL_PACKAGES, Kernel, Options, Setup, State};
+use ::testbed::{Clock, Kernel, Options, Setup, State};
 use anyhow::{Result, ensure};
 use clap::{Args, Subcommand, ValueEnum};
 
@@ -148,8 +148,10 @@ fn set_up(workspace: &Workspace, options: SetupOptions) -> Result<State> {
         Kernels::All => vec![Kernel::Own, Kernel::Debian],
     };
     let state = state(workspace);
-    if kernels.contains(&Kernel::Own) && state.check(Kernel::Own).is_err() {
-        packages::install(&KERNEL_PACKAGES)?;
+    let missing = kernels.iter().filter(|kernel| state.check(**kernel).is_err());
+    let needed: Vec<&str> = missing.flat_map(|kernel| kernel.packages()).copied().collect();
+    if !needed.is_empty() {
+        packages::install(&needed)?;
     }
     let from = |name: &str| std::env::var(name).ok();
     let setup = Setup {
