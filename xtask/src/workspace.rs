@@ -130,6 +130,11 @@ fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
     value[key].as_array().map_or(&[], Vec::as_slice)
 }
 
+/// What names all programs to cargo. The examples are among them because cargo gives dependencies the features
+/// that tests ask for only where something may need them: otherwise everything would be built a second time for
+/// the tests.
+pub(crate) const PROGRAMS: [&str; 3] = ["--workspace", "--bins", "--examples"];
+
 /// The cargo that started us, in the checkout's root.
 pub(crate) fn cargo(arguments: &[&str]) -> Child {
     let program = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 
 use super::peer;
-use crate::workspace::{Workspace, cargo};
+use crate::workspace::{PROGRAMS, Workspace, cargo};
 
 /// The program of our bars.
 const BARS: &str = "bars";
@@ -19,7 +19,7 @@ const FOLDER: &str = "release/over-dpdk";
 /// Builds the bars and the apps. The whole workspace, so that nothing is built twice with other features where the tests
 /// have built it already.
 pub(super) fn build(workspace: &Workspace) -> Result<PathBuf> {
-    let built = cargo(&["build", "--release", "--workspace", "--bins"]).stream()?;
+    let built = cargo(&["build", "--release"]).args(PROGRAMS).stream()?;
     ensure!(built.success, "the workspace does not build");
     let program = workspace.target.join("release").join(BARS);
     ensure!(program.is_file(), "memwire-benches built no program `{BARS}`");
@@ -32,7 +32,7 @@ pub(super) fn build_over_dpdk(workspace: &Workspace) -> Result<Option<PathBuf>> 
     if !peer::is_here() {
         return Ok(None);
     }
-    let packages = ["build", "--release", "-p", "memwire-benches", "-p", "l2fwd"];
+    let packages = ["build", "--release", "--workspace", "--examples"];
     let features = ["--features", "memwire-benches/dpdk,l2fwd/dpdk"];
     let programs = OVER_DPDK.iter().flat_map(|program| ["--bin", *program]);
     let line: Vec<&str> = packages.into_iter().chain(features).chain(programs).collect();

@@ -1,17 +1,16 @@
 //! The stages that are `cargo test` runs. Which tests exist is asked of cargo; the names `dpdk`, `soak`,
 //! `netns`, `guest` and `loom` are conventions and mark the stage that a test file belongs to.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
-
-use super::unprivileged::executable_in;
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 
 use crate::child::Child;
 use crate::digest::Digest;
 use crate::tally::Counts;
 use crate::testbed;
-use crate::workspace::{Workspace, cargo, succeeds};
+use crate::workspace::{PROGRAMS, Workspace, cargo, succeeds};
 
 /// Test executables that a guest's tests run in the guest, as they are: the variable that names each to
 /// them, its package and its test, and whether its speed matters.
@@ -25,6 +24,16 @@ const IN_GUESTS: [(&str, &str, &str, bool); 4] = [
 const DPDK: (&str, &str, &str) = ("MEMWIRE_ETHDEV_TEST", "memwire-pmd", "ethdev");
 /// Test files that have a stage of their own.
 const OWN_STAGE: [&str; 6] = ["dpdk", "ethdev", "guest", "loom", "netns", "soak"];
+
+/// A test executable that cargo built.
+pub(super) struct TestExecutable {
+    /// Its name.
+    pub(super) target: String,
+    /// Where it is.
+    pub(super) path: PathBuf,
+    /// Its package's.
+    pub(super) folder: PathBuf,
+}
 
 /// The arguments that select everything the unit stage runs, doc tests left out.
 pub(super) fn unit_selection(workspace: &Workspace) -> Vec<String> {
@@ -72,7 +81,7 @@ pub(super) fn soak(workspace: &Workspace, full: bool) -> Result<Counts> {
 /// Real traffic between namespaces, one test at a time since they share the machine.
 pub(super) fn namespaces(workspace: &Workspace, full: bool) -> Result<Counts> {
     let mut counts = Counts::default();
-    let binaries = cargo(&["build", "--release", "--workspace", "--bins"]).stream()?;
+    let binaries = cargo(&["build", "--release"]).args(PROGRAMS).stream()?;
     if !binaries.success {
         counts += Counts::failure();
     }
@@ -97,7 +106,7 @@ pub(super) fn guest(workspace: &Workspace, full: bool) -> Result<Counts> {
     };
     let mut counts = Counts::default();
     // Guests run the programs as users have them.
-    let binaries = cargo(&["build", "--release", "--workspace", "--bins"]).stream()?;
+    let binaries = cargo(&["build", "--release"]).args(PROGRAMS).stream()?;
     if !binaries.success {
         counts += Counts::failure();
     }
@@ -114,7 +123,7 @@ pub(super) fn guest(workspace: &Workspace, full: bool) -> Result<Counts> {
     }
     // Where DPDK is not installed the test itself says that it is skipped.
     if succeeds("pkg-config", &["--exists", "libdpdk"]) {
-        let what = ["-p", DPDK.1, "--features", "dpdk"];
+        let what = ["--workspace", "--features", "memwire-pmd/dpdk"];
         match executable_of(workspace, (DPDK.1, DPDK.2), &what, true)? {
             Some(executable) => runs = runs.env(DPDK.0, executable),
             None => counts += Counts::failure(),
@@ -165,4 +174,51 @@ pub(super) fn tests_of(
     let mut counts = Counts::of_tests(&tests.digest(&mut digest)?);
     counts.failing = digest.end();
     Ok(counts)
+}
+
+/// The executables of the unit stage, built if need be.
+pub(super) fn executables(workspace: &Workspace) -> Result<Vec<TestExecutable>> {
+    let built = cargo(&["test", "--no-run", "--message-format=json"])
+        .args(unit_selection(workspace))
+        .output()?;
+    ensure!(built.success, "the tests do not build:\n{}", built.stderr);
+    built.stdout.lines().filter_map(|line| executable_in(line).transpose()).collect()
+}
+
+/// The test executable that a line of cargo's messages announces, if it does.
+fn executable_in(line: &str) -> Result<Option<TestExecutable>> {
+    let message: Value = serde_json::from_str(line).context("a message of cargo")?;
+    let is_test = message["reason"] == "compiler-artifact" && message["profile"]["test"] == true;
+    let (Some(path), Some(target), Some(manifest)) = (
+        message["executable"].as_str().filter(|_| is_test),
+        message["target"]["name"].as_str(),
+        message["manifest_path"].as_str(),
+    ) else {
+        return Ok(None);
+    };
+    let folder = Path::new(manifest).parent().context("a manifest has a folder")?;
+    Ok(Some(TestExecutable {
+        target: target.to_owned(),
+        path: PathBuf::from(path),
+        folder: folder.to_path_buf(),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_test_executables_are_taken_from_cargos_messages() {
+        let test = r#"{"reason":"compiler-artifact","manifest_path":"/w/a/Cargo.toml",
+            "target":{"name":"a"},"profile":{"test":true},"executable":"/w/target/a-1"}"#;
+        let library = r#"{"reason":"compiler-artifact","manifest_path":"/w/a/Cargo.toml",
+            "target":{"name":"a"},"profile":{"test":false},"executable":null}"#;
+
+        let found = executable_in(test).expect("JSON").expect("a test");
+
+        assert_eq!((found.target.as_str(), found.folder.as_path()), ("a", Path::new("/w/a")));
+        assert!(executable_in(library).expect("JSON").is_none());
+        assert!(executable_in(r#"{"reason":"build-finished"}"#).expect("JSON").is_none());
+    }
 }

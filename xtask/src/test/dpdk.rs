@@ -31,7 +31,8 @@ pub(super) fn run(workspace: &Workspace, full: bool) -> Result<Counts> {
     let with_feature =
         |command: &str| -> Child { cargo(&[command, "--workspace"]).args(FEATURE).args(profile) };
     let apps = APPS.iter().flat_map(|app| ["--bin", app]);
-    let built = with_feature("build").args(apps).stream()?;
+    // With the features that the tests ask for ([`PROGRAMS`]).
+    let built = with_feature("build").args(apps).args(["--examples"]).stream()?;
     if !built.success {
         return Ok(match why_not(&built.stderr) {
             Some(why) => Counts::skip(NAME, why),

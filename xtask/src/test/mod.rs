@@ -5,6 +5,7 @@
 mod beside;
 mod cargo_tests;
 mod dpdk;
+mod memcheck;
 mod setup;
 mod unprivileged;
 
@@ -45,6 +46,8 @@ enum Stage {
     Unprivileged,
     /// The first command of the README, as an ordinary user.
     FreshRun,
+    /// Tests of the crates with unsafe code, and the apps, under valgrind.
+    Memcheck,
     /// The lock-free parts under every interleaving.
     Loom,
     /// Long runs at release speed (tests/soak.rs of any crate).
@@ -116,6 +119,7 @@ fn run_stage(stage: Stage, full: bool) -> Result<Counts> {
         }
         Stage::Lint => lint::check(&lint::Options::default()),
         Stage::Unit => cargo_tests::unit(&Workspace::read()?, full),
+        Stage::Memcheck => memcheck::run(&Workspace::read()?),
         Stage::Loom => cargo_tests::loom(&Workspace::read()?, full),
         Stage::Soak => cargo_tests::soak(&Workspace::read()?, full),
         Stage::Namespaces => cargo_tests::namespaces(&Workspace::read()?, full),

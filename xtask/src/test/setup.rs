@@ -12,8 +12,8 @@ use crate::tally::Counts;
 use crate::workspace::{Workspace, is_root, succeeds};
 
 /// Debian packages: what makes, carries and reads real traffic, a terminal (`script`), a formatter of
-/// manuals, and DPDK and XDP to compare with.
-const PACKAGES: [&str; 16] = [
+/// manuals, DPDK and XDP to compare with, and a checker of memory.
+const PACKAGES: [&str; 17] = [
     "tcpdump",
     "tcpreplay",
     "iperf3",
@@ -28,6 +28,7 @@ const PACKAGES: [&str; 16] = [
     "libclang-dev",
     "dpdk-dev",
     "xdp-tools",
+    "valgrind",
     "pkg-config",
     "gcc",
 ];

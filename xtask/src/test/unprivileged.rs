@@ -5,28 +5,19 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::cargo_tests::unit_selection;
+use super::cargo_tests::executables;
 use crate::child::Child;
 use crate::digest::Digest;
 use crate::tally::Counts;
-use crate::workspace::{Workspace, cargo, is_root, succeeds};
+use crate::workspace::{PROGRAMS, Workspace, cargo, is_root, succeeds};
 
 /// The user and group `nobody`.
 const NOBODY: &str = "65534";
 /// Tests that build something, so that they need to write to the target folder.
 const BUILDING_TESTS: [&str; 1] = ["compile_fail"];
-
-/// A test executable that cargo built.
-pub(super) struct TestExecutable {
-    target: String,
-    /// Where it is.
-    pub(super) path: PathBuf,
-    /// Its package's.
-    pub(super) folder: PathBuf,
-}
 
 /// Runs each unit test executable as nobody.
 pub(super) fn tests(workspace: &Workspace) -> Result<Counts> {
@@ -72,8 +63,7 @@ const FIRST_RUNS: [(&str, &str); 5] = [
 
 /// The first commands of the READMEs, as an ordinary user where that can be arranged.
 pub(super) fn fresh_run(workspace: &Workspace) -> Result<Counts> {
-    let bins = FIRST_RUNS.iter().flat_map(|(app, _)| ["--bin", app]);
-    let built = cargo(&["build", "--release"]).args(bins).stream()?;
+    let built = cargo(&["build", "--release"]).args(PROGRAMS).stream()?;
     if !built.success {
         return Ok(Counts::failure());
     }
@@ -97,34 +87,6 @@ fn first_run(program: &Path, arguments: &str, scratch: &Scratch) -> Result<Count
     };
     println!("{name} {arguments}: {}", failed.as_deref().unwrap_or("ok"));
     Ok(Counts::check(failed.is_none()))
-}
-
-/// The executables of the unit stage, built if need be.
-fn executables(workspace: &Workspace) -> Result<Vec<TestExecutable>> {
-    let built = cargo(&["test", "--no-run", "--message-format=json"])
-        .args(unit_selection(workspace))
-        .output()?;
-    ensure!(built.success, "the tests do not build:\n{}", built.stderr);
-    built.stdout.lines().filter_map(|line| executable_in(line).transpose()).collect()
-}
-
-/// The test executable that a line of cargo's messages announces, if it does.
-pub(super) fn executable_in(line: &str) -> Result<Option<TestExecutable>> {
-    let message: Value = serde_json::from_str(line).context("a message of cargo")?;
-    let is_test = message["reason"] == "compiler-artifact" && message["profile"]["test"] == true;
-    let (Some(path), Some(target), Some(manifest)) = (
-        message["executable"].as_str().filter(|_| is_test),
-        message["target"]["name"].as_str(),
-        message["manifest_path"].as_str(),
-    ) else {
-        return Ok(None);
-    };
-    let folder = Path::new(manifest).parent().context("a manifest has a folder")?;
-    Ok(Some(TestExecutable {
-        target: target.to_owned(),
-        path: PathBuf::from(path),
-        folder: folder.to_path_buf(),
-    }))
 }
 
 fn as_nobody(program: &Path, scratch: &Scratch) -> Child {
@@ -170,24 +132,5 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         // A leftover in the temporary folder is no reason to fail.
         let _ = fs::remove_dir_all(&self.folder);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_test_executables_are_taken_from_cargos_messages() {
-        let test = r#"{"reason":"compiler-artifact","manifest_path":"/w/a/Cargo.toml",
-            "target":{"name":"a"},"profile":{"test":true},"executable":"/w/target/a-1"}"#;
-        let library = r#"{"reason":"compiler-artifact","manifest_path":"/w/a/Cargo.toml",
-            "target":{"name":"a"},"profile":{"test":false},"executable":null}"#;
-
-        let found = executable_in(test).expect("JSON").expect("a test");
-
-        assert_eq!((found.target.as_str(), found.folder.as_path()), ("a", Path::new("/w/a")));
-        assert!(executable_in(library).expect("JSON").is_none());
-        assert!(executable_in(r#"{"reason":"build-finished"}"#).expect("JSON").is_none());
     }
 }
