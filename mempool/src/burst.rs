@@ -25,6 +25,8 @@ pub struct Burst<A: Access> {
 
 const CAPACITY: usize = 512;
 const CACHE_LINE: usize = 64;
+/// Frames that are fetched before their turn: a line of another core's takes as long as that many are handled in.
+const AHEAD: usize = 8;
 
 /// Has the processor fetch a cache line; any address will do.
 #[inline(always)]
@@ -198,15 +200,25 @@ impl<A: Access> Burst<A> {
         })
     }
 
-    /// Asks the processor to fetch a frame that another core has just made, or a device: its metadata, and its
-    /// first two cache lines, where a fresh buffer starts. A few frames ahead of a loop that looks into them: what
-    /// lies in another core's cache takes as long to come as dozens of frames take to handle. Nothing happens if
-    /// there is no such frame.
+    /// The frames, in order, for loops that look into what another core has just made, or a device: each is
+    /// fetched some frames before its turn, its metadata and its first two cache lines. Without that a loop waits
+    /// for every single frame as long as handling several takes; where frames lie in the core's own cache it costs
+    /// a dozen instructions each.
     #[inline(always)]
-    pub fn prefetch(&self, index: usize)
+    pub fn iter_prefetched(&self) -> impl ExactSizeIterator<Item = Frame<'_, A>>
     where
         A: Readable,
     {
+        (0..AHEAD).for_each(|index| self.prefetch(index));
+        self.iter().enumerate().map(|(index, frame)| {
+            self.prefetch(index + AHEAD);
+            frame
+        })
+    }
+
+    /// Fetches a frame, if there is one, where a fresh buffer starts.
+    #[inline(always)]
+    fn prefetch(&self, index: usize) {
         let Some(&slot) = self.slots().get(index) else { return };
         let Core { table, fresh, .. } = self.core();
         let first = table.address(slot).wrapping_add(fresh.offset());

@@ -13,9 +13,6 @@ use crate::{
     copy::copy_frame, posted::PostedData,
 };
 
-/// Frames that are fetched before they are looked into: the sender has just written them.
-const AHEAD: usize = 8;
-
 /// What both kinds of receiving queue share: the lane, and whose slots are on it.
 struct Arrivals {
     lane: Arc<Lane>,
@@ -107,7 +104,7 @@ impl RxQueue for WholeRx {
             delivered = arrived.len();
             burst.append_front(arrived, delivered);
         } else {
-            for frame in arrived.iter() {
+            for frame in arrived.iter_prefetched() {
                 let parts = frame.segments().map(|segment| segment.bytes());
                 let len = frame.frame_len();
                 match copy_frame(cache, len, parts, &frame.meta().rx()) {
@@ -184,9 +181,7 @@ impl SplitRxQueue for SplitRx {
             return 0;
         };
         let (mut delivered, mut bytes) = (0, 0);
-        (0..AHEAD).for_each(|at| arrived.prefetch(at));
-        for (at, frame) in arrived.iter().enumerate() {
-            arrived.prefetch(at + AHEAD);
+        for frame in arrived.iter_prefetched() {
             let len = frame.frame_len();
             let head_len = self.at.head_len(frame.bytes(), len, self.head_room);
             let Some(mut head) = cache.heads.take_one() else {
