@@ -203,7 +203,7 @@ impl<A: Access> Burst<A> {
     /// The frames, in order, for loops that look into what another core has just made, or a device: each is
     /// fetched some frames before its turn, its metadata and its first two cache lines. Without that a loop waits
     /// for every single frame as long as handling several takes; where frames lie in the core's own cache it costs
-    /// a dozen instructions each.
+    /// 27 instructions each.
     #[inline(always)]
     pub fn iter_prefetched(&self) -> impl ExactSizeIterator<Item = Frame<'_, A>>
     where
