@@ -5,7 +5,7 @@
 use std::{mem::MaybeUninit, ptr, ptr::NonNull, slice};
 
 use crate::{
-    Access, Buf, Cache, Frame, FrameMut, Meta, Pool, Readable, RxMeta, Shared, Slot,
+    Access, Buf, Cache, Frame, FrameMut, Meta, Pool, RxMeta, Shared, Slot,
     core::Core,
     slot::{PAD, run},
     template::Template,
@@ -24,19 +24,6 @@ pub struct Burst<A: Access> {
 }
 
 const CAPACITY: usize = 512;
-const CACHE_LINE: usize = 64;
-/// Frames that are fetched before their turn: a line of another core's takes as long as that many are handled in.
-const AHEAD: usize = 8;
-
-/// Has the processor fetch a cache line; any address will do.
-#[inline(always)]
-fn fetch(at: *const u8) {
-    // SAFETY: reads nothing, and faults never (Intel SDM, PREFETCHh).
-    #[cfg(target_arch = "x86_64")]
-    unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(at.cast());
-    }
-}
 
 // SAFETY: owns its slots; the core is `Send + Sync`.
 unsafe impl<A: Access> Send for Burst<A> {}
@@ -198,33 +185,6 @@ impl<A: Access> Burst<A> {
             // SAFETY: the burst owns the slot and is borrowed.
             visit(beside, slot, unsafe { meta.as_ref() })
         })
-    }
-
-    /// The frames, in order, for loops that look into what another core has just made, or a device: each is
-    /// fetched some frames before its turn, its metadata and its first two cache lines. Without that a loop waits
-    /// for every single frame as long as handling several takes; where frames lie in the core's own cache it costs
-    /// 27 instructions each.
-    #[inline(always)]
-    pub fn iter_prefetched(&self) -> impl ExactSizeIterator<Item = Frame<'_, A>>
-    where
-        A: Readable,
-    {
-        (0..AHEAD).for_each(|index| self.prefetch(index));
-        self.iter().enumerate().map(|(index, frame)| {
-            self.prefetch(index + AHEAD);
-            frame
-        })
-    }
-
-    /// Fetches a frame, if there is one, where a fresh buffer starts.
-    #[inline(always)]
-    fn prefetch(&self, index: usize) {
-        let Some(&slot) = self.slots().get(index) else { return };
-        let Core { table, fresh, .. } = self.core();
-        let first = table.address(slot).wrapping_add(fresh.offset());
-        fetch(table.meta(slot).cast());
-        fetch(first);
-        fetch(first.wrapping_add(CACHE_LINE));
     }
 
     /// Calls `change` for every frame from the `from`-th on.

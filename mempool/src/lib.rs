@@ -35,6 +35,7 @@ pub mod heap;
 mod inflight;
 mod meta;
 mod pool;
+mod prefetch;
 mod provider;
 mod region;
 mod registry;

@@ -32,10 +32,10 @@ pub(super) fn build_over_dpdk(workspace: &Workspace) -> Result<Option<PathBuf>> 
     if !peer::is_here() {
         return Ok(None);
     }
-    let packages = ["build", "--release", "--workspace", "--examples"];
+    let whole = ["build", "--release", "--workspace", "--examples"];
     let features = ["--features", "memwire-benches/dpdk,l2fwd/dpdk"];
     let programs = OVER_DPDK.iter().flat_map(|program| ["--bin", *program]);
-    let line: Vec<&str> = packages.into_iter().chain(features).chain(programs).collect();
+    let line: Vec<&str> = whole.into_iter().chain(features).chain(programs).collect();
     if !cargo(&line).stream()?.success {
         eprintln!("SKIP suite dpdk: ours does not build with libdpdk here (see above)");
         return Ok(None);

@@ -35,6 +35,24 @@ pub(super) struct TestExecutable {
     pub(super) folder: PathBuf,
 }
 
+impl TestExecutable {
+    /// Runs it by a command that does, where cargo would; what it prints goes to `digest`.
+    pub(super) fn run(
+        &self,
+        command: Child,
+        workspace: &Workspace,
+        digest: &mut Digest,
+    ) -> Result<Counts> {
+        digest.begin(&self.target);
+        let output = command
+            .env("CARGO_MANIFEST_DIR", self.folder.as_os_str())
+            .env("PATH", workspace.search_path())
+            .folder(&self.folder)
+            .digest(digest)?;
+        Ok(Counts::of_tests(&output))
+    }
+}
+
 /// The arguments that select everything the unit stage runs, doc tests left out.
 pub(super) fn unit_selection(workspace: &Workspace) -> Vec<String> {
     let mut arguments = vec!["--workspace".to_owned(), "--lib".to_owned(), "--bins".to_owned()];

@@ -45,13 +45,7 @@ pub(super) fn run(workspace: &Workspace) -> Result<Counts> {
             continue;
         };
         missing.swap_remove(at);
-        digest.begin(&test.target);
-        let output = under_valgrind(&test.path)
-            .env("CARGO_MANIFEST_DIR", test.folder.as_os_str())
-            .env("PATH", workspace.search_path())
-            .folder(&test.folder)
-            .digest(&mut digest)?;
-        counts += Counts::of_tests(&output);
+        counts += test.run(under_valgrind(&test.path), workspace, &mut digest)?;
     }
     counts.failing = digest.end();
     for (package, test) in missing {

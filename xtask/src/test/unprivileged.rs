@@ -39,14 +39,8 @@ pub(super) fn tests(workspace: &Workspace) -> Result<Counts> {
         if !nobody_reaches(&executable.path) {
             return Ok(Counts::skip(NAME, "an ordinary user cannot read this checkout"));
         }
-        digest.begin(&executable.target);
-        let output = as_nobody(&executable.path, &scratch)
-            .args(["--show-output"])
-            .env("CARGO_MANIFEST_DIR", executable.folder.as_os_str())
-            .env("PATH", workspace.search_path())
-            .folder(&executable.folder)
-            .digest(&mut digest)?;
-        counts += Counts::of_tests(&output);
+        let command = as_nobody(&executable.path, &scratch).args(["--show-output"]);
+        counts += executable.run(command, workspace, &mut digest)?;
     }
     counts.failing = digest.end();
     Ok(counts)
