@@ -108,17 +108,18 @@ impl Desk {
             return;
         }
         let is_set = |at: usize| watched.get(at).is_some_and(|fd| !fd.revents().is_empty());
-        let (came, rang, spoke) = (is_set(0), is_set(1), is_set(2));
+        let (came, rang) = (is_set(0), is_set(1));
         drop(watched);
-        if spoke {
-            self.hear();
-        }
         if rang {
             // It counts how often it was rung; the commands are in the queue.
             let _ = rustix::io::read(&self.shared.bell, &mut [0; 8]);
             while let Ok(command) = self.commands.try_recv() {
                 self.follow(command);
             }
+        }
+        // All of it: who comes now finds the place of one that has answered and gone free.
+        while self.has_spoken() {
+            self.hear();
         }
         if came {
             match accept_with(&self.listener, SocketFlags::CLOEXEC) {
@@ -183,6 +184,12 @@ impl Desk {
             self.shared.settled.store(self.renewed, Ordering::Release);
         }
         self.shared.has_client.store(self.client.is_some(), Ordering::Release);
+    }
+
+    fn has_spoken(&self) -> bool {
+        let Some(client) = &self.client else { return false };
+        let mut watched = [PollFd::new(&client.socket, PollFlags::IN)];
+        poll(&mut watched, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
     }
 
     /// The consumer has answered, or is gone.

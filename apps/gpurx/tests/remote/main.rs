@@ -13,6 +13,7 @@ mod refusals;
 use std::time::Duration;
 
 use common::{check, json, run};
+use hostile::Hostile;
 use partner::{Consumer, Gpurx};
 use serde_json::Value;
 
@@ -163,6 +164,18 @@ fn consumers_come_one_at_a_time_and_as_often_as_they_like() {
     assert_eq!(code, 0);
     assert_eq!(number(&summary, "/consumer/attached"), 4);
     assert_eq!(number(&summary, "/consumer/refused"), 1);
+}
+
+#[test]
+fn one_that_goes_at_once_makes_room_for_the_next() {
+    let gpurx = Gpurx::start("-t 60s --rate 10kpps");
+    for _ in 0..500 {
+        // Its answer and its end are often there together, and the next one too.
+        drop(Hostile::attach(&gpurx));
+    }
+    let summary = gpurx.stop();
+    assert_eq!(number(&summary, "/consumer/attached"), 500);
+    assert_eq!(number(&summary, "/consumer/refused"), 0);
 }
 
 #[test]
