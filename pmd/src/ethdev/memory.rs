@@ -7,7 +7,7 @@
 //! it. Drivers that map by themselves (NVIDIA's) are asked for each device.
 //!
 //! For drivers in software nothing is registered: they use our addresses as they are, and registered memory
-//! stands in net_virtio_user's way ([`is_served`]).
+//! and net_virtio_user do not go together ([`Sharing`]).
 #![allow(unsafe_code, reason = "tells DPDK of memory that a region handle keeps alive")]
 #![expect(clippy::disallowed_types, reason = "control plane: regions come and go rarely")]
 
@@ -30,9 +30,15 @@ struct Registration {
     sharers: Mutex<usize>,
 }
 
-static KNOWN: Mutex<Vec<Weak<Registration>>> = Mutex::new(Vec::new());
+/// What DPDK knows, and who minds.
+struct Known {
+    regions: Vec<Weak<Registration>>,
+    sharing: usize,
+}
 
-fn known() -> MutexGuard<'static, Vec<Weak<Registration>>> {
+static KNOWN: Mutex<Known> = Mutex::new(Known { regions: Vec::new(), sharing: 0 });
+
+fn known() -> MutexGuard<'static, Known> {
     KNOWN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -40,10 +46,16 @@ impl Registration {
     /// The registration of a region: the one there is, or a new one.
     fn of(region: &RegionHandle) -> Result<Arc<Self>, MapError> {
         let mut known = known();
-        known.retain(|registration| registration.strong_count() > 0);
+        known.regions.retain(|registration| registration.strong_count() > 0);
         let same = |registration: &Arc<Self>| registration.region.base() == region.base();
-        if let Some(registration) = known.iter().filter_map(Weak::upgrade).find(same) {
+        if let Some(registration) = known.regions.iter().filter_map(Weak::upgrade).find(same) {
             return Ok(registration);
+        }
+        if known.sharing > 0 {
+            let why = "a port of net_virtio_user runs in this process, whose peer would be told of no memory any \
+                       more: no frame would arrive there; add buffers=copy to this port, or use two processes";
+            let (backing, mapper) = (region.backing().name(), "DPDK");
+            return Err(MapError::Unsupported { backing, mapper, why: why.into() });
         }
         let (base, len, page) = (region.base().as_ptr(), region.len(), region.page_size());
         let pages = u32::try_from(len / page).unwrap_or(u32::MAX);
@@ -56,7 +68,7 @@ impl Registration {
         }
         let sharers = Mutex::new(0);
         let registration = Arc::new(Self { region: region.clone(), sharers });
-        known.push(Arc::downgrade(&registration));
+        known.regions.push(Arc::downgrade(&registration));
         Ok(registration)
     }
 }
@@ -226,21 +238,45 @@ pub(super) fn is_hardware(device: *mut sys::rte_device) -> bool {
     EthMapper::new(device, Reader::Host).kind() != Mapping::None
 }
 
-/// Whether a driver can work beside memory that DPDK knows and that is not its own.
+/// A port that shares DPDK's own memory with its peer. No region is registered while there is one.
 ///
 /// net_virtio_user tells its peer of every piece of memory that DPDK knows, by file descriptors, and of nothing
-/// at all if one has none: no frame arrives then, and no error (22.11.11).
-pub(super) fn is_served(driver: &str) -> Result<(), MapError> {
-    // SAFETY: the callback only reads what it is given.
-    let has_foreign = || unsafe { sys::rte_memseg_list_walk(Some(is_foreign), null_mut()) == 1 };
-    if driver != "net_virtio_user" || !has_foreign() {
-        return Ok(());
+/// at all if one has none: no frame arrives then, and no error (22.11.11). It does so whenever DPDK's memory
+/// grows.
+pub(super) struct Sharing(());
+
+impl Sharing {
+    /// The claim of a port with that driver, if it needs one.
+    ///
+    /// # Errors
+    /// DPDK knows memory in this process that is not its own.
+    pub(super) fn of(driver: &str) -> Result<Option<Self>, MapError> {
+        if driver != "net_virtio_user" {
+            return Ok(None);
+        }
+        // Before DPDK is asked: what is registered meanwhile is refused.
+        let sharing = Self::claim();
+        // SAFETY: the callback only reads what it is given.
+        if unsafe { sys::rte_memseg_list_walk(Some(is_foreign), null_mut()) } != 1 {
+            return Ok(Some(sharing));
+        }
+        let why = "DPDK knows memory in this process that has no file descriptor (a pool's, of a port of \
+                   hardware), and would tell this driver's peer of none then: no frame would arrive; add \
+                   buffers=copy to the port of hardware, or use two processes";
+        let (backing, mapper) = ("DPDK's memory", "net_virtio_user's peer");
+        Err(MapError::Unsupported { backing, mapper, why: why.into() })
     }
-    let why = "DPDK knows memory in this process that has no file descriptor (a pool's, of a port of \
-               hardware), and would tell this driver's peer of none then: no frame would arrive; add \
-               buffers=copy to the port of hardware, or use two processes";
-    let (backing, mapper) = ("DPDK's memory", "net_virtio_user's peer");
-    Err(MapError::Unsupported { backing, mapper, why: why.into() })
+
+    fn claim() -> Self {
+        known().sharing += 1;
+        Self(())
+    }
+}
+
+impl Drop for Sharing {
+    fn drop(&mut self) {
+        known().sharing -= 1;
+    }
 }
 
 /// Ends the walk, with 1, at the first list of external memory.

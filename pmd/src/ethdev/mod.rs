@@ -14,8 +14,8 @@
 //! driver takes and frees go by a lane of the queue that calls it, and by the mirror's stock, which is filled from
 //! the pool. For drivers that cannot use
 //! such memory, or with `buffers=copy`, frames are copied to and from buffers of DPDK's own;
-//! [`crate::Capabilities::copies`] and the log say so. net_virtio_user is not started beside a port of hardware that
-//! uses a pool's memory: give that one `buffers=copy`.
+//! [`crate::Capabilities::copies`] and the log say so. net_virtio_user and a port of hardware that uses a pool's memory
+//! do not run beside each other, whichever is started first: give the latter `buffers=copy`.
 //!
 //! **Split.** Where a driver offers buffer split, heads go to a pool of the host and payloads to any memory that
 //! the device reaches, in the order of their posting (ADR 28). A port whose payload buffers the application posts

@@ -23,7 +23,7 @@ use super::{
     layout::Mbuf,
     limit::{Call, Peer},
     log,
-    memory::{EthMapper, Reader},
+    memory::{EthMapper, Reader, Sharing},
     mirror::Mirror,
     options::Options,
     payloads::Payloads,
@@ -94,6 +94,8 @@ pub(super) struct Port {
     pub(super) peer: Peer,
     /// Whether the driver can be asked to free what it sent.
     cleans: AtomicBool,
+    /// From the first start on, where its driver needs it.
+    pub(super) sharing: Option<Sharing>,
     /// Before the memory: a mirror asks whether there are ports.
     _share: Share,
     memory: Memory,
@@ -129,8 +131,9 @@ impl Port {
         let (memory, launch, fault) = (Memory::default(), None, OnceLock::new());
         let started = AtomicBool::new(false);
         let cleans = AtomicBool::new(true);
+        let (sharing, _share) = (None, share);
         let port =
-            Self { id, name, info, memory, launch, started, fault, peer, cleans, _share: share };
+            Self { id, name, info, memory, launch, started, fault, peer, cleans, sharing, _share };
         drop(control);
         port.step("asking what it can do", failed)?;
         Ok(port)

@@ -13,7 +13,8 @@ use super::{
     cut::Cut,
     eal,
     limit::Call,
-    log, memory,
+    log,
+    memory::{self, Sharing},
     port::{Port, Refusal},
 };
 use crate::{Config, PostOrder, Rss, RxConfig, RxMemory};
@@ -122,7 +123,7 @@ impl Port {
         memory: &[QueueMemory],
         senders: usize,
     ) -> Result<(), Refusal> {
-        memory::is_served(&self.driver()).map_err(Refusal::Memory)?;
+        self.sharing = Sharing::of(&self.driver()).map_err(Refusal::Memory)?;
         log::forget();
         let splits = memory.iter().any(|memory| memory.payload.is_some());
         if splits && self.info().rx_queue_offload_capa & sys::MEMWIRE_RX_BUFFER_SPLIT == 0 {

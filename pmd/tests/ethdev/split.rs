@@ -14,6 +14,8 @@ use crate::{
     model,
     rig::{LoopWire, open, pool, spec},
     suite::{TRAITS, passes},
+    testpmd::{Testpmd, is_here},
+    vhost::{vhost, virtio},
 };
 
 /// Bytes that DPDK leaves free in front of what it receives.
@@ -310,5 +312,32 @@ fn a_port_that_cannot_be_started_late_says_so() {
         let Health::Faulted(why) = rig.device.health() else { panic!("{:?}", rig.device.health()) };
         assert!(why.contains(name) && why.contains("starting it failed"), "{why}");
         rig.stop();
+    });
+}
+
+#[test]
+fn a_port_that_shows_dpdk_our_memory_is_refused_while_virtio_user_runs() {
+    let test = "a_port_that_shows_dpdk_our_memory_is_refused_while_virtio_user_runs";
+    if !is_here(test) {
+        return;
+    }
+    with_model(test, || {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("vhost");
+        let _peer = Testpmd::start(&vhost(0, &socket));
+        let frames = pool(1024);
+        let mut shares = open(&virtio(38, &socket)).unwrap();
+        let queues = shares.start(Config::one_queue(&frames)).unwrap();
+        let (heads, data) = (heads(HEADROOM), payloads(0));
+        let mut port = open("net_ring_len9").unwrap();
+        let mut start = || {
+            let split = split(&heads, &data, SplitAt::Length(42), PostOrder::Cache);
+            port.start(config(split, &frames))
+        };
+        let error = start().err().unwrap().to_string();
+        assert!(error.contains("a port of net_virtio_user runs in this process"), "{error}");
+        assert!(error.contains("add buffers=copy to this port, or use two processes"), "{error}");
+        drop((queues, shares));
+        start().unwrap();
     });
 }

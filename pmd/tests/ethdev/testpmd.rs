@@ -41,6 +41,8 @@ impl Testpmd {
             .args(["--vdev", device, "--", "--forward-mode=io", "--port-topology=loop"])
             // What comes before it forwards is not thrown away.
             .args(["--total-num-mbufs=8192", "--auto-start", "--no-flush-rx"])
+            // A model that is laid before the test's libdpdk is not for it.
+            .env_remove("LD_PRELOAD")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

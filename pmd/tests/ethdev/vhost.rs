@@ -13,11 +13,11 @@ use crate::{
     testpmd::{Testpmd, is_here},
 };
 
-fn vhost(number: u32, socket: &Path) -> String {
+pub(crate) fn vhost(number: u32, socket: &Path) -> String {
     format!("net_vhost{number},iface={},queues=1", socket.display())
 }
 
-fn virtio(number: u32, socket: &Path) -> String {
+pub(crate) fn virtio(number: u32, socket: &Path) -> String {
     format!("net_virtio_user{number},path={},queues=1,queue_size=1024", socket.display())
 }
 
@@ -115,7 +115,7 @@ fn a_virtio_user_port_whose_peer_was_killed_is_opened_anew() {
     }
 }
 
-/// As a port of hardware's pool would be.
+/// As a port of hardware's pool would be. The other way round: `split`.
 #[test]
 fn virtio_user_is_refused_beside_memory_that_it_cannot_share() {
     let test = "virtio_user_is_refused_beside_memory_that_it_cannot_share";
