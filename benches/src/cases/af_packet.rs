@@ -10,7 +10,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use mempool::{Burst, Cpu, Pool, heap::Heap};
 use pmd::{AnyRxQueue, Config, Registry, RxMemory, RxQueue, TxQueue};
-use rustix::time::{ClockId, clock_gettime};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    time::{ClockId, clock_gettime},
+};
 
 use super::Outcome;
 use crate::{
@@ -124,6 +127,20 @@ impl Receiver {
         self.burst.recycle(&mut self.cache);
         got
     }
+
+    /// Waits until the kernel has handed frames over. It does that in a timer's interrupt: if calls waited for it, one
+    /// of them would often be charged with it.
+    fn wait(&mut self) -> anyhow::Result<()> {
+        let start = Instant::now();
+        while let Some(socket) = self.rx.arm() {
+            let mut watched = [PollFd::new(&socket, PollFlags::IN)];
+            if poll(&mut watched, Some(&Timespec::default()))? > 0 {
+                break;
+            }
+            ensure!(start.elapsed() < PATIENCE, "no frame came to {FAR}");
+        }
+        Ok(())
+    }
 }
 
 /// Sends a burst; how many went.
@@ -150,10 +167,11 @@ struct Spent {
 }
 
 /// Sends a backlog and has `call` receive all of it: frames of a call, and what it spent. Calls that yield none do not
-/// count.
+/// count, and there are frames when one is made.
 fn backlog(
     sender: &mut impl Sends,
-    mut call: impl FnMut() -> (usize, f64),
+    receiver: &mut Receiver,
+    mut call: impl FnMut(&mut Receiver) -> (usize, f64),
 ) -> anyhow::Result<Spent> {
     let (start, before, mut sent) = (Instant::now(), cpu_nanos(), 0);
     while sent < BACKLOG {
@@ -163,7 +181,8 @@ fn backlog(
     let sending = per(cpu_nanos() - before, sent);
     let (mut got, mut sum) = (0, 0.0);
     while got < sent {
-        let (frames, spent) = call();
+        receiver.wait()?;
+        let (frames, spent) = call(receiver);
         if frames > 0 {
             sum += spent;
         }
@@ -181,7 +200,7 @@ fn backlogs(
 ) -> anyhow::Result<f64> {
     let mut sum = 0.0;
     for _ in 0..WINDOW / BACKLOG {
-        sum += of(backlog(sender, || {
+        sum += of(backlog(sender, receiver, |receiver| {
             let start = tsc();
             let got = receiver.receive();
             #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
@@ -213,7 +232,7 @@ fn receive(windows: usize, len: usize) -> anyhow::Result<Outcome> {
     window()?;
     let samples = (0..windows).map(|_| window()).collect::<anyhow::Result<_>>()?;
     let mut uncounted = false;
-    let instructions = backlog(&mut sender, || {
+    let instructions = backlog(&mut sender, &mut receiver, |receiver| {
         let mut got = 0;
         let count = instructions::count(|| got = receiver.receive());
         uncounted |= count.is_none();

@@ -77,8 +77,6 @@ pub(super) struct Offloads {
 const _: () = assert!(size_of::<Offloads>() == 10);
 
 impl Offloads {
-    /// Where what belongs to its flags and its kind stands behind them.
-    pub(super) const DETAILS: usize = 2;
     /// The checksum is still to be filled in.
     pub(super) const NEEDS_CHECKSUM: u8 = 1;
     /// TCP over IPv4, to be cut.

@@ -5,42 +5,39 @@ use mempool::{Offload, RxMeta};
 
 use super::{
     abi::{BlockHeader, FrameHeader, FrameTag, Offloads},
-    mapping::Mapping,
+    mapping::Span,
 };
 use crate::headers::ethertype;
 
 /// Where one frame stands, and what the kernel says of it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Found {
-    /// Where its bytes start in the ring.
+    /// Where its bytes start in the block.
     pub(super) at: usize,
     /// Bytes there are.
     pub(super) len: usize,
+    /// Hash and time.
+    pub(super) meta: RxMeta,
+}
+
+/// What distinguishes a frame whose bytes there are not those on the wire.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Altered {
     /// Whether the kernel kept less than came.
     pub(super) is_cut: bool,
     /// The VLAN tag that the kernel took out, as it was on the wire.
     pub(super) tag: Option<[u8; 4]>,
     /// What a local sender left to hardware.
     pub(super) offloads: Offloads,
-    /// Hash and time.
-    pub(super) meta: RxMeta,
 }
 
-impl Found {
-    /// Whether its bytes are what was on the wire.
-    #[inline]
-    pub(super) fn is_plain(&self) -> bool {
-        self.tag.is_none() && self.offloads.flags & Offloads::NEEDS_CHECKSUM == 0
-    }
-
-    /// Bytes of the frame once its tag is back in.
-    #[inline]
-    pub(super) fn wire_len(&self) -> usize {
-        self.len + self.tag.map_or(0, |tag| tag.len())
+impl Altered {
+    /// The length of the frame once its tag is back in.
+    pub(super) fn wire_len(&self, found: &Found) -> usize {
+        found.len + self.tag.map_or(0, |tag| tag.len())
     }
 
     /// Whether it is of several frames in one, to be cut.
-    #[inline]
     pub(super) fn is_super(&self) -> bool {
         self.offloads.gso_type & !Offloads::ECN != 0
     }
@@ -49,8 +46,10 @@ impl Found {
 /// What comes next in a block.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Step {
-    /// A frame.
-    Frame(Found),
+    /// A frame as it was on the wire.
+    Plain(Found),
+    /// One that is to be mended.
+    Altered(Found, Altered),
     /// Lengths that lead out of the block: this many frames cannot be found any more.
     Broken(usize),
     /// All frames were seen.
@@ -60,8 +59,6 @@ pub(super) enum Step {
 /// A place in a block.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Walk {
-    base: usize,
-    len: usize,
     at: usize,
     left: usize,
 }
@@ -72,10 +69,10 @@ const OFFLOADS: usize = size_of::<Offloads>();
 const SHORTEST: usize = 14;
 
 impl Walk {
-    /// At the first frame of the block of `len` bytes that starts at `base`; the block is ours.
-    pub(super) fn start(ring: &Mapping, base: usize, len: usize) -> Self {
-        let header: BlockHeader = ring.read(base);
-        Self { base, len, at: header.first as usize, left: header.frames as usize }
+    /// At the first frame of a block; the block is ours.
+    pub(super) fn start(block: Span<'_>) -> Self {
+        let header: BlockHeader = block.read(0);
+        Self { at: header.first as usize, left: header.frames as usize }
     }
 
     /// Frames not yet seen, as the block says: an upper bound.
@@ -84,28 +81,28 @@ impl Walk {
         self.left
     }
 
-    /// The next frame.
-    #[inline]
-    pub(super) fn step(&mut self, ring: &Mapping) -> Step {
+    /// The next frame of that block.
+    #[inline(always)]
+    pub(super) fn step(&mut self, block: Span<'_>) -> Step {
         if self.left == 0 {
             return Step::Done;
         }
-        let Some((found, next)) = self.look(ring) else {
+        let Some((step, next)) = self.look(block) else {
             return Step::Broken(std::mem::take(&mut self.left));
         };
         self.left -= 1;
         self.at = next;
-        Step::Frame(found)
+        step
     }
 
     /// The frame here, and where the next one is.
-    #[inline]
-    fn look(&self, ring: &Mapping) -> Option<(Found, usize)> {
-        let room = self.len.checked_sub(self.at)?;
+    #[inline(always)]
+    fn look(&self, block: Span<'_>) -> Option<(Step, usize)> {
+        let room = block.len().checked_sub(self.at)?;
         if room < HEADER || !self.at.is_multiple_of(8) {
             return None;
         }
-        let header: FrameHeader = ring.read(self.base + self.at);
+        let header: FrameHeader = block.read(self.at);
         let (mac, kept) = (usize::from(header.mac), header.kept as usize);
         if mac < HEADER + OFFLOADS || kept < SHORTEST || kept > room.checked_sub(mac)? {
             return None;
@@ -115,53 +112,57 @@ impl Walk {
         if self.left > 1 && next < HEADER {
             return None;
         }
-        let from = self.base + self.at;
-        let has_tag = header.status & libc::TP_STATUS_VLAN_VALID != 0;
-        let tag = has_tag.then(|| ring.read(from + FrameHeader::TAG));
-        let offloads = offloads(ring, from + mac - OFFLOADS);
-        Some((describe(&header, tag, from + mac, offloads), self.at.checked_add(next)?))
+        let found = Found { at: self.at + mac, len: kept, meta: meta(&header) };
+        let [flags, gso_type]: [u8; 2] = block.read(found.at - OFFLOADS);
+        let is_plain = flags & Offloads::NEEDS_CHECKSUM == 0
+            && gso_type & !Offloads::ECN == 0
+            && header.status & libc::TP_STATUS_VLAN_VALID == 0
+            && header.len <= header.kept;
+        let step = if is_plain {
+            Step::Plain(found)
+        } else {
+            let is_cut = header.len > header.kept;
+            let tag_at = self.at + FrameHeader::TAG;
+            let altered = Altered { is_cut, ..altered(block, header.status, tag_at, found.at) };
+            Step::Altered(found, altered)
+        };
+        Some((step, self.at.checked_add(next)?))
     }
 }
 
-/// What a local sender left to hardware. Nearly always nothing: then the rest is not read.
-#[inline]
-fn offloads(ring: &Mapping, at: usize) -> Offloads {
-    let [flags, gso_type] = ring.read(at);
-    if (flags, gso_type) == (0, 0) {
-        return Offloads::default();
+#[inline(always)]
+fn meta(header: &FrameHeader) -> RxMeta {
+    let mut offload = Offload::RX_TIMESTAMP;
+    if header.hash != 0 {
+        offload = offload.with(Offload::RX_HASH);
     }
-    let [header_len, gso_size, checksum_start, checksum_offset] = ring.read(at + Offloads::DETAILS);
-    Offloads { flags, gso_type, header_len, gso_size, checksum_start, checksum_offset }
+    if header.status & libc::TP_STATUS_CSUM_VALID != 0 {
+        offload = offload.with(Offload::RX_L4_CSUM_GOOD);
+    }
+    let timestamp = u64::from(header.seconds) * 1_000_000_000 + u64::from(header.nanoseconds);
+    RxMeta { offload, hash: header.hash, timestamp, ..RxMeta::default() }
 }
 
-#[inline]
-fn describe(header: &FrameHeader, tag: Option<FrameTag>, at: usize, offloads: Offloads) -> Found {
-    let has = |bit| header.status & bit != 0;
-    let tag = tag.map(|tag| {
+/// What is to be mended in the frame with that status: what is said of its tag stands at `tag_at`, its bytes at `at`.
+#[cold]
+fn altered(block: Span<'_>, status: u32, tag_at: usize, at: usize) -> Altered {
+    let has = |bit| status & bit != 0;
+    let tag = has(libc::TP_STATUS_VLAN_VALID).then(|| {
+        let tag: FrameTag = block.read(tag_at);
         let has_type = has(libc::TP_STATUS_VLAN_TPID_VALID);
         let kind = if has_type { tag.tpid } else { ethertype::VLAN };
         let [_, _, high, low] = tag.tci.to_be_bytes();
         let [first, second] = kind.to_be_bytes();
         [first, second, high, low]
     });
-    let mut offload = Offload::RX_TIMESTAMP;
-    if header.hash != 0 {
-        offload = offload.with(Offload::RX_HASH);
-    }
-    if has(libc::TP_STATUS_CSUM_VALID) {
-        offload = offload.with(Offload::RX_L4_CSUM_GOOD);
-    }
-    let timestamp = u64::from(header.seconds) * 1_000_000_000 + u64::from(header.nanoseconds);
-    let meta = RxMeta { offload, hash: header.hash, timestamp, ..RxMeta::default() };
-    let is_cut = header.len > header.kept;
-    Found { at, len: header.kept as usize, is_cut, tag, offloads, meta }
+    Altered { is_cut: false, tag, offloads: block.read(at - OFFLOADS) }
 }
 
 #[cfg(test)]
 mod tests {
     use zerocopy::IntoBytes;
 
-    use super::*;
+    use super::{super::mapping::Mapping, *};
 
     const BLOCK: usize = 4096;
     const BASE: usize = BLOCK;
@@ -187,10 +188,10 @@ mod tests {
     }
 
     fn walk(ring: &Mapping) -> Vec<Step> {
-        let mut walk = Walk::start(ring, BASE, BLOCK);
-        let mut steps = Vec::new();
+        let block = ring.span(BASE, BLOCK);
+        let (mut walk, mut steps) = (Walk::start(block), Vec::new());
         loop {
-            let step = walk.step(ring);
+            let step = walk.step(block);
             if matches!(step, Step::Done) {
                 return steps;
             }
@@ -205,7 +206,7 @@ mod tests {
         let places: Vec<_> = steps
             .iter()
             .map(|step| match step {
-                Step::Frame(found) => (found.at - BASE, found.len),
+                Step::Plain(found) => (found.at, found.len),
                 other => panic!("{other:?}"),
             })
             .collect();
@@ -223,9 +224,9 @@ mod tests {
         let ring = ring(&[FrameHeader { status, ..frame(60) }]);
         let tag = FrameTag { tci: 0xa123, tpid: 0x88a8, ..Default::default() };
         ring.write(BASE + 48 + FrameHeader::TAG, &tag);
-        let Step::Frame(found) = walk(&ring)[0] else { panic!("no frame") };
-        assert_eq!(found.tag, Some([0x88, 0xa8, 0xa1, 0x23]));
-        assert_eq!(found.wire_len(), 64);
+        let Step::Altered(found, altered) = walk(&ring)[0] else { panic!("no frame") };
+        assert_eq!(altered.tag, Some([0x88, 0xa8, 0xa1, 0x23]));
+        assert_eq!(altered.wire_len(&found), 64);
     }
 
     #[test]
@@ -241,17 +242,16 @@ mod tests {
         };
         ring.write(BASE + 48 + 256 + 80 - OFFLOADS, &left);
         let steps = walk(&ring);
-        let (Step::Frame(plain), Step::Frame(found)) = (steps[0], steps[1]) else { panic!() };
-        assert!(plain.is_plain() && !plain.is_super());
-        assert!(!found.is_plain() && found.is_super());
-        assert_eq!(found.offloads.as_bytes(), left.as_bytes());
+        let [Step::Plain(_), Step::Altered(_, altered)] = steps[..] else { panic!("{steps:?}") };
+        assert!(altered.is_super());
+        assert_eq!(altered.offloads.as_bytes(), left.as_bytes());
     }
 
     #[test]
     fn a_frame_of_which_the_kernel_kept_less_says_so() {
         let header = FrameHeader { len: 2000, ..frame(60) };
-        let Step::Frame(found) = walk(&ring(&[header]))[0] else { panic!("no frame") };
-        assert!(found.is_cut);
+        let Step::Altered(_, altered) = walk(&ring(&[header]))[0] else { panic!("no frame") };
+        assert!(altered.is_cut);
     }
 
     #[test]
@@ -278,7 +278,7 @@ mod tests {
             let ring = ring(&[frame(60), frame(60)]);
             ring.write(BASE + 48, &FrameHeader { next, ..frame(60) });
             let steps = walk(&ring);
-            assert!(matches!(steps[..], [Step::Frame(_), Step::Broken(1)]), "{next}: {steps:?}");
+            assert!(matches!(steps[..], [Step::Plain(_), Step::Broken(1)]), "{next}: {steps:?}");
         }
     }
 

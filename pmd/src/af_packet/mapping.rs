@@ -2,7 +2,7 @@
 //! length; who may touch what when is the business of whoever keeps the ring's status words.
 #![allow(unsafe_code, reason = "maps memory that the kernel writes, and copies from and to it")]
 
-use std::{io, os::fd::BorrowedFd, ptr::NonNull, sync::atomic::AtomicU32};
+use std::{io, marker::PhantomData, os::fd::BorrowedFd, ptr::NonNull, sync::atomic::AtomicU32};
 
 use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -64,27 +64,19 @@ impl Mapping {
         unsafe { word.as_ref() }
     }
 
-    /// Our own copy of what stands at `at`, read once.
+    /// The `len` bytes from `at` on.
+    ///
+    /// # Panics
+    /// If they are not all inside.
     #[inline]
-    pub(super) fn read<T: FromBytes>(&self, at: usize) -> T {
-        let from = self.at(at, size_of::<T>()).cast::<Unaligned<T>>();
-        // SAFETY: inside the mapping, of alignment 1, and any bytes are a `T`.
-        unsafe { from.read_volatile() }.0
+    pub(super) fn span(&self, at: usize, len: usize) -> Span<'_> {
+        Span { base: self.at(at, len), len, ring: PhantomData }
     }
 
     /// Writes `value` at `at`.
     #[inline]
     pub(super) fn write<T: IntoBytes + Immutable>(&self, at: usize, value: &T) {
         self.copy_in(at, value.as_bytes());
-    }
-
-    /// Copies bytes out, from `at` on.
-    #[inline]
-    pub(super) fn copy_out(&self, at: usize, to: &mut [u8]) {
-        let from = self.at(at, to.len());
-        // SAFETY: inside the mapping; `to` is memory of its own. The kernel does not write what it
-        // has handed over (the caller read the status word).
-        unsafe { from.copy_to_nonoverlapping(NonNull::from(&mut *to).cast(), to.len()) };
     }
 
     /// Copies bytes in, from `at` on.
@@ -110,6 +102,47 @@ fn leaves(at: usize, len: usize) -> ! {
     panic!("{len} B at {at} leave the ring");
 }
 
+/// A part of a mapping, to be read. Whoever has checked what he reads against its length pays for no other check.
+#[derive(Clone, Copy)]
+pub(super) struct Span<'a> {
+    base: NonNull<u8>,
+    len: usize,
+    ring: PhantomData<&'a Mapping>,
+}
+
+impl Span<'_> {
+    #[inline]
+    pub(super) fn len(self) -> usize {
+        self.len
+    }
+
+    #[inline]
+    fn at(self, at: usize, len: usize) -> NonNull<u8> {
+        if at > self.len || len > self.len - at {
+            leaves(at, len);
+        }
+        // SAFETY: `at <= len`, inside or one past the span, which is inside the mapping.
+        unsafe { self.base.add(at) }
+    }
+
+    /// Our own copy of what stands at `at`, read once.
+    #[inline]
+    pub(super) fn read<T: FromBytes>(self, at: usize) -> T {
+        let from = self.at(at, size_of::<T>()).cast::<Unaligned<T>>();
+        // SAFETY: inside the mapping, of alignment 1, and any bytes are a `T`.
+        unsafe { from.read_volatile() }.0
+    }
+
+    /// Copies bytes out, from `at` on.
+    #[inline]
+    pub(super) fn copy_out(self, at: usize, to: &mut [u8]) {
+        let from = self.at(at, to.len());
+        // SAFETY: inside the mapping; `to` is memory of its own. The kernel does not write what it
+        // has handed over (the caller read the status word).
+        unsafe { from.copy_to_nonoverlapping(NonNull::from(&mut *to).cast(), to.len()) };
+    }
+}
+
 /// A value at any address.
 #[repr(C, packed)]
 struct Unaligned<T>(T);
@@ -131,15 +164,32 @@ mod tests {
     fn what_is_written_is_read_back_at_any_offset() {
         let ring = Mapping::anonymous(4096).unwrap();
         ring.write(13, &0x1122_3344_5566_7788_u64);
-        assert_eq!(ring.read::<u64>(13), 0x1122_3344_5566_7788);
+        let all = ring.span(0, 4096);
+        assert_eq!(all.read::<u64>(13), 0x1122_3344_5566_7788);
         ring.copy_within(13, 100, 8);
-        assert_eq!(ring.read::<u64>(100), 0x1122_3344_5566_7788);
+        assert_eq!(all.read::<u64>(100), 0x1122_3344_5566_7788);
+        let mut bytes = [0; 4];
+        ring.span(100, 8).copy_out(4, &mut bytes);
+        assert_eq!(bytes, 0x1122_3344_u32.to_ne_bytes());
     }
 
     #[test]
     #[should_panic(expected = "leave the ring")]
     fn an_access_beyond_the_end_panics() {
         let ring = Mapping::anonymous(4096).unwrap();
-        let _ = ring.read::<u64>(4089);
+        let _ = ring.span(0, 4096).read::<u64>(4089);
+    }
+
+    #[test]
+    #[should_panic(expected = "leave the ring")]
+    fn an_access_beyond_the_end_of_a_span_panics() {
+        let ring = Mapping::anonymous(4096).unwrap();
+        ring.span(0, 64).copy_out(60, &mut [0; 5]);
+    }
+
+    #[test]
+    #[should_panic(expected = "leave the ring")]
+    fn a_span_beyond_the_end_panics() {
+        let _ = Mapping::anonymous(4096).unwrap().span(4000, 97);
     }
 }

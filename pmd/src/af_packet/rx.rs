@@ -11,15 +11,15 @@ use std::{
     },
 };
 
-use mempool::{Buf, Burst, Cache, Cpu, FrameMut, Offload, RxMeta};
+use mempool::{Buf, Burst, Cache, Cpu, Offload, RxMeta};
 
 use super::{
     abi::{BlockHeader, Offloads, RxRingRequest},
-    block::{Found, Step, Walk},
+    block::{Altered, Found, Step, Walk},
     checksum,
     counters::{Event, Events},
     gso::Cut,
-    mapping::Mapping,
+    mapping::{Mapping, Span},
     options::Options,
     sys,
 };
@@ -113,19 +113,23 @@ impl Rx {
         (self.block & self.mask) * self.block_size
     }
 
+    /// The block to look at.
+    fn block(&self) -> Span<'_> {
+        self.ring.span(self.base(), self.block_size)
+    }
+
     /// Whether there is a block to walk.
     #[inline]
     fn open_block(&mut self) -> bool {
         if self.walk.is_some() {
             return true;
         }
-        let base = self.base();
         // Acquire: the kernel stores the status after the block's frames; they are read after it.
-        let status = self.ring.status(base + BlockHeader::STATUS).load(Ordering::Acquire);
+        let status = self.ring.status(self.base() + BlockHeader::STATUS).load(Ordering::Acquire);
         if status & libc::TP_STATUS_USER == 0 {
             return false;
         }
-        self.walk = Some(Walk::start(&self.ring, base, self.block_size));
+        self.walk = Some(Walk::start(self.block()));
         true
     }
 
@@ -153,23 +157,34 @@ impl Rx {
         let room = cache.pool().room();
         let taken = cache.take_bare(burst, walk.left());
         let (mut used, mut bytes, before) = (0, 0, walk.left());
+        let block = self.block();
         while used < taken {
-            match walk.step(&self.ring) {
-                Step::Frame(found) => {
-                    if found.is_cut {
-                        self.counters.dropped(DropReason::TooLong, 1);
-                    } else if found.wire_len() > room || found.is_super() {
-                        self.load(&found);
-                        break;
-                    } else {
-                        self.place(&found, burst.frame_mut(first + used));
-                        bytes += found.wire_len();
-                        used += 1;
-                    }
+            let (found, altered) = match walk.step(block) {
+                Step::Plain(found) => (found, None),
+                Step::Altered(found, altered) => (found, Some(altered)),
+                Step::Broken(lost) => {
+                    self.counters.dropped(DropReason::Malformed, lost);
+                    continue;
                 }
-                Step::Broken(lost) => self.counters.dropped(DropReason::Malformed, lost),
                 Step::Done => break,
+            };
+            if altered.is_some_and(|altered| altered.is_cut) {
+                self.counters.dropped(DropReason::TooLong, 1);
+                continue;
             }
+            let len = altered.map_or(found.len, |altered| altered.wire_len(&found));
+            if len > room || altered.is_some_and(|altered| altered.is_super()) {
+                self.load(&found, &altered.unwrap_or_default());
+                break;
+            }
+            let mut frame = burst.frame_mut(first + used);
+            frame.received(len, &found.meta);
+            match altered {
+                None => block.copy_out(found.at, frame.bytes_mut()),
+                Some(altered) => self.copy_mended(&found, &altered, frame.bytes_mut()),
+            }
+            bytes += len;
+            used += 1;
         }
         self.seen += (before - walk.left()) as u64;
         let is_starved = taken == 0 && walk.left() > 0;
@@ -183,33 +198,22 @@ impl Rx {
         (!is_starved).then_some(bytes)
     }
 
-    /// Makes a frame that fits its buffer.
-    #[inline]
-    fn place(&self, found: &Found, mut frame: FrameMut<'_, Cpu>) {
-        frame.received(found.wire_len(), &found.meta);
-        if found.is_plain() {
-            self.ring.copy_out(found.at, frame.bytes_mut());
-        } else {
-            self.copy_mended(found, frame.bytes_mut());
-        }
-    }
-
     /// Copies a frame as it was on the wire: with its tag, and its checksum if it is one frame.
     #[inline(never)]
-    fn copy_mended(&self, found: &Found, to: &mut [u8]) {
+    fn copy_mended(&self, found: &Found, altered: &Altered, to: &mut [u8]) {
         const ADDRESSES: usize = 12;
-        let mut inserted = 0;
-        if let Some(tag) = found.tag {
+        let (block, mut inserted) = (self.block(), 0);
+        if let Some(tag) = altered.tag {
             inserted = tag.len();
-            self.ring.copy_out(found.at, &mut to[..ADDRESSES]);
+            block.copy_out(found.at, &mut to[..ADDRESSES]);
             to[ADDRESSES..ADDRESSES + inserted].copy_from_slice(&tag);
-            self.ring.copy_out(found.at + ADDRESSES, &mut to[ADDRESSES + inserted..]);
+            block.copy_out(found.at + ADDRESSES, &mut to[ADDRESSES + inserted..]);
             self.events.add(Event::TagRestored, 1);
         } else {
-            self.ring.copy_out(found.at, to);
+            block.copy_out(found.at, to);
         }
-        let Offloads { flags, checksum_start, checksum_offset, .. } = found.offloads;
-        if flags & Offloads::NEEDS_CHECKSUM != 0 && !found.is_super() {
+        let Offloads { flags, checksum_start, checksum_offset, .. } = altered.offloads;
+        if flags & Offloads::NEEDS_CHECKSUM != 0 && !altered.is_super() {
             let start = usize::from(checksum_start) + inserted;
             if checksum::complete(to, start, usize::from(checksum_offset)) {
                 self.events.add(Event::ChecksumCompleted, 1);
@@ -219,13 +223,13 @@ impl Rx {
 
     /// Copies a frame that needs more than one buffer to where it can be worked on.
     #[cold]
-    fn load(&mut self, found: &Found) {
-        let len = found.wire_len();
+    fn load(&mut self, found: &Found, altered: &Altered) {
+        let len = altered.wire_len(found);
         let mut scratch = std::mem::take(&mut self.scratch);
-        self.copy_mended(found, &mut scratch[..len]);
+        self.copy_mended(found, altered, &mut scratch[..len]);
         let (mut cut, mut meta) = (None, found.meta);
-        if found.is_super() {
-            cut = Cut::plan(&scratch[..len], &found.offloads).map(|cut| (cut, 0));
+        if altered.is_super() {
+            cut = Cut::plan(&scratch[..len], &altered.offloads).map(|cut| (cut, 0));
             let event = if cut.is_some() {
                 Event::SuperFrameCut
             } else {
