@@ -1,8 +1,15 @@
 //! A run: workers start, the main thread watches, workers come back. Once, or once per trial.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
-use memwire_apps::{AppError, Stop, report::Output, watch::Watch, workers::Workers};
+use crossbeam_utils::CachePadded;
+use memwire_apps::{
+    AppError, Stop, idle::Activity, report::Output, watch::Watch, workers::Workers,
+};
 use pmd::{Health, Registry};
 
 use crate::{
@@ -21,6 +28,10 @@ const LOOK: Duration = Duration::from_millis(10);
 const DEMO: Duration = Duration::from_secs(3);
 /// A run that was asked to end waits no longer for late frames.
 const HASTE: Duration = Duration::from_millis(1200);
+
+/// How long ports that receive may take to be ready before frames are sent, and how often they are asked.
+const MEETING: Duration = Duration::from_millis(500);
+const MOMENT: Duration = Duration::from_micros(100);
 
 /// One run of the workers.
 #[derive(Clone, Copy, Debug, Default)]
@@ -75,7 +86,7 @@ pub fn run(
     // The other end of a wire may still be reading what was sent.
     let deadline = Instant::now() + args.receive.linger.min(HASTE);
     while !rig.pools.iter().all(|pool| pool.audit().is_home()) && Instant::now() < deadline {
-        std::thread::park_timeout(Duration::from_millis(1));
+        thread::park_timeout(Duration::from_millis(1));
     }
     let summary = Summary::new(args, &rig, &totals, end.ended, end.seconds, fault, found);
     monitor.finish(&rig)?;
@@ -163,6 +174,11 @@ fn drive(
     let (mut senders, mut receivers) = (Workers::new(&tx_stop), Workers::new(&rx_stop));
     let (of, mut cores) = (rig.senders.len(), rig.cores.iter().copied());
     let first: Vec<_> = rig.senders.iter().flat_map(Sender::flows).collect();
+    if of > 0 {
+        wait_until(stop, || rig.receiving.iter().all(|at| rig.devices[*at].link().is_up));
+    }
+    let polls: Vec<_> = rig.receivers.iter().map(Receiver::activity).collect();
+    let before: Vec<u64> = polls.iter().map(|activity| activity.rounds.get()).collect();
     for (index, mut receiver) in rig.receivers.drain(..).enumerate() {
         let mut next = vec![0; rig.keys.len()];
         first.iter().for_each(|(flow, number)| next[*flow] = *number);
@@ -170,6 +186,13 @@ fn drive(
         // Senders come first on the command line's list of cores.
         let core = rig.cores.get(of + index).copied();
         receivers.spawn(format!("receive {index}"), core, move |stop| receiver.run(stop))?;
+    }
+    if of > 0 {
+        // Some ports have no buffer for what comes back before they have been polled with a link.
+        let has_polled = |(activity, before): (&Arc<CachePadded<Activity>>, &u64)| {
+            activity.rounds.get() > *before
+        };
+        wait_until(stop, || polls.iter().zip(&before).all(has_polled));
     }
     let start = Instant::now();
     for (index, mut sender) in rig.senders.drain(..).enumerate() {
@@ -200,6 +223,14 @@ fn drive(
         ended => ended,
     };
     Ok(LegEnd { ended, seconds })
+}
+
+/// Waits until ports that receive are ready: not for long, and not once asked to stop.
+fn wait_until(stop: &Stop, are_ready: impl Fn() -> bool) {
+    let deadline = Instant::now() + MEETING;
+    while !are_ready() && !stop.is_set() && Instant::now() < deadline {
+        thread::park_timeout(MOMENT);
+    }
 }
 
 /// How much longer than its time a trial may take.
