@@ -110,12 +110,22 @@ pub(crate) fn is_full() -> bool {
     std::env::var_os("MEMWIRE_FULL").is_some_and(|value| value == "1")
 }
 
-/// Two ports that are each other's peers: the first sends.
+/// Two ports that are each other's peers.
 pub(crate) struct PairWire {
     pub(crate) name: &'static str,
-    pub(crate) sender: String,
-    pub(crate) receiver: String,
+    /// The one that makes the socket, and is started first.
+    pub(crate) server: String,
+    pub(crate) client: String,
+    pub(crate) sender: End,
+    /// Descriptors that a frame of one segment takes.
+    pub(crate) descriptors: usize,
     pub(crate) traits: WireTraits,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    Server,
+    Client,
 }
 
 struct Paired {
@@ -139,18 +149,24 @@ impl Wire for PairWire {
     }
 
     fn connect(&mut self, setup: &Setup) -> Result<Box<dyn Joined>, Error> {
-        let mut registry = Registry::new();
-        let mut receiver = registry.open(&self.receiver)?;
-        let mut sender = registry.open(&self.sender)?;
         let RxMemory::Whole(pool) = &setup.rx else { unreachable!("no split was promised") };
-        // A memif connection has as many queues one way as the other.
+        // A connection has as many queues one way as the other.
         let (rx, tx) = (RxMemory::Whole(pool.clone()), &setup.tx);
-        let config = Config::default().with_rx(rx).with_tx(tx).rings(setup.ring);
-        let mut queues = receiver.start(config.clone())?;
-        let mut sending = sender.start(config)?;
-        assert!(becomes(&*receiver, true) && becomes(&*sender, true), "no link");
-        let (tx, rx) = (sending.tx.remove(0), queues.rx.remove(0));
-        Ok(Box::new(Paired { tx, rx, _devices: [sender, receiver] }))
+        let config = Config::default().with_rx(rx).with_tx(tx).rings(setup.ring * self.descriptors);
+        let start = |spec: &str| {
+            let mut device = Registry::new().open(spec)?;
+            let queues = device.start(config.clone())?;
+            Ok::<_, Error>((device, queues))
+        };
+        let (server, serving) = start(&self.server)?;
+        let (client, calling) = start(&self.client)?;
+        assert!(becomes(&*server, true) && becomes(&*client, true), "no link");
+        let (mut sending, mut receiving) = match self.sender {
+            End::Server => (serving, calling),
+            End::Client => (calling, serving),
+        };
+        let (tx, rx) = (sending.tx.remove(0), receiving.rx.remove(0));
+        Ok(Box::new(Paired { tx, rx, _devices: [client, server] }))
     }
 
     fn traits(&self) -> WireTraits {

@@ -1,4 +1,4 @@
-//! The conformance suite over net_ring, by reference and by copy.
+//! The conformance suite over virtual devices of one process.
 
 use mempool::heap::Heap;
 use pmd::{
@@ -7,7 +7,10 @@ use pmd::{
 };
 use providers::Fake;
 
-use crate::rig::{LoopWire, PairWire, spec};
+use crate::{
+    rig::{End, LoopWire, PairWire, spec},
+    vhost::{vhost, virtio},
+};
 
 const QUICK: usize = if cfg!(debug_assertions) { 30_000 } else { 500_000 };
 
@@ -48,9 +51,26 @@ fn a_ring_of_dpdks_passes_by_copy() {
 fn two_memif_ports_of_one_process_pass() {
     let dir = tempfile::tempdir().expect("a place for a socket");
     let socket = format!("socket={},socket-abstract=no", dir.path().join("memif").display());
-    let [sender, receiver] = [("net_memif0", "client"), ("net_memif1", "server")]
+    let [client, server] = [("net_memif0", "client"), ("net_memif1", "server")]
         .map(|(name, role)| spec(&format!("{name},role={role},{socket}")));
     // What the driver says of itself (RTE_ETHER_MAX_LEN).
     let traits = WireTraits { budget: QUICK / 4, max_frame: 1518, ..TRAITS };
-    passes(PairWire { name: "net_memif", sender, receiver, traits });
+    let (name, sender) = ("net_memif", End::Client);
+    passes(PairWire { name, server, client, sender, descriptors: 1, traits });
+}
+
+#[test]
+fn virtio_user_and_vhost_of_one_process_pass_in_both_directions() {
+    let directions = [
+        ("net_virtio_user to net_vhost", End::Client),
+        ("net_vhost to net_virtio_user", End::Server),
+    ];
+    for (name, sender) in directions {
+        let dir = tempfile::tempdir().expect("a place for a socket");
+        let socket = dir.path().join("vhost");
+        let (server, client) = (spec(&vhost(38, &socket)), spec(&virtio(38, &socket)));
+        let traits = WireTraits { budget: QUICK / 4, max_frame: 1518, ..TRAITS };
+        // A frame's header has a descriptor of its own (virtio 1.2, 5.1.6.2).
+        passes(PairWire { name, server, client, sender, descriptors: 2, traits });
+    }
 }

@@ -88,6 +88,7 @@ pub(crate) struct Can {
     pub(crate) split_head: Option<usize>,
     pub(crate) split_step: Option<usize>,
     pub(crate) rx_buffer_step: usize,
+    pub(crate) rx_spare: usize,
     pub(crate) rx_offloads: Vec<&'static str>,
     pub(crate) tx_offloads: Vec<&'static str>,
     pub(crate) addresses: usize,
@@ -95,6 +96,7 @@ pub(crate) struct Can {
     pub(crate) rx_timestamp: bool,
     pub(crate) copies: bool,
     pub(crate) finite: bool,
+    pub(crate) loopback: bool,
 }
 
 /// Where a port can cut frames.
@@ -122,6 +124,7 @@ impl From<&Capabilities> for Can {
             split_step: hardware.and_then(|hardware| hardware.length_step),
             split_kind,
             rx_buffer_step: can.rx_buffer_step,
+            rx_spare: can.rx_spare,
             rx_offloads: can.rx_offloads.names().collect(),
             tx_offloads: can.tx_offloads.names().collect(),
             addresses: can.addresses,
@@ -133,6 +136,7 @@ impl From<&Capabilities> for Can {
             rx_timestamp: can.rx_timestamp,
             copies: can.copies,
             finite: can.finite,
+            loopback: can.loopback,
         }
     }
 }

@@ -129,6 +129,12 @@ fn opened(port: &Port) -> String {
     if can.rx_buffer_step > 1 {
         line("fills buffers by", format!("{} B", can.rx_buffer_step));
     }
+    if can.rx_spare > 0 {
+        line(
+            "keeps back",
+            format!("{} of its pool's buffers a queue, besides its ring's", can.rx_spare),
+        );
+    }
     for (name, offloads) in
         [("receive offloads", &can.rx_offloads), ("send offloads", &can.tx_offloads)]
     {
@@ -143,6 +149,7 @@ fn opened(port: &Port) -> String {
     line("receive timestamps", yes(can.rx_timestamp).into());
     line("copies frames", yes(can.copies).into());
     line("ends by itself", yes(can.finite).into());
+    line("loopback", yes(can.loopback).into());
     table.to_string()
 }
 
@@ -229,4 +236,38 @@ fn yes(flag: bool) -> &'static str {
 
 fn dash(text: Option<String>) -> String {
     text.filter(|text| !text.is_empty()).unwrap_or_else(|| "-".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use pmd::Capabilities;
+
+    use super::*;
+
+    #[test]
+    fn what_a_port_needs_of_a_pool_is_told_where_it_needs_something() {
+        let told = |rx_spare, rx_buffer_step| {
+            let can = Capabilities { rx_spare, rx_buffer_step, ..Capabilities::default() };
+            let (port, below, bus) = ("test:0".to_owned(), String::new(), String::new());
+            let (mac, numa_node, speed_mbps, trouble) = (None, None, None, None);
+            opened(&Port {
+                port,
+                driver: "test",
+                mac,
+                below,
+                bus,
+                numa_node,
+                is_up: true,
+                speed_mbps,
+                can: Can::from(&can),
+                trouble,
+            })
+        };
+        let text = told(1, 1024);
+        assert!(text.contains("keeps back"), "{text}");
+        assert!(text.contains("1 of its pool's buffers a queue, besides its ring's"), "{text}");
+        assert!(text.contains("1024 B"), "{text}");
+        let text = told(0, 1);
+        assert!(!text.contains("keeps back") && !text.contains("fills buffers by"), "{text}");
+    }
 }
