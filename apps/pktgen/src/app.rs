@@ -29,7 +29,9 @@ const DEMO: Duration = Duration::from_secs(3);
 /// A run that was asked to end waits no longer for late frames.
 const HASTE: Duration = Duration::from_millis(1200);
 
-/// How long ports that receive may take to be ready before frames are sent, and how often they are asked.
+/// How long links may take to come up before frames are sent (the two ends of a copper cable negotiate for 2 to 4
+/// seconds), how long receivers may take to begin, and how often they are asked.
+const NEGOTIATION: Duration = Duration::from_secs(5);
 const MEETING: Duration = Duration::from_millis(500);
 const MOMENT: Duration = Duration::from_micros(100);
 
@@ -60,6 +62,8 @@ pub fn run(
     output: &mut Output,
 ) -> Result<Summary, AppError> {
     let mut rig = Rig::new(args, registry)?;
+    // A port drops what it is to send without a link, and does not know its speed.
+    wait_for_links(&rig, stop);
     let rate = rig.rate(args)?;
     let watch = Watch::new("pktgen", &args.watch, &args.run, stop)?;
     let mut monitor = Monitor::new(args, &rig, rate, watch);
@@ -174,9 +178,6 @@ fn drive(
     let (mut senders, mut receivers) = (Workers::new(&tx_stop), Workers::new(&rx_stop));
     let (of, mut cores) = (rig.senders.len(), rig.cores.iter().copied());
     let first: Vec<_> = rig.senders.iter().flat_map(Sender::flows).collect();
-    if of > 0 {
-        wait_until(stop, || rig.receiving.iter().all(|at| rig.devices[*at].link().is_up));
-    }
     let polls: Vec<_> = rig.receivers.iter().map(Receiver::activity).collect();
     let before: Vec<u64> = polls.iter().map(|activity| activity.rounds.get()).collect();
     for (index, mut receiver) in rig.receivers.drain(..).enumerate() {
@@ -192,7 +193,7 @@ fn drive(
         let has_polled = |(activity, before): (&Arc<CachePadded<Activity>>, &u64)| {
             activity.rounds.get() > *before
         };
-        wait_until(stop, || polls.iter().zip(&before).all(has_polled));
+        wait_until(stop, MEETING, || polls.iter().zip(&before).all(has_polled));
     }
     let start = Instant::now();
     for (index, mut sender) in rig.senders.drain(..).enumerate() {
@@ -225,9 +226,23 @@ fn drive(
     Ok(LegEnd { ended, seconds })
 }
 
-/// Waits until ports that receive are ready: not for long, and not once asked to stop.
-fn wait_until(stop: &Stop, are_ready: impl Fn() -> bool) {
-    let deadline = Instant::now() + MEETING;
+/// Waits until the ports that send and receive have a link.
+fn wait_for_links(rig: &Rig, stop: &Stop) {
+    if rig.mode == Mode::Receive {
+        return;
+    }
+    let ports =
+        || std::iter::once(0).chain(rig.receiving.iter().copied()).map(|at| &rig.devices[at]);
+    let are_up = || ports().all(|device| device.link().is_up);
+    wait_until(stop, NEGOTIATION, || are_up() || rig.fault().is_some());
+    for device in ports().filter(|device| !device.link().is_up && !stop.is_set()) {
+        tracing::warn!("port '{}' has no link: frames may be lost there", device.info().port);
+    }
+}
+
+/// Waits until ports are ready: not for longer than `most`, and not once asked to stop.
+fn wait_until(stop: &Stop, most: Duration, are_ready: impl Fn() -> bool) {
+    let deadline = Instant::now() + most;
     while !are_ready() && !stop.is_set() && Instant::now() < deadline {
         thread::park_timeout(MOMENT);
     }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, os::unix::net::UnixDatagram, path::Path, time::Duration};
 
 use common::{alone, json, number, run, run_on};
 use memwire_apps::{AppError, Exit, report::Output};
@@ -35,6 +35,27 @@ fn every_frame_over_a_good_wire_is_good() {
         assert_eq!(stamped > 0, !line.contains("--size 64 "), "{line}");
         summary.conclude(&mut quiet()).unwrap();
     }
+}
+
+/// Frames that a port is given without a link are dropped there.
+#[test]
+fn no_frame_is_sent_before_the_port_that_receives_has_a_link() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let (here, there) = (path("pktgen"), path("peer"));
+    let line = format!("-p dgram:{},peer={} -c 100", here.display(), there.display());
+    let peer = std::thread::spawn(move || {
+        while !here.exists() {
+            std::thread::yield_now();
+        }
+        std::thread::park_timeout(Duration::from_millis(50));
+        let socket = UnixDatagram::bind(there).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        (0..100).take_while(|_| socket.recv(&mut [0; 2048]).is_ok()).count()
+    });
+    let summary = run(&line).unwrap();
+    assert_eq!((summary.sent(), peer.join().unwrap()), (100, 100));
 }
 
 fn quiet() -> Output {
