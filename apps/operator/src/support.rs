@@ -96,7 +96,7 @@ const NOTES: [&str; 12] = [
      dma-buf over iommufd; the buffer comes from one process, and another reads every row. Hardware is untested.",
     "Feature `dpdk`, libdpdk 22.11: the conformance suite over net_ring, net_memif, net_af_packet, and \
      net_virtio_user with net_vhost; testpmd as the other end over memif, vhost and virtio_user; the apps with each \
-     other.",
+     other and with testpmd.",
     "In the testbed: the conformance suite between two emulated 82574L and between two emulated 82576 by DPDK's \
      drivers and vfio-pci, each segment proved to lie in its slot by its address. Hardware is untested.",
     "By a model in C that has ports of DPDK's split as mlx5 and ice do (buffer split): the conformance suite, and \

@@ -6,6 +6,7 @@
 
 mod apps;
 mod bad_input;
+mod chain;
 #[path = "../netns/lab.rs"]
 #[allow(dead_code, reason = "shared with other tests, which use other parts of it")]
 mod lab;

@@ -7,7 +7,7 @@ use crate::{
     process::{is_installed, pause},
 };
 
-fn has_testpmd(test: &str) -> bool {
+pub(crate) fn has_testpmd(test: &str) -> bool {
     let missing = ["dpdk-testpmd", "stdbuf"].into_iter().find(|program| !is_installed(program));
     if let Some(program) = missing {
         eprintln!("SKIP {test}: {program} is not installed");

@@ -55,16 +55,13 @@ impl Place {
 
     /// Starts one of our programs; arguments are separated by spaces.
     pub(crate) fn start(&self, program: &str, arguments: &str) -> Process {
-        let mut command = Command::new(binary(program));
-        command.args(arguments.split_whitespace());
-        Process::start(self.output.path(), &mut command, program)
+        self.start_command(&mut Command::new(binary(program)), arguments, program)
     }
 
     /// The same, with a NIC that splits frames for each port that is named so (`pmd/tests/ethdev/model`).
     pub(crate) fn start_with_model(&self, program: &str, arguments: &str) -> Process {
         let mut command = Command::new(binary(program));
-        command.args(arguments.split_whitespace()).env("LD_PRELOAD", model::library());
-        Process::start(self.output.path(), &mut command, program)
+        self.start_command(command.env("LD_PRELOAD", model::library()), arguments, program)
     }
 
     /// Runs one of our programs to its end.
@@ -81,22 +78,43 @@ impl Place {
         });
     }
 
-    /// Starts DPDK's testpmd, which echoes what its port gets, until it is asked to end by a line.
+    /// Starts DPDK's testpmd, which echoes what its port gets, until it is killed.
     pub(crate) fn testpmd(&self, device: &str) -> Process {
-        let mut command = Command::new("stdbuf");
-        command
-            .args(["-oL", "dpdk-testpmd", "--lcores", "0@(0-1),1@(0-1)", "--no-huge", "-m", "128"])
-            .args(["--no-shconf", "--no-pci", "--no-telemetry", "--file-prefix", "memwire"])
-            .args(["--vdev", device, "--", "--forward-mode=io", "--port-topology=loop"])
-            // Without input it would end at once.
-            .args(["--total-num-mbufs=8192", "--auto-start", "--no-flush-rx", "--stats-period=60"]);
-        let mut testpmd = Process::start(self.output.path(), &mut command, "testpmd");
-        wait_for("testpmd's forwarding", || {
-            assert!(!testpmd.has_ended(), "{}", testpmd.stderr());
-            testpmd.stdout().contains("packet forwarding - ports=").then_some(())
-        });
-        testpmd
+        let arguments = testpmd_arguments(&[device.to_owned()], "loop");
+        is_forwarding(self.start_command(&mut Command::new("stdbuf"), &arguments, "testpmd"))
     }
+
+    /// The same, which forwards between the first and the second of its ports, the third and the fourth.
+    pub(crate) fn testpmd_between(&self, devices: &[String]) -> Process {
+        let arguments = testpmd_arguments(devices, "paired");
+        is_forwarding(self.start_command(&mut Command::new("stdbuf"), &arguments, "testpmd"))
+    }
+
+    fn start_command(&self, command: &mut Command, arguments: &str, name: &str) -> Process {
+        command.args(arguments.split_whitespace());
+        Process::start(self.output.path(), command, name)
+    }
+}
+
+/// Arguments of `stdbuf` that start testpmd on devices: it sends what each gets out of another (`paired`), or
+/// back (`loop`).
+pub(crate) fn testpmd_arguments(devices: &[String], topology: &str) -> String {
+    let devices: String = devices.iter().map(|device| format!(" --vdev {device}")).collect();
+    format!(
+        // Without the last option it would end at once, for want of input.
+        "-oL dpdk-testpmd --lcores 0@(0-1),1@(0-1) --no-huge -m 128 --no-shconf --no-pci --no-telemetry \
+         --file-prefix memwire{devices} -- --forward-mode=io --port-topology={topology} \
+         --total-num-mbufs=8192 --auto-start --no-flush-rx --stats-period=60"
+    )
+}
+
+/// Waits until testpmd forwards.
+pub(crate) fn is_forwarding(mut testpmd: Process) -> Process {
+    wait_for("testpmd's forwarding", || {
+        assert!(!testpmd.has_ended(), "{}", testpmd.stderr());
+        testpmd.stdout().contains("packet forwarding - ports=").then_some(())
+    });
+    testpmd
 }
 
 /// Whether the apps know ports of DPDK's.
