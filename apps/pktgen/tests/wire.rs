@@ -131,16 +131,18 @@ fn the_search_finds_the_rate_that_the_wire_takes() {
     // that wants more does not get rid of them.
     let line = "-p ring:a,rate=40000 -p ring:a --search-ndr --rate 100kpps --trial 100ms \
                 --resolution 5% --linger 20ms";
-    let summary = run(line).unwrap();
-    let value = json(&summary);
-    let search = summary.search().unwrap();
-    let found = search.pps.unwrap();
-    // On a busy machine less passes; more than the wire takes never does.
-    assert!((1.0..=49_500.0).contains(&found), "{found}: {value:#}");
-    assert!(search.trials.iter().any(|trial| !trial.passed && !trial.was_sent));
-    assert!(search.trials.iter().all(|trial| !trial.passed || trial.pps <= 49_500.0));
-    assert_eq!(value["mode"], "search");
-    assert_eq!(value["search"]["trials"].as_array().unwrap().len(), search.trials.len());
+    let found = (0..5).find_map(|_| {
+        let summary = run(line).unwrap();
+        let value = json(&summary);
+        let search = summary.search().unwrap();
+        assert!(search.trials.iter().any(|trial| !trial.passed && !trial.was_sent), "{value:#}");
+        assert!(search.trials.iter().all(|trial| !trial.passed || trial.pps <= 49_500.0));
+        assert_eq!(value["mode"], "search");
+        assert_eq!(value["search"]["trials"].as_array().unwrap().len(), search.trials.len());
+        // On a busy machine less passes, or nothing at all; more than the wire takes never does.
+        search.pps
+    });
+    assert!(found.is_some_and(|found| (1.0..=49_500.0).contains(&found)), "{found:?}");
 }
 
 #[test]
@@ -151,8 +153,9 @@ fn a_search_that_finds_no_rate_says_so_and_ends_with_4() {
     let (code, message) = conclusion(line);
     assert_eq!(code, Exit::Check);
     assert!(message.contains("even at") && message.contains("at most 0 % may be"), "{message}");
-    let (code, _) = conclusion(&format!("{line} --max-loss 60%"));
-    assert_eq!(code, Exit::Ok);
+    // A busy machine may keep every trial from its time.
+    let passes = |_| conclusion(&format!("{line} --max-loss 60%")).0 == Exit::Ok;
+    assert!((0..5).any(passes));
 }
 
 /// A capture of `count` frames, one each millisecond.
