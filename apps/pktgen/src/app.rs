@@ -33,7 +33,7 @@ const HASTE: Duration = Duration::from_millis(1200);
 /// seconds), how long receivers may take to begin, and how often they are asked.
 const NEGOTIATION: Duration = Duration::from_secs(5);
 const MEETING: Duration = Duration::from_millis(500);
-const MOMENT: Duration = Duration::from_micros(100);
+const MOMENT: Duration = Duration::from_millis(1);
 
 /// One run of the workers.
 #[derive(Clone, Copy, Debug, Default)]
@@ -231,12 +231,17 @@ fn wait_for_links(rig: &Rig, stop: &Stop) {
     if rig.mode == Mode::Receive {
         return;
     }
-    let ports =
-        || std::iter::once(0).chain(rig.receiving.iter().copied()).map(|at| &rig.devices[at]);
+    // The first sends, and may receive, too.
+    let others = || rig.receiving.iter().filter(|at| **at > 0);
+    let ports = || std::iter::once(&0).chain(others()).map(|at| &rig.devices[*at]);
     let are_up = || ports().all(|device| device.link().is_up);
     wait_until(stop, NEGOTIATION, || are_up() || rig.fault().is_some());
-    for device in ports().filter(|device| !device.link().is_up && !stop.is_set()) {
-        tracing::warn!("port '{}' has no link: frames may be lost there", device.info().port);
+    if stop.is_set() || rig.fault().is_some() {
+        return;
+    }
+    for device in ports().filter(|device| !device.link().is_up) {
+        let (port, waited) = (&device.info().port, NEGOTIATION.as_secs());
+        tracing::warn!("port '{port}' has no link after {waited} s: frames may be lost there");
     }
 }
 

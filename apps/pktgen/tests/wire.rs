@@ -39,7 +39,7 @@ fn every_frame_over_a_good_wire_is_good() {
 
 /// Frames that a port is given without a link are dropped there.
 #[test]
-fn no_frame_is_sent_before_the_port_that_receives_has_a_link() {
+fn no_frame_is_sent_before_its_port_has_a_link() {
     let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);

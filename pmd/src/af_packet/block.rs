@@ -144,6 +144,7 @@ fn meta(header: &FrameHeader) -> RxMeta {
 }
 
 /// What is to be mended in the frame with that status: what is said of its tag stands at `tag_at`, its bytes at `at`.
+/// Given the status and not the header, which stays in registers as long as nobody asks where it is.
 #[cold]
 fn altered(block: Span<'_>, status: u32, tag_at: usize, at: usize) -> Altered {
     let has = |bit| status & bit != 0;

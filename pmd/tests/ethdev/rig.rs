@@ -122,7 +122,8 @@ pub(crate) struct PairWire {
     pub(crate) traits: WireTraits,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// Of a connection.
+#[derive(Clone, Copy)]
 pub(crate) enum End {
     Server,
     Client,
